@@ -1,0 +1,438 @@
+"""Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
+
+import difflib
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from aal.errors import UserError
+
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+
+STRATEGY_NAMES = {
+    "uncertaintyentropy": "entropy",
+    "uncertainty": "least_confidence",
+    "uncertaintymargin": "margin",
+    "leastconfidence": "least_confidence",
+}
+DATA_NAMES = {
+    "cifar10": "cifar-10",
+    "cifar100": "cifar-100",
+    "miniimagenet": "mini-imagenet",
+    "digits": "digits",
+    "folder": "folder",
+}
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[-_ ]", "", str(name)).lower()
+
+
+def _data_type(name: object) -> object:
+    return DATA_NAMES.get(_plain(name), name)
+
+
+def _strategy(name: object) -> object:
+    if not isinstance(name, str):
+        return name
+    return STRATEGY_NAMES.get(_plain(name), name.lower().replace("-", "_"))
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+DataType = Annotated[Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(_data_type)]
+StrategyName = Annotated[Literal["random", "entropy", "least_confidence", "margin"], BeforeValidator(_strategy)]
+ModelName = Literal["vgg16", "vgg16_bn", "resnet18", "cnn"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Devices = Annotated[list[Device], Field(min_length=1), BeforeValidator(_listed)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Group(BaseModel):
+    """A group of settings: strict types, no unknown key, never changed after it was read."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TrainingSettings(Group):
+    """How a server learns; `recipe` names a whole group, `training` changes single values of it."""
+
+    optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with Nesterov momentum")
+    learning_rate: Rate = Field(description="its value, or its peak under one_cycle")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(description="of sgd")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        description="decay * w is added to the gradient of every kernel but the output layer's"
+    )
+    schedule: Literal["constant", "one_cycle"] = Field(description="of the learning rate, step by step")
+    epochs: Positive = Field(description="passes over the labelled images")
+    batch_size: Positive = Field(description="images a step of the optimiser")
+    shift: Count = Field(description="random crops shifted by up to so many pixels; 0 for none")
+    flip: bool = Field(description="random left-right flips")
+    normalise: bool = Field(description="subtract the mean and divide by the deviation of each channel")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        description="of training; auto is bf16 where the device computes in it"
+    )
+    channels_last: bool = Field(description="memory layout of the images and kernels")
+    validate_after: Count = Field(
+        description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
+    )
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # The published TF code: Adam, no augmentation, best validation epoch after epoch 25 (facts: CIFAR-10's rates).
+    # Its L2 penalty 5e-4 * sum(w^2) has the gradient 1e-3 * w.
+    "paper": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "momentum": 0.0,
+        "weight_decay": 1e-3,
+        "schedule": "constant",
+        "epochs": 100,
+        "batch_size": 128,
+        "shift": 0,
+        "flip": False,
+        "normalise": False,
+        "precision": "float32",
+        "channels_last": False,
+        "validate_after": 26,
+    },
+    "modern": {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "schedule": "one_cycle",
+        "epochs": 20,
+        "batch_size": 128,
+        "shift": 4,
+        "flip": True,
+        "normalise": True,
+        "precision": "auto",
+        "channels_last": True,
+        "validate_after": 15,
+    },
+}
+
+
+class AnnotatorSettings(Group):
+    """Who answers: simulated people."""
+
+    number: Positive = Field(10, description="annotators who label at once")
+    seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
+    spread: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.3, description="standard deviation of that time, as a share of the mean"
+    )
+    error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
+    lease_s: Rate = Field(600.0, description="seconds after which an unanswered query returns to the pool")
+
+
+class DeviceSettings(Group):
+    """Where the roles compute."""
+
+    servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
+    workers: Devices = Field(["auto"], description="the same for the workers")
+    server_threads: Positive | None = Field(None, description="CPU threads a server; null shares the cores")
+    worker_threads: Positive | None = Field(None, description="CPU threads a worker; null shares the cores")
+
+
+class Settings(Group):
+    """All settings of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = Field(
+        None, description="the run's folder under runs/; null takes the config's name"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
+    mode: Literal["async", "sync"] = Field("async", description="async, or the classic loop: train, select, label")
+    engine: Literal["local"] = Field("local", description="where the roles run: processes on this machine")
+
+    data_type: DataType = Field(description="cifar-10, cifar-100, mini-imagenet, digits or folder")
+    data_dir: str = Field("data/downloads", description="where the images are, or are downloaded to")
+    prepared_dir: str | None = Field(None, description="where the prepared arrays go; null is beside the images")
+    image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
+        None, description="pixels a side; a choice for data_type folder only (null: 32)"
+    )
+    test_share: Share | None = Field(
+        None, description="share of the images kept for testing; for data_type folder and digits (null: 0.2)"
+    )
+
+    server_num: Positive = Field(1, description="servers, which train")
+    worker_num: Positive = Field(10, description="workers, which select")
+    worker_query_num: Positive = Field(6, description="batches that each worker offers")
+    query_batch: Positive = Field(100, description="images a worker offers at a time")
+    server_train_threshold: Positive = Field(1000, description="new labels that start a training")
+    server_train_num: Positive | None = Field(
+        None, description="trainings after the initial one, at the most; null for as many as the threshold gives"
+    )
+    max_staleness: Count | None = Field(
+        1, description="rounds that selection may run ahead of the models; null lets the workers run free"
+    )
+    query_pool_size: Positive | None = Field(
+        None, description="queries that may wait at once; null is two rounds, or two batches a worker if more"
+    )
+    assignment_type: Literal["RA", "DA"] = Field(
+        "RA", description="RA draws one of the three uncertainty strategies for each worker, DA gives all the same"
+    )
+    query_strategy: StrategyName | None = Field(None, description="the strategy under DA")
+    split_strategy: Literal["RS", "DS"] = Field(
+        "RS", description="shards of the workers: RS at random, DS by k-means on the pixels"
+    )
+    initial_size: Positive = Field(5000, description="labelled images at the start")
+    val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
+
+    models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
+        ["vgg16"], description="vgg16, vgg16_bn, resnet18, cnn; a list is given to the servers in turn"
+    )
+    width: Annotated[float, Field(gt=0, le=4)] = Field(1.0, description="factor on the channels of every layer")
+    recipe: Literal["paper", "modern"] = Field("modern", description="the group of training settings to start from")
+    training: TrainingSettings = Field(description="single training settings that differ from the recipe's")
+    annotators: AnnotatorSettings = Field(AnnotatorSettings(), description="the simulated annotators")
+    devices: DeviceSettings = Field(DeviceSettings(), description="where the roles compute")
+
+    @property
+    def budget(self) -> int:
+        """Labels to buy."""
+        return self.worker_num * self.worker_query_num * self.query_batch
+
+    @property
+    def round_size(self) -> int:
+        """Labels of one round of all the workers."""
+        return self.worker_num * self.query_batch
+
+    @property
+    def pool_bound(self) -> int:
+        """Queries that may wait in S."""
+        if self.query_pool_size is not None:
+            return self.query_pool_size
+        if self.mode == "sync":
+            return self.budget
+        return 2 * max(self.round_size, self.server_train_threshold)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = getattr(key_node, "value", None)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def find_config(name: str) -> pathlib.Path:
+    """Returns the path of a config: as given, then under `configs/`; `.yaml` may be left out.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    for folder in (pathlib.Path(), CONFIGS):
+        for ending in ("", ".yaml"):
+            path = folder / (name + ending)
+            if path.is_file():
+                return path
+    known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    raise UserError(f"--config {name}: no such file here or under configs/; {hint}")
+
+
+def _parse(text: str, where: str) -> object:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{where}{place}: is not YAML: {problem}") from None
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the tree of a YAML file.
+
+    Raises:
+        UserError: the file cannot be read, does not parse, or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not a text file"
+        raise UserError(f"{path}: {reason}") from None
+    tree = _parse(text, str(path))
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must hold `key: value` lines")
+    return tree
+
+
+def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Returns a copy of `tree` with each `key=value` set; dots reach into groups, values are YAML.
+
+    Raises:
+        UserError: an argument is not of that form.
+    """
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    problems = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+            problems.append(f"{assignment}: is not of the form key=value")
+            continue
+        try:
+            value = _parse(text, assignment)
+        except UserError as error:
+            problems.extend(error.problems)
+            continue
+        target = result
+        *groups, last = key.split(".")
+        for group in groups:
+            inner = target.get(group)
+            target[group] = dict(inner) if isinstance(inner, dict) else {}
+            target = target[group]
+        target[last] = value
+    if problems:
+        raise UserError(*problems)
+    return result
+
+
+def resolve(tree: dict[str, Any], where: str) -> Settings:
+    """Returns the settings that a tree stands for, with the recipe filled in.
+
+    Args:
+        tree: as read from YAML, overrides included.
+        where: the file that the messages name.
+
+    Raises:
+        UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
+    """
+    tree = _with_recipe(tree)
+    try:
+        settings = Settings.model_validate(tree)
+        problems, bad = [], set()
+    except ValidationError as error:
+        problems = [_told(detail, where) for detail in error.errors()]
+        bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
+        sound = {key: value for key, value in tree.items() if key not in bad}
+        settings = Settings.model_construct(
+            **{**_with_recipe({"data_type": "folder"}), **_coerced(sound)}  # only to look for contradictions
+        )
+    problems += [f"{where}: {text}" for keys, text in _contradictions(settings) if not bad & set(keys)]
+    if problems:
+        raise UserError(*problems)
+    return settings
+
+
+def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
+    changed = tree.get("training")
+    if changed is not None and not isinstance(changed, dict):
+        return tree
+    recipe = tree.get("recipe", "modern")
+    base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
+    return {**tree, "training": {**base, **(changed or {})}}
+
+
+def _coerced(sound: dict[str, Any]) -> dict[str, Any]:
+    """Single settings that are right by themselves, each as its type reads it."""
+    values = {}
+    for key, value in sound.items():
+        try:
+            part = Settings.model_validate({**_with_recipe({"data_type": "folder"}), key: value})
+            values[key] = getattr(part, key)
+        except ValidationError:
+            continue
+    return values
+
+
+def _known_keys(group: tuple[Any, ...]) -> list[str]:
+    model: Any = Settings
+    for name in group:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def _told(detail: Any, where: str) -> str:
+    """One line for one finding of pydantic."""
+    location = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], _known_keys(tuple(location[:-1])), n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "see `python main.py --help` for all settings"
+        return f"{where}: {key}: no such setting; {hint}"
+    if detail["type"] == "missing":
+        return f"{where}: {key}: must be given"
+    return f"{where}: {key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
+
+
+def _contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Settings that are right one by one and wrong together, with the keys they concern."""
+    if s.assignment_type == "DA" and s.query_strategy is None:
+        yield (
+            ("assignment_type", "query_strategy"),
+            "query_strategy: assignment_type DA needs one: random, entropy, least_confidence or margin",
+        )
+    if s.assignment_type == "RA" and s.query_strategy is not None:
+        yield (
+            ("assignment_type", "query_strategy"),
+            f"query_strategy: assignment_type RA draws the strategies itself; leave {s.query_strategy} out or use DA",
+        )
+    sizes = ("worker_num", "worker_query_num", "query_batch")
+    if s.server_train_threshold > s.budget:
+        yield (
+            (*sizes, "server_train_threshold"),
+            f"server_train_threshold: {s.server_train_threshold} is more than the budget "
+            f"worker_num * worker_query_num * query_batch = {s.budget}",
+        )
+    if s.query_pool_size is not None and s.query_pool_size < s.query_batch:
+        yield (
+            ("query_pool_size", "query_batch"),
+            f"query_pool_size: {s.query_pool_size} cannot hold one batch of {s.query_batch}",
+        )
+    if s.query_pool_size is not None and s.mode == "sync" and s.query_pool_size < s.server_train_threshold:
+        yield (
+            ("query_pool_size", "mode", "server_train_threshold"),
+            f"query_pool_size: {s.query_pool_size} cannot hold a round of mode sync, {s.server_train_threshold}",
+        )
+    if s.image_size is not None and s.data_type != "folder":
+        yield ("image_size", "data_type"), f"image_size: is for data_type folder; {s.data_type} has its own size"
+    if s.test_share is not None and s.data_type not in ("folder", "digits"):
+        yield ("test_share", "data_type"), f"test_share: is for folder and digits; {s.data_type} has its own test set"
+
+
+def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:
+    """Returns the settings of a config with overrides.
+
+    Args:
+        name: the config's path or its name under `configs/`.
+        assignments: `key=value` overrides.
+        seed: overrides the config's seed.
+
+    Raises:
+        UserError: everything that is wrong with them, a line each.
+    """
+    path = find_config(name)
+    tree = override(read_config(path), assignments)
+    if seed is not None:
+        tree["seed"] = seed
+    if tree.get("name") is None:
+        tree["name"] = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
+    return resolve(tree, str(path))
+
+
+def dump(settings: Settings) -> str:
+    """Returns the resolved settings as YAML that `load` reads back to the same settings."""
+    return yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,102 @@
+"""What the roles tell one another: small frozen records, ids and numbers only, never images or tensors.
+
+Times are seconds since the run began. An item is the row of an image in the prepared arrays.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A published model."""
+
+    version: int
+    path: str
+    labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTicket:
+    """The right to train once, on the first `labels` answers of L (the initial ones included)."""
+
+    number: int
+    labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a server tells of the model that it trained for a ticket."""
+
+    ticket: int
+    server: int
+    model: str
+    path: str
+    epoch: int
+    started_at: float
+    val_accuracy: float | None
+    test_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A worker's right to offer a batch of at most `count` items, and the model to choose them with."""
+
+    batch: int
+    count: int
+    model: ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A batch that a worker chose for its turn; `started_at` is when it began to choose."""
+
+    worker: int
+    batch: int
+    items: list[int]
+    strategy: str
+    version: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One offered item, waiting in S or leased."""
+
+    item: int
+    worker: int
+    strategy: str
+    version: int
+    newest: int
+    offered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An annotator's wish for a query, and when it arose."""
+
+    annotator: int
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An annotator's label of an item."""
+
+    item: int
+    annotator: int
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is, for the progress bar."""
+
+    seconds: float
+    labels: int
+    budget: int
+    waiting: int
+    leased: int
+    idle_annotators: int
+    version: int | None
+    test_accuracy: float | None
+    finished: bool

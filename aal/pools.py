@@ -1,0 +1,157 @@
+"""The two shared pools as plain data: no processes, no waiting, no clock of their own."""
+
+import heapq
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aal.messages import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A query in an annotator's hands until `deadline`."""
+
+    query: Query
+    annotator: int
+    deadline: float
+
+
+class QueryPool:
+    """S: the queries that wait for an annotator, and those out on lease.
+
+    Offers, draws and answers cost the same whatever the size of the pool.
+
+    Args:
+        bound: queries that may wait at once; returned leases may exceed it, since nothing is dropped.
+        seed: of the uniform draws (paper, section 3.1: annotators pick at random from S).
+    """
+
+    def __init__(self, bound: int, seed: int) -> None:
+        self.bound = bound
+        self._random = random.Random(seed)
+        self._waiting: list[Query] = []
+        self._leases: dict[int, Lease] = {}
+        self._deadlines: list[tuple[float, int, int]] = []
+        self._former: dict[int, set[int]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for an annotator."""
+        return len(self._waiting)
+
+    @property
+    def leased(self) -> int:
+        """Queries in annotators' hands."""
+        return len(self._leases)
+
+    @property
+    def room(self) -> int:
+        """Queries that may still be offered."""
+        return max(0, self.bound - len(self._waiting))
+
+    def waiting_items(self) -> list[int]:
+        """The items that wait, in no particular order."""
+        return [query.item for query in self._waiting]
+
+    def leased_items(self) -> list[int]:
+        """The items on lease, in no particular order."""
+        return list(self._leases)
+
+    def offer(self, queries: Iterable[Query]) -> None:
+        """Puts queries into the pool; the caller has seen to it that they are new and fit."""
+        self._waiting.extend(queries)
+
+    def draw(self, annotator: int, deadline: float) -> Query | None:
+        """Leases a query drawn uniformly at random, or returns None when none waits."""
+        if not self._waiting:
+            return None
+        position = self._random.randrange(len(self._waiting))
+        query = self._waiting[position]
+        last = self._waiting.pop()
+        if position < len(self._waiting):
+            self._waiting[position] = last
+        self._leases[query.item] = Lease(query, annotator, deadline)
+        heapq.heappush(self._deadlines, (deadline, query.item, annotator))
+        return query
+
+    def settle(self, item: int, annotator: int) -> Query | None:
+        """Takes an item out of the pool because `annotator` answered it.
+
+        A late answer is as good as another, for it was paid: it counts while nobody else has answered.
+
+        Returns:
+            The query, or None when the item is not here or this annotator never drew it.
+        """
+        lease = self._leases.get(item)
+        late = annotator in self._former.get(item, ())
+        if lease is not None and (lease.annotator == annotator or late):
+            del self._leases[item]
+            query = lease.query
+        elif lease is None and late:
+            position = next(i for i, waiting in enumerate(self._waiting) if waiting.item == item)
+            query = self._waiting[position]
+            self._waiting[position] = self._waiting[-1]
+            self._waiting.pop()
+        else:
+            return None
+        self._former.pop(item, None)
+        return query
+
+    def expire(self, now: float) -> list[int]:
+        """Returns the queries whose lease has run out to the pool; their items are the result."""
+        expired = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, item, annotator = heapq.heappop(self._deadlines)
+            lease = self._leases.get(item)
+            if lease is not None and lease.annotator == annotator and lease.deadline == deadline:
+                self._give_back(lease)
+                expired.append(item)
+        return expired
+
+    def release(self, annotator: int) -> list[int]:
+        """Returns all queries of an annotator who is gone; their items are the result."""
+        held = [lease for lease in self._leases.values() if lease.annotator == annotator]
+        for lease in held:
+            self._give_back(lease)
+        return [lease.query.item for lease in held]
+
+    def _give_back(self, lease: Lease) -> None:
+        del self._leases[lease.query.item]
+        self._former.setdefault(lease.query.item, set()).add(lease.annotator)
+        self._waiting.append(lease.query)
+
+
+class LabeledPool:
+    """L: items and their labels in order of arrival; it only grows, so a training set is a prefix of it."""
+
+    def __init__(self, items: Sequence[int] = (), labels: Sequence[int] = ()) -> None:
+        self._items: list[int] = []
+        self._labels: list[int] = []
+        self._known: set[int] = set()
+        for item, label in zip(items, labels, strict=True):
+            self.add(int(item), int(label))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: int) -> bool:
+        return item in self._known
+
+    def add(self, item: int, label: int) -> None:
+        """Appends a label.
+
+        Raises:
+            ValueError: the item is labelled already.
+        """
+        if item in self._known:
+            raise ValueError(f"item {item} is labelled already")
+        self._known.add(item)
+        self._items.append(item)
+        self._labels.append(label)
+
+    def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns items and labels number `start` to `stop` as int64 arrays."""
+        return np.array(self._items[start:stop], np.int64), np.array(self._labels[start:stop], np.int64)

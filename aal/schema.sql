@@ -1,0 +1,15 @@
+-- run.db: what a run leaves for reports, resume and users' own SQL. Times are seconds since the run began.
+CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
+-- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker).
+CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER);
+-- One row a training: `labels` is the size of the training set, `epoch` the epoch that validation chose.
+CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
+    published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER);
+-- One row an offered id: the model version that chose it and the newest one when it was offered.
+CREATE TABLE IF NOT EXISTS queries(item INTEGER PRIMARY KEY, worker INTEGER, strategy TEXT, version INTEGER,
+    newest INTEGER, offered_at REAL, drawn_at REAL, annotator INTEGER, answered_at REAL, label INTEGER);
+-- One row a draw: from asking for a query to having one.
+CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL);
+-- One row a batch that a worker offered; `started_at` is when it began to choose.
+CREATE TABLE IF NOT EXISTS selections(worker INTEGER, batch INTEGER, strategy TEXT, version INTEGER, items INTEGER,
+    started_at REAL, offered_at REAL);

@@ -1,0 +1,363 @@
+"""The hub as a whole: whatever the settings and the order of events, a run ends with every label bought and used."""
+
+import pathlib
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aal.config import Settings, resolve
+from aal.errors import Stopped
+from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub, Parts
+from aal.journal import Journal
+from aal.messages import Answer, Ask, Offer, TrainedModel, TrainingTicket, Turn
+
+pytestmark = pytest.mark.unit
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("the hub never waits")
+
+    async def until(self, attempt: Callable[..., Any], *args: Any) -> Any:
+        raise AssertionError("the hub never waits")
+
+
+class MemoryJournal(Journal):
+    """A journal that keeps nothing: what it writes is tested elsewhere."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, Any]] = []
+
+    def write(self, sql: str, rows: Any) -> None:
+        self.rows += [(sql, row) for row in rows]
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def make_settings(**changes: Any) -> Settings:
+    tree = {
+        "data_type": "digits",
+        "models": "cnn",
+        "worker_num": 2,
+        "worker_query_num": 3,
+        "query_batch": 5,
+        "server_train_threshold": 10,
+        "initial_size": 4,
+        "val_size": 2,
+        **changes,
+    }
+    return resolve(tree, "test")
+
+
+def make_parts(s: Settings, pool: int) -> Parts:
+    shards = np.array_split(np.arange(10, 10 + pool), 1 if s.mode == "sync" else s.worker_num)
+    return Parts(3, np.arange(4), np.arange(4, 6), np.arange(6, 10), np.zeros(4, np.int64), list(shards))
+
+
+def make_hub(s: Settings, pool: int = 60, journal: Journal | None = None) -> tuple[Hub, HandClock]:
+    clock = HandClock()
+    return Hub(s, make_parts(s, pool), journal or MemoryJournal(), clock), clock
+
+
+class Crowd:
+    """Servers, workers and annotators that act one small step at a time, in an order that a seed draws."""
+
+    def __init__(self, hub: Hub, clock: HandClock, s: Settings, seed: int, deaths: float) -> None:
+        self.hub, self.clock, self.settings = hub, clock, s
+        self.random = random.Random(seed)
+        self.deaths = deaths
+        shards = 1 if s.mode == "sync" else s.worker_num
+        self.tickets: dict[int, TrainingTicket | None] = dict.fromkeys(range(s.server_num))
+        self.turns: dict[int, Turn | None] = dict.fromkeys(range(shards))
+        self.held: dict[int, list[int]] = {annotator: [] for annotator in range(3)}
+        self.trained: list[int] = []
+        self.answered: dict[int, int] = {}
+
+    def step(self) -> bool:
+        """One step of a random role; False when no role is left."""
+        roles: list[tuple[str, int]] = [("server", i) for i in self.tickets] + [("worker", i) for i in self.turns]
+        if not roles:
+            return False
+        roles += [("annotator", i) for i in self.held]
+        name, index = self.random.choice(roles)
+        self.clock.time += self.random.random()
+        if self.random.random() < self.deaths:
+            self.die(name, index)
+        else:
+            getattr(self, name)(index)
+        return True
+
+    def die(self, name: str, index: int) -> None:
+        self.hub.release(name, index)
+        if name == "server":
+            self.tickets[index] = None
+        elif name == "worker":
+            self.turns[index] = None
+        else:
+            self.held[index] = []
+
+    def server(self, index: int) -> None:
+        ticket = self.tickets[index]
+        try:
+            if ticket is None:
+                self.tickets[index] = self.hub.ticket(index)
+            else:
+                assert len(self.hub.labels(0, ticket.labels)[0]) == ticket.labels
+                self.hub.publish(TrainedModel(ticket.number, index, "cnn", f"{ticket.number}", 1, 0.0, None, 0.5))
+                self.trained.append(ticket.labels)
+                self.tickets[index] = None
+        except Stopped:
+            del self.tickets[index]
+
+    def worker(self, index: int) -> None:
+        turn = self.turns[index]
+        try:
+            if turn is None:
+                self.turns[index] = self.hub.turn(index)
+            else:
+                remaining = self.hub.remaining(index).tolist()
+                items = self.random.sample(remaining, turn.count)
+                if self.hub.offer(Offer(index, turn.batch, items, "random", turn.model.version, 0.0)):
+                    self.turns[index] = None
+        except Stopped:
+            del self.turns[index]
+
+    def annotator(self, index: int) -> None:
+        held = self.held[index]
+        if held and self.random.random() < 0.7:
+            item = held.pop(self.random.randrange(len(held)))
+            (taken,) = self.hub.answer([Answer(item, index, 1)])
+            assert taken == (item not in self.answered)
+            self.answered[item] = index
+            return
+        try:
+            held.extend(query.item for _, query in self.hub.draw([Ask(index, self.clock.now())]))
+        except Stopped:
+            held.clear()
+
+
+def places(hub: Hub, parts: Parts) -> list[int]:
+    """Every id, once for each place it is in."""
+    unlabelled = np.flatnonzero(hub._state == UNLABELLED).tolist()
+    labelled = hub.labeled.between(0, len(hub.labeled))[0].tolist()
+    outside = [*parts.test.tolist(), *parts.validation.tolist()]
+    assert (hub._state[outside] == NOT_OURS).all() and (hub._state[labelled] == LABELLED).all()
+    queried = hub.queries.waiting_items() + hub.queries.leased_items()
+    assert (hub._state[queried] == QUERIED).all()
+    return sorted(unlabelled + queried + labelled + outside)
+
+
+crowds = st.fixed_dictionaries(
+    {
+        "server_num": st.integers(1, 3),
+        "worker_num": st.integers(1, 4),
+        "worker_query_num": st.integers(1, 5),
+        "query_batch": st.integers(1, 6),
+        "threshold": st.integers(1, 60),
+        "max_staleness": st.sampled_from([0, 1, 2, None]),
+        "server_train_num": st.sampled_from([None, 1, 2, 5]),
+        "mode": st.sampled_from(["async", "async", "sync"]),
+        "pool": st.integers(8, 100),
+        "lease_s": st.sampled_from([3.0, 1000.0]),
+    }
+)
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=crowds, seed=st.integers(0, 2**20), deaths=st.sampled_from([0.0, 0.05]))
+def test_every_run_ends_with_every_label_bought_once_and_trained_on(
+    drawn: dict[str, Any], seed: int, deaths: float
+) -> None:
+    pool, threshold, lease = drawn.pop("pool"), drawn.pop("threshold"), drawn.pop("lease_s")
+    budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
+    s = make_settings(**drawn, server_train_threshold=min(threshold, budget), annotators={"lease_s": lease})
+    parts = make_parts(s, pool)
+    hub, clock = make_hub(s, pool)
+    crowd = Crowd(hub, clock, s, seed, deaths)
+    for step in range(60_000):
+        if not crowd.step():
+            break
+        if step % 16 == 0:
+            assert places(hub, parts) == list(range(parts.total))
+    else:
+        pytest.fail(f"the run never ends: {hub.status()}")
+    assert hub.status().finished
+    assert places(hub, parts) == list(range(parts.total))
+    expected = (
+        min(s.budget, pool)
+        if s.mode == "sync"
+        else sum(min(len(shard), s.worker_query_num * s.query_batch) for shard in parts.shards)
+    )
+    assert len(crowd.answered) == expected
+    assert max(crowd.trained) == 4 + expected, "the last training uses every label"
+    if s.server_train_num is not None:
+        assert len(crowd.trained) <= 1 + s.server_train_num
+
+
+def train(hub: Hub, server: int = 0) -> TrainingTicket | None:
+    ticket = hub.ticket(server)
+    if ticket is not None:
+        hub.publish(TrainedModel(ticket.number, server, "cnn", "p", 1, 0.0, None, 0.5))
+    return ticket
+
+
+def offer(hub: Hub, worker: int) -> bool:
+    """Lets a worker take its turn, if it has one."""
+    turn = hub.turn(worker)
+    if turn is None:
+        return False
+    items = hub.remaining(worker)[: turn.count].tolist()
+    return bool(hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, 0.0)))
+
+
+def answer_all(hub: Hub) -> int:
+    count = 0
+    while served := hub.draw([Ask(0, 0.0)]):
+        count += sum(hub.answer([Answer(query.item, 0, 2) for _, query in served]))
+    return count
+
+
+def test_a_bound_of_one_lets_selection_run_one_round_ahead() -> None:
+    hub, _ = make_hub(make_settings())
+    assert not offer(hub, 0), "no model yet"
+    train(hub)
+    assert offer(hub, 0) and offer(hub, 0) and offer(hub, 1) and offer(hub, 1)
+    assert not offer(hub, 0), "batch 2 belongs to round 2 and needs version 1"
+    assert answer_all(hub) == 20
+    ticket = train(hub)
+    assert ticket is not None and ticket.labels == 24, "the surplus over the threshold is absorbed"
+    assert offer(hub, 0) and offer(hub, 1)
+
+
+def test_free_workers_do_not_wait_for_models() -> None:
+    hub, _ = make_hub(make_settings(max_staleness=None))
+    train(hub)
+    assert [offer(hub, 0) for _ in range(3)] == [True] * 3
+    with pytest.raises(Stopped):
+        hub.turn(0)
+
+
+def test_sync_takes_turns() -> None:
+    hub, _ = make_hub(make_settings(mode="sync"))
+    train(hub)
+    assert offer(hub, 0)
+    assert not offer(hub, 0), "labels come first"
+    assert hub.ticket(0) is None
+    answer_all(hub)
+    assert not offer(hub, 0), "a training comes first"
+    assert train(hub) is not None
+    assert offer(hub, 0)
+
+
+def test_the_server_that_has_waited_longest_is_served_and_a_dead_ones_ticket_returns() -> None:
+    hub, _ = make_hub(make_settings(server_num=3))
+    first = hub.ticket(2)
+    assert first is not None and first.number == 0
+    assert hub.ticket(0) is None and hub.ticket(1) is None
+    hub.release("server", 2)
+    assert hub.ticket(1) is None, "server 0 has waited longer"
+    assert hub.ticket(0) == first
+    with pytest.raises(ValueError, match="does not hold"):
+        hub.publish(TrainedModel(0, 2, "cnn", "p", 1, 0.0, None, 0.5))
+
+
+def test_a_full_pool_makes_the_worker_wait_and_drops_nothing() -> None:
+    hub, _ = make_hub(make_settings(query_pool_size=5))
+    train(hub)
+    assert offer(hub, 0)
+    assert hub.turn(1) is None
+    assert answer_all(hub) == 5
+    assert offer(hub, 1)
+
+
+def test_offers_of_foreign_or_repeated_items_are_refused() -> None:
+    hub, _ = make_hub(make_settings())
+    train(hub)
+    for items in ([10, 10], [69], [6], [0]):
+        assert hub.turn(0) is not None
+        with pytest.raises(ValueError, match="worker 0"):
+            hub.offer(Offer(0, 0, items, "random", 0, 0.0))
+    with pytest.raises(ValueError, match="not due"):
+        hub.offer(Offer(0, 1, [10], "random", 0, 0.0))
+
+
+def test_a_label_outside_the_classes_is_refused() -> None:
+    hub, _ = make_hub(make_settings())
+    train(hub)
+    offer(hub, 0)
+    ((_, query),) = hub.draw([Ask(0, 0.0)])
+    with pytest.raises(ValueError, match="label 3"):
+        hub.answer([Answer(query.item, 0, 3)])
+    assert hub.answer([Answer(query.item, 0, 2)]) == [True]
+
+
+def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_path: pathlib.Path) -> None:
+    hub, clock = make_hub(make_settings(), journal=Journal(tmp_path / "run.db"))
+    train(hub)
+    clock.time = 1.0
+    offer(hub, 0)
+    clock.time = 2.0
+    ((annotator, query),) = hub.draw([Ask(7, 1.5)])
+    clock.time = 3.0
+    assert hub.answer([Answer(query.item, annotator, 2)]) == [True]
+    reader = sqlite3.connect(f"file:{tmp_path / 'run.db'}?mode=ro", uri=True)
+    try:
+        rows = reader.execute("SELECT * FROM queries WHERE answered_at IS NOT NULL").fetchall()
+        assert rows == [(query.item, 0, "random", 0, 0, 1.0, 2.0, 7, 3.0, 2)]
+        assert reader.execute("SELECT * FROM waits").fetchall() == [(7, 1.5, 2.0)]
+        assert reader.execute("SELECT count(*) FROM queries").fetchone() == (5,)
+        assert reader.execute("SELECT worker,batch,version,items,offered_at FROM selections").fetchall() == [
+            (0, 0, 0, 5, 1.0)
+        ]
+        parts = dict(reader.execute("SELECT part, count(*) FROM examples GROUP BY part").fetchall())
+        assert parts == {"test": 4, "validation": 2, "initial": 4, "shard": 60}
+    finally:
+        reader.close()
+        hub.close("finished")
+
+
+def test_many_threads_share_commits_and_lose_nothing(tmp_path: pathlib.Path) -> None:
+    journal = Journal(tmp_path / "run.db")
+
+    def note(thread: int) -> None:
+        for number in range(50):
+            journal.write("INSERT INTO waits VALUES(?,?,?)", [(thread, number, 0.0)])
+            journal.flush()
+
+    threads = [threading.Thread(target=note, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    journal.close()
+    reader = sqlite3.connect(tmp_path / "run.db")
+    counts = reader.execute("SELECT count(*), count(DISTINCT annotator * 100 + asked_at) FROM waits").fetchone()
+    assert counts == (400, 400)
+    reader.close()
+
+
+def test_a_journal_that_cannot_write_says_so(tmp_path: pathlib.Path) -> None:
+    journal = Journal(tmp_path / "run.db")
+    journal.write("INSERT INTO nowhere VALUES(?)", [(1,)])
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        journal.flush()
+    journal.close()

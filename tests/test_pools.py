@@ -1,0 +1,138 @@
+"""The two pools, by example and by thousands of random interleavings."""
+
+import collections
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aal.messages import Query
+from aal.pools import LabeledPool, QueryPool
+
+pytestmark = pytest.mark.unit
+
+
+def query(item: int) -> Query:
+    return Query(item, 0, "random", 0, 0, 0.0)
+
+
+def test_a_draw_is_uniform_and_seeded() -> None:
+    counts: collections.Counter[int] = collections.Counter()
+    for seed in range(3000):
+        pool = QueryPool(10, seed)
+        pool.offer(map(query, range(10)))
+        drawn = pool.draw(0, 1.0)
+        assert drawn is not None
+        counts[drawn.item] += 1
+    assert set(counts) == set(range(10))
+    assert max(abs(count - 300) for count in counts.values()) < 90  # five deviations
+    first, second = QueryPool(10, 7), QueryPool(10, 7)
+    for pool in (first, second):
+        pool.offer(map(query, range(10)))
+    assert [first.draw(0, 1.0) for _ in range(10)] == [second.draw(0, 1.0) for _ in range(10)]
+
+
+def test_an_answer_counts_once_and_only_from_those_who_drew() -> None:
+    pool = QueryPool(5, 0)
+    pool.offer([query(1)])
+    assert pool.settle(1, annotator=0) is None  # never drawn
+    pool.draw(0, deadline=10.0)
+    assert pool.settle(1, annotator=1) is None
+    settled = pool.settle(1, annotator=0)
+    assert settled is not None and settled.item == 1
+    assert pool.settle(1, annotator=0) is None
+
+
+def test_a_late_answer_is_paid_work_and_counts_until_another_answers() -> None:
+    pool = QueryPool(5, 0)
+    pool.offer([query(1)])
+    pool.draw(0, deadline=10.0)
+    assert pool.expire(9.9) == []
+    assert pool.expire(10.0) == [1]
+    pool.draw(1, deadline=20.0)
+    assert pool.settle(1, annotator=0) is not None  # the first one to answer
+    assert pool.settle(1, annotator=1) is None
+    pool.offer([query(2)])
+    pool.draw(0, deadline=30.0)
+    pool.expire(30.0)
+    assert pool.settle(2, annotator=0) is not None  # back in S, not leased again
+    assert pool.waiting == pool.leased == 0
+
+
+def test_returned_leases_may_exceed_the_bound_since_nothing_is_dropped() -> None:
+    pool = QueryPool(2, 0)
+    pool.offer([query(1), query(2)])
+    pool.draw(0, 5.0)
+    pool.offer([query(3)])
+    assert pool.room == 0
+    pool.release(0)
+    assert sorted(pool.waiting_items()) == [1, 2, 3] and pool.room == 0
+
+
+def test_a_label_is_never_given_twice() -> None:
+    pool = LabeledPool([4], [0])
+    pool.add(5, 1)
+    with pytest.raises(ValueError, match="5"):
+        pool.add(5, 2)
+    items, labels = pool.between(0, 10)
+    assert items.tolist() == [4, 5] and labels.tolist() == [0, 1]
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Offers, draws, answers, expiries and deaths in any order, against a plain model of what must hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = QueryPool(8, 1)
+        self.labeled = LabeledPool()
+        self.next_item = 0
+        self.now = 0.0
+        self.drawn: dict[int, set[int]] = collections.defaultdict(set)
+
+    @precondition(lambda self: self.pool.room)
+    @rule(data=st.data())
+    def offer(self, data: st.DataObject) -> None:
+        count = data.draw(st.integers(1, self.pool.room))
+        self.pool.offer(query(item) for item in range(self.next_item, self.next_item + count))
+        self.next_item += count
+
+    @rule(annotator=st.integers(0, 3), lease=st.floats(0.1, 10))
+    def draw(self, annotator: int, lease: float) -> None:
+        waiting = self.pool.waiting
+        drawn = self.pool.draw(annotator, self.now + lease)
+        assert (drawn is None) == (waiting == 0)
+        if drawn is not None:
+            self.drawn[drawn.item].add(annotator)
+
+    @precondition(lambda self: self.next_item)
+    @rule(data=st.data(), annotator=st.integers(0, 3))
+    def answer(self, data: st.DataObject, annotator: int) -> None:
+        item = data.draw(st.integers(0, self.next_item - 1))
+        may = item not in self.labeled and annotator in self.drawn[item]
+        settled = self.pool.settle(item, annotator)
+        assert (settled is not None) == may
+        if settled is not None:
+            self.labeled.add(item, 0)
+
+    @rule(seconds=st.floats(0, 20))
+    def expire(self, seconds: float) -> None:
+        self.now += seconds
+        for item in self.pool.expire(self.now):
+            assert item in self.pool.waiting_items()
+
+    @rule(annotator=st.integers(0, 3))
+    def die(self, annotator: int) -> None:
+        self.pool.release(annotator)
+        assert all(lease.annotator != annotator for lease in self.pool._leases.values())
+
+    @invariant()
+    def every_item_is_in_exactly_one_place(self) -> None:
+        labelled = self.labeled.between(0, len(self.labeled))[0].tolist()
+        assert sorted(self.pool.waiting_items() + self.pool.leased_items() + labelled) == list(range(self.next_item))
+
+
+Interleavings.TestCase.settings = settings(
+    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestInterleavings = Interleavings.TestCase
