@@ -1,0 +1,212 @@
+import json
+import pathlib
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import aal
+from aal import figures, report
+from aal.errors import UserError
+from aal.summary import summarise
+
+pytestmark = pytest.mark.unit
+
+SCHEMA = pathlib.Path(aal.__file__).with_name("schema.sql")
+CONFIG = {"data_type": "digits", "mode": "async", "engine": "local", "seed": 7, "server_num": 2}
+META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b", "label_errors": "1"}
+PAGE = """\
+Ended: finished.
+The test set was only reported; it chose nothing. The validation set chose the epoch of each training.
+| Labels: initial + bought = total | 10 + 4 = 14 |
+| Labels during training | 1 (25.0 %) |
+| Servers trained | 44.0 % |
+| Annotators waited | 58.3 % |
+| Staleness when answered, versions | mean 0.5, max 2 |
+| Wrong labels | 1 (25.0 %) |
+(timeline.png)
+| 0 | margin | 2 | 3 |
+| python | 3.11.9 |
+Hardware: a \\| b"""
+CONTRACT = (
+    "data_type mode engine seed labels trainings curve final_test_accuracy mean_curve_accuracy aubc"
+    " annotator_wait_s query_interval_s staleness labels_per_s wall_s"
+)
+PICTURES = {f"{name}.{kind}" for name in report.PICTURES for kind in ("png", "pdf")}
+
+
+def make_run(folder: pathlib.Path, **tables: Iterable[Sequence[Any]]) -> pathlib.Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    db = sqlite3.connect(folder / "run.db")
+    db.execute("pragma journal_mode=wal")
+    db.executescript(SCHEMA.read_text())
+    for table, rows in tables.items():
+        for row in rows:
+            db.execute(f"insert into {table} values({','.join('?' * len(row))})", row)
+    db.commit()
+    db.close()
+    return folder
+
+
+def model(version: int, server: int, labels: int, start: float, end: float, test: float | None) -> tuple[Any, ...]:
+    return (version, server, labels, start, end, 0.5, test, f"models/{version}.pt", "cnn", 9, version)
+
+
+@pytest.fixture
+def run(tmp_path: pathlib.Path) -> pathlib.Path:
+    """10 initial labels, 4 bought; of 5 offered queries one is still open."""
+    return make_run(
+        tmp_path / "odd #name?",
+        examples=[(i, "initial", None) for i in range(10)] + [(i, "shard", 0) for i in range(10, 20)],
+        models=[
+            model(1, 0, 10, 0.0, 2.0, 0.2),
+            model(2, 1, 12, 5.0, 9.0, 0.4),
+            model(3, 0, 12, 6.0, 10.0, 0.6),
+            model(4, 1, 14, 11.0, 12.0, 0.8),
+        ],
+        queries=[
+            (10, 0, "margin", 1, 1, 3.0, 3.0, 0, 4.0, 1),
+            (11, 0, "margin", 1, 1, 3.0, 3.0, 1, 5.0, 1),
+            (12, 1, "entropy", 1, 1, 4.0, 4.5, 0, 8.0, 1),
+            (13, 0, "margin", 1, 3, 10.5, 10.5, 1, 11.0, 1),
+            (14, 1, "entropy", 3, 3, 10.5, 10.8, 0, None, None),
+        ],
+        waits=[(0, 2.0, 3.0), (1, 3.0, 3.0), (0, 4.0, 4.5), (1, 5.0, 10.5), (0, 8.0, 10.8), (1, 11.0, None)],
+        selections=[
+            (0, 0, "margin", 1, 2, 2.5, 3.0),
+            (1, 0, "entropy", 1, 1, 3.5, 4.0),
+            (0, 1, "margin", 1, 1, 9.0, 10.5),
+            (1, 1, "entropy", 3, 1, 10.1, 10.5),
+        ],
+        meta=META.items(),
+    )
+
+
+def test_every_number_of_the_summary(run: pathlib.Path) -> None:
+    summary = summarise(run)
+    assert " ".join(summary) == CONTRACT
+    assert [summary[key] for key in ("data_type", "mode", "engine", "seed")] == ["digits", "async", "local", 7]
+    assert summary["labels"] == {"initial": 10, "bought": 4, "total": 14}
+    second = {"version": 2, "server": 1, "labels": 12, "queries": 2}
+    assert summary["curve"][1] == {**second, "test_accuracy": 0.4, "val_accuracy": 0.5, "seconds": 9.0}
+    assert [point["version"] for point in summary["curve"]] == [1, 2, 3, 4]
+    assert (summary["trainings"], summary["final_test_accuracy"], summary["wall_s"]) == (4, 0.8, 12.5)
+    assert summary["mean_curve_accuracy"] == pytest.approx(0.5)
+    # (10, 0.2), (12, 0.5), (14, 0.8): 2 * 0.35 + 2 * 0.65 over a span of 4
+    assert summary["aubc"] == pytest.approx(0.5)
+    # waits 0, 0.5, 1, 2.8, 5.5; intervals 6.5 and 7.5
+    wait = {"mean": 9.8 / 5, "p50": 1.0, "p95": 2.8 + 0.8 * 2.7, "p99": 2.8 + 0.96 * 2.7, "max": 5.5}
+    assert summary["annotator_wait_s"] == pytest.approx(wait)
+    interval = {"mean": 7.0, "p50": 7.0, "p95": 7.45, "p99": 7.49, "max": 7.5}
+    assert summary["query_interval_s"] == pytest.approx(interval)
+    assert summary["staleness"] == {"mean": pytest.approx(2 / 5), "max": 2}
+    assert summary["labels_per_s"] == pytest.approx(4 / (11.0 - 3.0))
+
+
+def test_final_is_the_newest_of_the_models_with_most_labels(tmp_path: pathlib.Path) -> None:
+    tests = [(9, 0.1), (12, 0.3), (12, 0.2), (9, 0.9)]
+    models = [model(version, 0, labels, 0, version, test) for version, (labels, test) in enumerate(tests)]
+    assert summarise(make_run(tmp_path / "run", models=models))["final_test_accuracy"] == 0.2
+
+
+def test_one_point_is_its_own_aubc_and_the_last_time_is_the_wall_time(tmp_path: pathlib.Path) -> None:
+    summary = summarise(make_run(tmp_path / "run", models=[model(0, 0, 9, 0, 1, 0.25)]))
+    assert (summary["aubc"], summary["wall_s"]) == (0.25, 1.0)
+
+
+def test_the_page_tells_the_run(run: pathlib.Path) -> None:
+    page = report.write_report(run)
+    text = page.read_text()
+    assert page == run / "report" / "report.md"
+    assert json.loads((run / "summary.json").read_text()) == summarise(run)
+    # Only the label at 8.0 came during a training: at 5.0 and 11.0 one starts.
+    # Trained 2 + 4 + 4 + 1 of 2 * 12.5 s; waited 9.8 s and labelled 1 + 2 + 3.5 + 0.5 s.
+    assert [line for line in PAGE.splitlines() if line not in text] == []
+    assert not list(run.glob("*.part"))
+
+
+@pytest.mark.parametrize("ended", ["interrupted", "failed: server 1: out\nof memory"])
+def test_a_run_that_came_to_nothing_has_a_report(tmp_path: pathlib.Path, ended: str) -> None:
+    run = make_run(tmp_path / "run", meta=[("ended", ended)])
+    text = report.write_report(run).read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    assert "Ended: " + ended.replace("\n", " ") in text
+    assert "![" not in text
+    assert summary["curve"] == [] and summary["labels"] == {"initial": 0, "bought": 0, "total": 0}
+    assert summary["staleness"] == {"mean": None, "max": None}
+    assert set(summary["annotator_wait_s"].values()) == set(summary["query_interval_s"].values()) == {None}
+    for key in ("final_test_accuracy", "mean_curve_accuracy", "aubc", "labels_per_s", "wall_s"):
+        assert summary[key] is None
+
+
+@pytest.mark.parametrize("missing", ["models", "queries", "waits", "selections"])
+def test_any_table_may_be_empty(run: pathlib.Path, missing: str) -> None:
+    with sqlite3.connect(run / "run.db") as db:
+        db.execute(f"delete from {missing}")
+    db.close()
+    assert "nan" not in report.write_report(run).read_text().lower()
+    assert "NaN" not in (run / "summary.json").read_text()
+
+
+def test_a_model_without_accuracy_is_no_crash(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", models=[model(0, 0, 9, 0, 1, None)])
+    assert "| Final test accuracy | - |" in report.write_report(run).read_text()
+
+
+def test_the_same_run_draws_the_same_bytes(run: pathlib.Path) -> None:
+    folder = report.write_report(run).parent
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    report.write_report(run)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert all(len(content) > 1000 for content in first.values())
+    assert all(first[name].startswith((b"\x89PNG", b"%PDF")) for name in PICTURES)
+
+
+@pytest.mark.parametrize("seconds", [[0.0], [0.0] * 50, [1e-5, 0.002, 600.0], [90.0] * 3])
+def test_waits_of_every_size_draw(tmp_path: pathlib.Path, seconds: list[float]) -> None:
+    figures.save(figures.waits(np.array(seconds)), tmp_path / "waits")
+    assert (tmp_path / "waits.pdf").stat().st_size > 1000
+
+
+def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
+    labels, annotators, workers = 50_000, 1000, 64
+    offered = np.linspace(0, 400, labels).tolist()
+    run = make_run(
+        tmp_path / "run",
+        models=[model(v, v % 8, 100 * v, 10.0 * v, 10.0 * v + 30, v / 50) for v in range(40)],
+        queries=[(i, i % workers, "margin", 0, 0, t, t, i % annotators, t + 8, 1) for i, t in enumerate(offered)],
+        waits=[(i % annotators, t, t + i % 3) for i, t in enumerate(offered)],
+        selections=[(i % workers, i // workers, "margin", 0, 40, t, t + 1) for i, t in enumerate(offered[::40])],
+    )
+    folder = report.write_report(run).parent
+    assert {path.name for path in folder.iterdir()} == PICTURES | {"report.md"}
+    assert max(path.stat().st_size for path in folder.iterdir()) < 500_000
+
+
+def test_many_labels_in_lanes_stay_small(tmp_path: pathlib.Path) -> None:
+    start = np.arange(50_000, dtype=float)
+    nobody = figures.Spans(*np.empty((3, 0)))
+    spans = figures.Spans(start % 10, start, start + 9)
+    figures.save(figures.timeline(nobody, nobody, spans, annotators=10), tmp_path / "timeline")
+    assert (tmp_path / "timeline.pdf").stat().st_size < 500_000
+
+
+def test_the_command_tells_in_one_line_what_is_wrong(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report" / "report.md")
+    assert report.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: is no run folder, it has no run.db\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_a_broken_journal_is_told(tmp_path: pathlib.Path, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    (tmp_path / "run.db").write_bytes(content)
+    with pytest.raises(UserError, match=r"run\.db: cannot be read"):
+        summarise(tmp_path)
