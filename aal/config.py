@@ -1,17 +1,10 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
-import difflib
-import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from aal.errors import UserError
-
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 STRATEGY_NAMES = {
     "uncertaintyentropy": "entropy",
@@ -26,6 +19,9 @@ DATA_NAMES = {
     "digits": "digits",
     "folder": "folder",
 }
+IMAGE_SIDES = {"cifar-10": 32, "cifar-100": 32, "mini-imagenet": 84, "digits": 8}  # pixels; folder has a setting
+FOLDER_SIDE = 32
+SMALLEST_IMAGES = {"vgg16": 32, "vgg16_bn": 32, "resnet18": 8, "cnn": 8}  # pixels a side that a network can take
 
 
 def _plain(name: object) -> str:
@@ -218,168 +214,8 @@ class Settings(Group):
         return 2 * max(self.round_size, self.server_train_threshold)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = getattr(key_node, "value", None)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def find_config(name: str) -> pathlib.Path:
-    """Returns the path of a config: as given, then under `configs/`; `.yaml` may be left out.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    for folder in (pathlib.Path(), CONFIGS):
-        for ending in ("", ".yaml"):
-            path = folder / (name + ending)
-            if path.is_file():
-                return path
-    known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-    raise UserError(f"--config {name}: no such file here or under configs/; {hint}")
-
-
-def _parse(text: str, where: str) -> object:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{where}{place}: is not YAML: {problem}") from None
-
-
-def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the tree of a YAML file.
-
-    Raises:
-        UserError: the file cannot be read, does not parse, or holds no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not a text file"
-        raise UserError(f"{path}: {reason}") from None
-    tree = _parse(text, str(path))
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: must hold `key: value` lines")
-    return tree
-
-
-def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Returns a copy of `tree` with each `key=value` set; dots reach into groups, values are YAML.
-
-    Raises:
-        UserError: an argument is not of that form.
-    """
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    problems = []
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
-            problems.append(f"{assignment}: is not of the form key=value")
-            continue
-        try:
-            value = _parse(text, assignment)
-        except UserError as error:
-            problems.extend(error.problems)
-            continue
-        target = result
-        *groups, last = key.split(".")
-        for group in groups:
-            inner = target.get(group)
-            target[group] = dict(inner) if isinstance(inner, dict) else {}
-            target = target[group]
-        target[last] = value
-    if problems:
-        raise UserError(*problems)
-    return result
-
-
-def resolve(tree: dict[str, Any], where: str) -> Settings:
-    """Returns the settings that a tree stands for, with the recipe filled in.
-
-    Args:
-        tree: as read from YAML, overrides included.
-        where: the file that the messages name.
-
-    Raises:
-        UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
-    """
-    tree = _with_recipe(tree)
-    try:
-        settings = Settings.model_validate(tree)
-        problems, bad = [], set()
-    except ValidationError as error:
-        problems = [_told(detail, where) for detail in error.errors()]
-        bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
-        sound = {key: value for key, value in tree.items() if key not in bad}
-        settings = Settings.model_construct(
-            **{**_with_recipe({"data_type": "folder"}), **_coerced(sound)}  # only to look for contradictions
-        )
-    problems += [f"{where}: {text}" for keys, text in _contradictions(settings) if not bad & set(keys)]
-    if problems:
-        raise UserError(*problems)
-    return settings
-
-
-def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
-    changed = tree.get("training")
-    if changed is not None and not isinstance(changed, dict):
-        return tree
-    recipe = tree.get("recipe", "modern")
-    base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
-    return {**tree, "training": {**base, **(changed or {})}}
-
-
-def _coerced(sound: dict[str, Any]) -> dict[str, Any]:
-    """Single settings that are right by themselves, each as its type reads it."""
-    values = {}
-    for key, value in sound.items():
-        try:
-            part = Settings.model_validate({**_with_recipe({"data_type": "folder"}), key: value})
-            values[key] = getattr(part, key)
-        except ValidationError:
-            continue
-    return values
-
-
-def _known_keys(group: tuple[Any, ...]) -> list[str]:
-    model: Any = Settings
-    for name in group:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
-
-
-def _told(detail: Any, where: str) -> str:
-    """One line for one finding of pydantic."""
-    location = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-"))]
-    key = ".".join(location)
-    if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], _known_keys(tuple(location[:-1])), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else "see `python main.py --help` for all settings"
-        return f"{where}: {key}: no such setting; {hint}"
-    if detail["type"] == "missing":
-        return f"{where}: {key}: must be given"
-    return f"{where}: {key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
-
-
-def _contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Settings that are right one by one and wrong together, with the keys they concern."""
+def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds settings that are right one by one and wrong together; yields the keys concerned and what to tell."""
     if s.assignment_type == "DA" and s.query_strategy is None:
         yield (
             ("assignment_type", "query_strategy"),
@@ -409,30 +245,14 @@ def _contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         )
     if s.image_size is not None and s.data_type != "folder":
         yield ("image_size", "data_type"), f"image_size: is for data_type folder; {s.data_type} has its own size"
+    side = IMAGE_SIDES.get(s.data_type) or s.image_size or FOLDER_SIDE
+    for name in dict.fromkeys(s.models):
+        if side < SMALLEST_IMAGES[name]:
+            fit = ", ".join(other for other, smallest in SMALLEST_IMAGES.items() if side >= smallest)
+            yield (
+                ("models", "data_type", "image_size"),
+                f"models: {name} needs images of at least {SMALLEST_IMAGES[name]} pixels a side, not {side}; "
+                f"these take them: {fit}",
+            )
     if s.test_share is not None and s.data_type not in ("folder", "digits"):
         yield ("test_share", "data_type"), f"test_share: is for folder and digits; {s.data_type} has its own test set"
-
-
-def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:
-    """Returns the settings of a config with overrides.
-
-    Args:
-        name: the config's path or its name under `configs/`.
-        assignments: `key=value` overrides.
-        seed: overrides the config's seed.
-
-    Raises:
-        UserError: everything that is wrong with them, a line each.
-    """
-    path = find_config(name)
-    tree = override(read_config(path), assignments)
-    if seed is not None:
-        tree["seed"] = seed
-    if tree.get("name") is None:
-        tree["name"] = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
-    return resolve(tree, str(path))
-
-
-def dump(settings: Settings) -> str:
-    """Returns the resolved settings as YAML that `load` reads back to the same settings."""
-    return yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True)

@@ -7,7 +7,6 @@ when it is on disk; so what is on disk is always a state that the run has been i
 
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -29,22 +28,17 @@ class Parts:
 
     Attributes:
         classes: number of classes, the bound of a label.
-        test, validation, initial: ids.
-        initial_labels: the labels of `initial`.
+        truth: (n,) the true label of every id.
+        test, validation, initial: ids; the initial ones are labelled truly from the start.
         shards: the unlabelled ids of each worker.
     """
 
     classes: int
+    truth: np.ndarray
     test: np.ndarray
     validation: np.ndarray
     initial: np.ndarray
-    initial_labels: np.ndarray
     shards: list[np.ndarray]
-
-    @property
-    def total(self) -> int:
-        """Images of the set."""
-        return sum(map(len, (self.test, self.validation, self.initial, *self.shards)))
 
 
 class Hub:
@@ -68,11 +62,11 @@ class Hub:
         self._lock = threading.RLock()
 
         self.queries = QueryPool(settings.pool_bound, derive(settings.seed, "draw"))
-        self.labeled = LabeledPool(parts.initial.tolist(), parts.initial_labels.tolist())
+        self.labeled = LabeledPool(parts.initial.tolist(), parts.truth[parts.initial].tolist())
         self._initial = len(self.labeled)
         self._shards = parts.shards
-        self._owner = np.full(parts.total, -1, np.int32)
-        self._state = np.full(parts.total, NOT_OURS, np.uint8)
+        self._owner = np.full(len(parts.truth), -1, np.int32)
+        self._state = np.full(len(parts.truth), NOT_OURS, np.uint8)
         self._state[parts.initial] = LABELLED
         for worker, shard in enumerate(parts.shards):
             self._owner[shard] = worker
@@ -300,11 +294,13 @@ class Hub:
             raise Stopped
 
     def _record_start(self, parts: Parts, meta: dict[str, str]) -> None:
-        rows: list[tuple[Any, ...]] = []
-        for name in ("test", "validation", "initial"):
-            rows += [(item, name, None) for item in getattr(parts, name).tolist()]
-        for worker, shard in enumerate(parts.shards):
-            rows += [(item, "shard", worker) for item in shard.tolist()]
-        self._journal.write("INSERT INTO examples VALUES(?,?,?)", rows)
+        places: list[tuple[np.ndarray, str, int | None]] = [
+            *((getattr(parts, name), name, None) for name in ("test", "validation", "initial")),
+            *((shard, "shard", worker) for worker, shard in enumerate(parts.shards)),
+        ]
+        for items, part, worker in places:
+            truth = parts.truth[items].tolist()
+            rows = [(item, part, worker, label) for item, label in zip(items.tolist(), truth, strict=True)]
+            self._journal.write("INSERT INTO examples VALUES(?,?,?,?)", rows)
         self._journal.write("INSERT OR REPLACE INTO meta VALUES(?,?)", meta.items())
         self._journal.flush()

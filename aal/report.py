@@ -127,7 +127,8 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
     labels, queries = summary["labels"], record.queries
     during = _during_training(record)
     trained = (column(record.models, "published_at") - column(record.models, "started_at")).sum()
-    servers = record.config.get("server_num") or len({model["server"] for model in record.models})
+    sync = record.config.get("mode") == "sync"  # which trains one model at a time
+    servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
     waited = (record.waits["got_at"] - record.waits["asked_at"]).sum()
     labelled = known(queries["answered_at"] - queries["drawn_at"]).sum()
     late = _staleness(record)[1]
@@ -138,6 +139,7 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
         ("Mean test accuracy of the curve", _share(summary["mean_curve_accuracy"])),
         ("AUBC (0 to 1)", _text(summary["aubc"])),
         ("Labels a second", _text(summary["labels_per_s"])),
+        ("Wrong labels", f"{record.label_errors:,} ({_share(record.label_errors, labels['bought'])})"),
         ("Labels during training", f"{during:,} ({_share(during, labels['bought'])})"),
         ("Servers trained", _share(trained, servers * (summary["wall_s"] or 0))),
         ("Annotators waited", _share(waited, waited + labelled)),
@@ -145,9 +147,6 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
         ("Staleness when answered, versions", f"mean {late.mean():.3g}, max {late.max():.0f}" if late.size else "-"),
         ("Wall time", _text(summary["wall_s"], " s")),
     ]
-    if "label_errors" in record.meta:
-        wrong = int(record.meta["label_errors"])
-        rows.append(("Wrong labels", f"{wrong:,} ({_share(wrong, labels['bought'])})"))
     return _table(("", "value"), rows)
 
 

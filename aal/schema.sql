@@ -1,7 +1,8 @@
 -- run.db: what a run leaves for reports, resume and users' own SQL. Times are seconds since the run began.
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
--- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker).
-CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER);
+-- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker);
+-- and its true label.
+CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER, truth INTEGER);
 -- One row a training: `labels` is the size of the training set, `epoch` the epoch that validation chose.
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
     published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER);

@@ -26,19 +26,22 @@ SELECTIONS = """select worker, started_at, offered_at from selections where offe
     order by worker, offered_at"""
 WORKERS = """select worker, group_concat(distinct strategy) as strategy, count(*) as batches, sum(items) as queries
     from selections where offered_at is not null group by worker order by worker"""
+LABEL_ERRORS = "select count(*) from queries join examples using (item) where label <> truth"
 
 
 @dataclass(frozen=True)
 class Record:
     """A run as it was written down; times are seconds since it began, a missing number is NaN in a column.
 
-    `config` and `meta` are what the program noted, `initial` counts the labels of the start, `models` are in order of
-    version, `queries` in order of offering, `selections` by worker and then by time; `workers` sums them up.
+    `config` and `meta` are what the program noted, `initial` counts the labels of the start, `label_errors` the answers
+    that are not the true label; `models` are in order of version, `queries` in order of offering, `selections` by worker
+    and then by time; `workers` sums them up.
     """
 
     config: dict[str, Any]
     meta: dict[str, str]
     initial: int
+    label_errors: int
     models: Rows
     queries: Columns
     waits: Columns
@@ -88,6 +91,7 @@ def _read(db: sqlite3.Connection, config: dict[str, Any]) -> Record:
         config=config,
         meta=dict(db.execute("select key, value from meta")),
         initial=db.execute("select count(*) from examples where part = 'initial'").fetchone()[0],
+        label_errors=db.execute(LABEL_ERRORS).fetchone()[0],
         models=[dict(row) for row in db.execute(MODELS)],
         queries=_columns(db, QUERIES),
         waits=_columns(db, "select annotator, asked_at, got_at from waits where got_at is not null"),

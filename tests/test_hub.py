@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aal.config import Settings, resolve
+from aal.config import Settings
 from aal.errors import Stopped
 from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub, Parts
 from aal.journal import Journal
+from aal.loading import resolve
 from aal.messages import Answer, Ask, Offer, TrainedModel, TrainingTicket, Turn
 
 pytestmark = pytest.mark.unit
@@ -70,7 +71,7 @@ def make_settings(**changes: Any) -> Settings:
 
 def make_parts(s: Settings, pool: int) -> Parts:
     shards = np.array_split(np.arange(10, 10 + pool), 1 if s.mode == "sync" else s.worker_num)
-    return Parts(3, np.arange(4), np.arange(4, 6), np.arange(6, 10), np.zeros(4, np.int64), list(shards))
+    return Parts(3, np.zeros(10 + pool, np.int64), np.arange(4), np.arange(4, 6), np.arange(6, 10), list(shards))
 
 
 def make_hub(s: Settings, pool: int = 60, journal: Journal | None = None) -> tuple[Hub, HandClock]:
@@ -197,11 +198,11 @@ def test_every_run_ends_with_every_label_bought_once_and_trained_on(
         if not crowd.step():
             break
         if step % 16 == 0:
-            assert places(hub, parts) == list(range(parts.total))
+            assert places(hub, parts) == list(range(len(parts.truth)))
     else:
         pytest.fail(f"the run never ends: {hub.status()}")
     assert hub.status().finished
-    assert places(hub, parts) == list(range(parts.total))
+    assert places(hub, parts) == list(range(len(parts.truth)))
     expected = (
         min(s.budget, pool)
         if s.mode == "sync"

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 SCHEMA = pathlib.Path(aal.__file__).with_name("schema.sql")
 CONFIG = {"data_type": "digits", "mode": "async", "engine": "local", "seed": 7, "server_num": 2}
-META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b", "label_errors": "1"}
+META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b"}
 PAGE = """\
 Ended: finished.
 The test set was only reported; it chose nothing. The validation set chose the epoch of each training.
@@ -61,7 +61,7 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
     """10 initial labels, 4 bought; of 5 offered queries one is still open."""
     return make_run(
         tmp_path / "odd #name?",
-        examples=[(i, "initial", None) for i in range(10)] + [(i, "shard", 0) for i in range(10, 20)],
+        examples=[(i, "initial" if i < 10 else "shard", None, 0 if i == 12 else 1) for i in range(20)],
         models=[
             model(1, 0, 10, 0.0, 2.0, 0.2),
             model(2, 1, 12, 5.0, 9.0, 0.4),

@@ -1,0 +1,161 @@
+"""Who answers: simulated people, and the desk through which all annotators of a process reach the hub."""
+
+import asyncio
+import contextlib
+import math
+import pathlib
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aal.clock import Clock
+from aal.config import AnnotatorSettings, Settings
+from aal.errors import Stopped
+from aal.hub import Hub
+from aal.messages import Answer, Ask, Query
+from aal.seeding import derive
+
+
+@dataclass
+class Annotator:
+    """One simulated person, with random numbers of their own.
+
+    Attributes:
+        index: the person's number.
+        settings: of all annotators.
+        truth: the true label of every item.
+        classes: number of classes.
+        seed: of the run.
+    """
+
+    index: int
+    settings: AnnotatorSettings
+    truth: np.ndarray
+    classes: int
+    seed: int
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(derive(self.seed, "annotator", self.index))
+
+    def seconds(self) -> float:
+        """Draws the time of one label: log-normal with the mean and the relative deviation of the settings."""
+        mean, spread = self.settings.seconds_per_label, self.settings.spread
+        if mean == 0 or spread == 0:
+            return mean
+        variance = math.log1p(spread**2)
+        return mean * math.exp(self._random.gauss(-variance / 2, math.sqrt(variance)))
+
+    def label(self, item: int) -> int:
+        """Returns the true label, or by the error rate one of the others, all alike."""
+        true = int(self.truth[item])
+        if self.classes < 2 or self._random.random() >= self.settings.error_rate:
+            return true
+        return (true + self._random.randrange(1, self.classes)) % self.classes
+
+
+class Desk:
+    """Gathers what the annotators of one process ask and answer into few calls of the hub.
+
+    One coroutine speaks with the hub, so that a thousand idle annotators cost as much as one, and answers that come
+    together share one commit.
+    """
+
+    FIRST_PAUSE_S = 0.002
+    LONGEST_PAUSE_S = 0.05
+
+    def __init__(self, hub: Hub, clock: Clock) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._asks: deque[tuple[Ask, asyncio.Future[Query]]] = deque()
+        self._answers: list[tuple[Answer, asyncio.Future[bool]]] = []
+        self._news = asyncio.Event()
+
+    async def draw(self, annotator: int) -> Query:
+        """Waits for a query; raises `Stopped` when the run is over."""
+        future: asyncio.Future[Query] = asyncio.get_running_loop().create_future()
+        self._asks.append((Ask(annotator, self._clock.now()), future))
+        self._news.set()
+        return await future
+
+    async def answer(self, answer: Answer) -> bool:
+        """Gives an answer; it is on disk when this returns. False when somebody else had answered before."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._answers.append((answer, future))
+        self._news.set()
+        return await future
+
+    async def run(self) -> None:
+        """Serves until the run is over; those who still wait are told so."""
+        pause = self.FIRST_PAUSE_S
+        try:
+            while True:
+                moved = self._pass_answers() + self._pass_asks()
+                pause = self.FIRST_PAUSE_S if moved else min(1.5 * pause, self.LONGEST_PAUSE_S)
+                if not moved and not self._asks:
+                    self._hub.check()
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), pause if self._asks else self.LONGEST_PAUSE_S)
+        except Stopped:
+            self._pass_answers()
+        finally:
+            for _, future in [*self._asks, *self._answers]:
+                if not future.done():
+                    future.set_exception(Stopped())
+
+    def _pass_answers(self) -> int:
+        batch, self._answers = self._answers, []
+        if batch:
+            taken = self._hub.answer([answer for answer, _ in batch])
+            for (_, future), was_taken in zip(batch, taken, strict=True):
+                future.set_result(was_taken)
+        return len(batch)
+
+    def _pass_asks(self) -> int:
+        if not self._asks:
+            return 0
+        served = dict(self._hub.draw([ask for ask, _ in self._asks]))
+        still_waiting: deque[tuple[Ask, asyncio.Future[Query]]] = deque()
+        for ask, future in self._asks:
+            if ask.annotator in served:
+                future.set_result(served[ask.annotator])
+            else:
+                still_waiting.append((ask, future))
+        self._asks = still_waiting
+        return len(served)
+
+
+async def annotate_all(annotators: Iterable[Annotator], desk: Desk, clock: Clock) -> None:
+    """Lets the annotators of one process work until the run is over."""
+    async with asyncio.TaskGroup() as group:
+        people = [group.create_task(annotate(annotator, desk, clock)) for annotator in annotators]
+        await desk.run()
+        for person in people:
+            person.cancel()
+
+
+async def annotate(annotator: Annotator, desk: Desk, clock: Clock) -> None:
+    """An annotator's day: draw a random query, take the time it needs, answer, until the run is over."""
+    try:
+        while True:
+            query = await desk.draw(annotator.index)
+            await clock.sleep(annotator.seconds())
+            await desk.answer(Answer(query.item, annotator.index, annotator.label(query.item)))
+    except Stopped:
+        return
+
+
+async def start(
+    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, classes: int
+) -> None:
+    """Lets all simulated annotators of a run work in this process."""
+    truth = np.load(images / "labels.npy", mmap_mode="r")
+    people = [
+        Annotator(number, settings.annotators, truth, classes, settings.seed)
+        for number in range(settings.annotators.number)
+    ]
+    await annotate_all(people, Desk(hub, clock), clock)

@@ -1,0 +1,154 @@
+"""A server: learn a model from all labels that are there, publish it, and again when more have come."""
+
+import pathlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from aal.clock import Clock
+from aal.config import Settings
+from aal.errors import Stopped
+from aal.hub import Hub
+from aal.messages import TrainedModel, TrainingTicket
+from aal.publish import save_model
+from aal.runs import MODELS
+from aal.seeding import derive
+from aal.training import ImageBank, learn, normalisation_of, resolve_device, use_threads
+from data import ImageSet, Split, load_split, open_set
+from eval import evaluate
+from models import build_model
+
+CHECK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server needs to train.
+
+    Attributes:
+        index: its number.
+        run: the run's folder, to which model paths are relative.
+        settings: of the run.
+        images: the whole set.
+        split: validation ids, test ids, normalisation.
+        bank: the images on the device to train on.
+    """
+
+    index: int
+    run: pathlib.Path
+    settings: Settings
+    images: ImageSet
+    split: Split
+    bank: ImageBank
+
+    def train(
+        self,
+        ticket: TrainingTicket,
+        items: np.ndarray,
+        labels: np.ndarray,
+        started_at: float,
+        check: Callable[[], None],
+    ) -> TrainedModel:
+        """Learns a model from scratch (paper, equation 1: g_i = A(L)), saves it and scores it on the test set.
+
+        The test set is only reported; the validation set chooses the epoch.
+
+        Args:
+            ticket: its number seeds the weights and the order of the images, whichever server holds it.
+            items: (n,) labelled ids.
+            labels: (n,) of these, as the annotators gave them.
+            started_at: of the run's clock.
+            check: called before each batch; what it raises ends the training.
+
+        Returns:
+            What the hub is told; the model's file is in place by then.
+        """
+        s, truth = self.settings, self.images.labels
+        name = s.models[self.index % len(s.models)]
+        model = build_model(
+            name,
+            classes=len(self.images.classes),
+            channels=self.images.images.shape[3],
+            image_size=self.images.images.shape[1],
+            width=s.width,
+            seed=derive(s.seed, "weights", ticket.number),
+        )
+        normalisation = normalisation_of(s.training, self.split.mean, self.split.std)
+        validation = self.split.validation
+        learned = learn(
+            model,
+            self.bank,
+            items,
+            labels,
+            validation,
+            truth[validation],
+            training=s.training,
+            normalisation=normalisation,
+            seed=derive(s.seed, "training", ticket.number),
+            progress=check,
+        )
+        model.load_state_dict(learned.state_dict)
+        test = evaluate(model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation)
+        path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
+        payload = {
+            "state_dict": learned.state_dict,
+            "architecture": model.architecture,
+            "normalisation": normalisation,
+            "class_names": list(self.images.classes),
+            "data": {
+                "data_type": s.data_type,
+                "image_size": s.image_size,
+                "test_share": s.test_share,
+                "seed": s.seed,
+            },
+            "labels": ticket.labels,
+            "epoch": learned.epoch,
+            "history": learned.history,
+        }
+        save_model(self.run / path, payload)
+        return TrainedModel(
+            ticket.number, self.index, name, path, learned.epoch, started_at, learned.val_accuracy, test.accuracy
+        )
+
+
+async def serve(server: Server, hub: Hub, clock: Clock) -> None:
+    """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
+    items, labels = hub.labels(0, 0)
+    check = _now_and_then(hub.check)
+    try:
+        while True:
+            ticket = await clock.until(hub.ticket, server.index)
+            started_at = clock.now()
+            new_items, new_labels = hub.labels(len(items), ticket.labels)  # L only grows
+            items, labels = np.concatenate([items, new_items]), np.concatenate([labels, new_labels])
+            hub.publish(server.train(ticket, items[: ticket.labels], labels[: ticket.labels], started_at, check))
+    except Stopped:
+        return
+
+
+def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:
+    """Returns a `check` that asks the hub at most every CHECK_EVERY_S seconds."""
+    asked_at = 0.0
+
+    def ask() -> None:
+        nonlocal asked_at
+        if time.monotonic() - asked_at >= CHECK_EVERY_S:
+            check()
+            asked_at = time.monotonic()
+
+    return ask
+
+
+async def start(
+    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, servers: int
+) -> None:
+    """Builds server `index` of `servers` in its own process and lets it serve."""
+    use_threads(settings.devices.server_threads, sharers=servers)
+    device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    image_set = open_set(images)
+    bank = ImageBank(image_set.images, device)
+    await serve(Server(index, run, settings, image_set, load_split(run / "split.npz"), bank), hub, clock)

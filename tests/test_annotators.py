@@ -1,0 +1,61 @@
+"""Simulated people: their times, their errors, and that none is lost or served twice."""
+
+import asyncio
+import statistics
+import time
+
+import numpy as np
+import pytest
+
+from aal.annotators import Annotator, Desk, annotate_all
+from aal.clock import WallClock
+from aal.config import AnnotatorSettings
+from tests.test_hub import make_hub, make_settings, offer, train
+
+pytestmark = pytest.mark.unit
+
+
+def person(index: int = 0, **settings: float) -> Annotator:
+    return Annotator(index, AnnotatorSettings(**settings), np.arange(70) % 3, 3, seed=0)
+
+
+def test_times_have_the_mean_and_the_spread() -> None:
+    times = [person(0, seconds_per_label=2.0, spread=0.5).seconds() for _ in range(3)]
+    assert len(set(times)) == 1, "the same person, the same seed"
+    someone = person(1, seconds_per_label=2.0, spread=0.5)
+    times = [someone.seconds() for _ in range(20_000)]
+    assert statistics.mean(times) == pytest.approx(2.0, rel=0.03)
+    assert statistics.stdev(times) == pytest.approx(1.0, rel=0.06)
+    assert min(times) > 0
+    assert person(0, seconds_per_label=2.0, spread=0.0).seconds() == 2.0
+
+
+def test_errors_come_at_their_rate_and_are_other_classes() -> None:
+    careless = person(2, error_rate=0.2)
+    labels = [careless.label(1) for _ in range(10_000)]
+    assert labels.count(1) == pytest.approx(8000, abs=200)
+    assert labels.count(0) == pytest.approx(1000, abs=150) and labels.count(2) == pytest.approx(1000, abs=150)
+    assert {person(3).label(4) for _ in range(50)} == {1}
+
+
+def test_hundreds_label_in_one_process_until_the_run_is_over() -> None:
+    settings = make_settings(worker_query_num=6, query_pool_size=60)
+    hub, _ = make_hub(settings)
+    train(hub)
+
+    async def live() -> None:
+        clock = WallClock(time.monotonic())
+        people = [person(index, seconds_per_label=0.01) for index in range(300)]
+        crowd = asyncio.create_task(annotate_all(people, Desk(hub, clock), clock))
+        while hub.status().labels < 60:
+            for worker in range(2):
+                if hub._schedule.next_count(worker):
+                    offer(hub, worker)
+            await asyncio.sleep(0.001)
+            train(hub)
+        hub.stop()
+        await asyncio.wait_for(crowd, 10)
+
+    asyncio.run(live())
+    items, labels = hub.labels(4, 64)
+    assert len(set(items.tolist())) == 60 and (labels == items % 3).all()

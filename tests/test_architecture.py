@@ -1,0 +1,57 @@
+"""The rooms of the design: who may import whom, how long a file may be."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.unit
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROLES = {"main", "server_train", "work_query", "eval", "models"}
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("room", ["aal", "data"])
+def test_no_shared_file_imports_a_role(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        assert not ROLES & {name.split(".")[0] for name in imported(path)}, path
+        if room == "aal":
+            assert "data" not in {name.split(".")[0] for name in imported(path)}, path
+
+
+@pytest.mark.parametrize(
+    ("module", "lower"),
+    [
+        ("aal/messages.py", set()),
+        ("aal/pools.py", {"aal.messages"}),
+        ("aal/schedule.py", {"aal.config", "aal.messages"}),
+        ("aal/journal.py", set()),
+    ],
+)
+def test_the_lowest_rooms_know_nothing_above_them(module: str, lower: set[str]) -> None:
+    assert {name for name in imported(ROOT / module) if name.startswith("aal")} <= lower
+
+
+def test_main_hub_and_annotators_live_without_torch() -> None:
+    code = (
+        "import sys, main, aal.hub, aal.annotators, aal.engines.local, aal.report, data\n"
+        "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_files_are_of_a_size_to_read() -> None:
+    for path in [*ROOT.glob("*.py"), *(ROOT / "aal").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
+        lines = len(path.read_text().splitlines())
+        assert lines <= 350 or path.name == "config.py", f"{path.name} has {lines} lines"

@@ -1,0 +1,161 @@
+"""Settings: what is accepted, what is told, and that the configs of the repository are right."""
+
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aal.config import RECIPES, Settings
+from aal.errors import UserError
+from aal.loading import CONFIGS, dump, find_config, load, override, read_config, resolve
+
+pytestmark = pytest.mark.unit
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def problems(tree: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        resolve(tree, "my.yaml")
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_right_and_explains_each_key(path: pathlib.Path) -> None:
+    settings = load(str(path))
+    assert settings.name == path.stem
+    keys = [line for line in path.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert not [line for line in keys if " # " not in line]
+
+
+def test_names_may_be_written_in_any_way() -> None:
+    assert resolve({"data_type": "CIFAR10"}, "x").data_type == "cifar-10"
+    assert resolve({"data_type": "Mini_ImageNet"}, "x").data_type == "mini-imagenet"
+    for name, meant in [("UncertaintyEntropy", "entropy"), ("Uncertainty", "least_confidence"), ("Random", "random")]:
+        tree = {"data_type": "cifar-10", "assignment_type": "DA", "query_strategy": name}
+        assert resolve(tree, "x").query_strategy == meant
+
+
+def test_a_recipe_is_a_group_that_single_settings_change() -> None:
+    settings = resolve({"data_type": "cifar10", "recipe": "paper", "training": {"epochs": 3}}, "x")
+    assert settings.training.model_dump() == {**RECIPES["paper"], "epochs": 3}
+
+
+def test_all_mistakes_are_told_at_once_a_line_each() -> None:
+    told = problems(
+        {
+            "data_typ": "cifar10",
+            "data_type": "cifar10",
+            "worker_num": "ten",
+            "val_size": -1,
+            "training": {"epochs": 0, "lr": 0.1},
+            "annotators": {"error_rate": 1.5},
+            "models": ["vgg17"],
+            "assignment_type": "DA",
+            "image_size": 64,
+        }
+    )
+    text = "\n".join(told)
+    for expected in (
+        "my.yaml: data_typ: no such setting; did you mean data_type?",
+        "my.yaml: worker_num: ",
+        "my.yaml: val_size: ",
+        "my.yaml: training.epochs: ",
+        "my.yaml: training.lr: no such setting",
+        "my.yaml: annotators.error_rate: ",
+        "my.yaml: models.0: ",
+        "my.yaml: query_strategy: assignment_type DA needs one",
+        "my.yaml: image_size: ",
+    ):
+        assert expected in text
+    assert len(told) == 9 and all("\n" not in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("tree", "key"),
+    [
+        ({"server_train_threshold": 10**6}, "server_train_threshold"),
+        ({"query_strategy": "margin"}, "query_strategy"),
+        ({"query_pool_size": 1}, "query_pool_size"),
+        ({"mode": "sync", "query_pool_size": 500}, "query_pool_size"),
+        ({"test_share": 0.1}, "test_share"),
+        ({"data_type": "digits", "models": "vgg16", "initial_size": 10}, "models"),
+    ],
+)
+def test_contradictions_are_told(tree: dict[str, Any], key: str) -> None:
+    (told,) = problems({"data_type": "cifar-10", **tree})
+    assert told.startswith(f"my.yaml: {key}: ")
+
+
+def test_overrides_reach_into_groups_and_are_yaml() -> None:
+    tree = override({"annotators": {"number": 3}}, ["annotators.number=5", "max_staleness=null", "training.epochs=1e1"])
+    assert tree == {"annotators": {"number": 5}, "max_staleness": None, "training": {"epochs": 10.0}}
+    assert override({}, ["training.learning_rate=1e-3"]) == {"training": {"learning_rate": 0.001}}
+    with pytest.raises(UserError, match="form key=value"):
+        override({}, ["epochs"])
+
+
+def test_a_missing_config_names_the_nearest(tmp_path: pathlib.Path) -> None:
+    assert find_config("digits") == CONFIGS / "digits.yaml"
+    with pytest.raises(UserError, match=r"did you mean digits\.yaml"):
+        find_config("digit.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [1\nb: 2\n")
+    with pytest.raises(UserError, match=r"bad\.yaml, line 2: is not YAML"):
+        read_config(bad)
+    bad.write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(UserError, match="seed is given twice"):
+        read_config(bad)
+
+
+def test_what_is_written_reads_back_the_same(tmp_path: pathlib.Path) -> None:
+    settings = load("cifar10-cpu.yaml", ["seed=3"])
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(settings))
+    assert load(str(path)) == settings
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+keys = st.sampled_from(sorted(resolve({"data_type": "digits", "models": "cnn"}, "x").model_dump())) | st.text(
+    max_size=6
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tree=st.dictionaries(keys, values, max_size=6))
+def test_any_tree_is_either_right_or_told(tree: dict[str, Any]) -> None:
+    try:
+        resolve(tree, "x")
+    except UserError as error:
+        assert error.problems
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(max_size=60))
+def test_any_bytes_are_either_read_or_told(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
+    path.write_bytes(content)
+    try:
+        resolve(read_config(path), "x")
+    except UserError as error:
+        assert error.problems
+
+
+def test_mistakes_are_told_before_torch_is_imported() -> None:
+    code = (
+        "import sys, main\n"
+        "code = main.main(['--config', 'digits.yaml', 'worker_nun=3'])\n"
+        "sys.exit(99 if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: {CONFIGS / 'digits.yaml'}: worker_nun: no such setting; did you mean worker_num?"
+    ]

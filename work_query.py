@@ -1,0 +1,93 @@
+"""A worker: with the newest model, choose the ids of its shard whose labels are worth most; again and again."""
+
+import pathlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from aal.clock import Clock
+from aal.config import Settings
+from aal.errors import Stopped
+from aal.hub import Hub
+from aal.messages import Offer, Turn
+from aal.publish import load_model
+from aal.seeding import derive
+from aal.strategies import Strategy, assign, choose
+from aal.training import ImageBank, predict, resolve_device, use_threads
+from data import open_set
+from models import rebuild
+
+
+@dataclass
+class Worker:
+    """What a worker needs to choose.
+
+    Attributes:
+        index: its number.
+        run: the run's folder, which model paths are relative to.
+        strategy: how it ranks.
+        bank: the images of the whole set, on the device to score on.
+        seed: of the run.
+    """
+
+    index: int
+    run: pathlib.Path
+    strategy: Strategy
+    bank: ImageBank
+    seed: int
+    _loaded: tuple[int, torch.nn.Module, dict] | None = field(default=None, init=False)
+
+    def select(self, turn: Turn, remaining: np.ndarray) -> np.ndarray:
+        """Chooses the best `turn.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
+
+        Args:
+            turn: the model to choose with, the size and number of the batch.
+            remaining: (n,) ids of the shard that were not offered yet.
+
+        Returns:
+            (min(count, n),) ids.
+        """
+        needed = {}
+        if "probabilities" in self.strategy.needs:
+            needed["probabilities"] = self.probabilities(turn, remaining)
+        scores = self.strategy.score(len(remaining), **needed)
+        return remaining[choose(scores, turn.count, derive(self.seed, "worker", self.index, turn.batch))]
+
+    def probabilities(self, turn: Turn, ids: np.ndarray) -> np.ndarray:
+        """Returns the full class probabilities of the turn's model, float32 (n, classes)."""
+        if self._loaded is None or self._loaded[0] != turn.model.version:
+            path = self.run / turn.model.path
+            payload = load_model(path)
+            self._loaded = (turn.model.version, rebuild(payload, path).to(self.bank.device), payload["normalisation"])
+        _, model, normalisation = self._loaded
+        logits = predict(model, self.bank, ids, normalisation=normalisation)
+        return torch.softmax(logits, dim=1).numpy()
+
+
+async def work(worker: Worker, hub: Hub, clock: Clock) -> None:
+    """A worker's life: wait for its turn, choose, offer; until its batches or its shard are used up."""
+    remaining = hub.remaining(worker.index)
+    try:
+        while True:
+            turn = await clock.until(hub.turn, worker.index)
+            started_at = clock.now()
+            chosen = worker.select(turn, remaining)
+            offer = Offer(
+                worker.index, turn.batch, chosen.tolist(), worker.strategy.name, turn.model.version, started_at
+            )
+            await clock.until(hub.offer, offer)
+            remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
+    except Stopped:
+        return
+
+
+async def start(
+    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, workers: int
+) -> None:
+    """Builds worker `index` of `workers` in its own process and lets it work."""
+    use_threads(settings.devices.worker_threads, sharers=workers)
+    device = resolve_device(settings.devices.workers[index % len(settings.devices.workers)], index)
+    bank = ImageBank(open_set(images).images, device)
+    strategy = assign(settings, workers)[index]
+    await work(Worker(index, run, strategy, bank, settings.seed), hub, clock)
