@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from aal.batches import ImageBank, normalisation_of
 from aal.clock import Clock
 from aal.config import Settings
+from aal.devices import resolve_device, use_threads
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.messages import TrainedModel, TrainingTicket
 from aal.publish import save_model
 from aal.runs import MODELS
 from aal.seeding import derive
-from aal.training import ImageBank, learn, normalisation_of, resolve_device, use_threads
+from aal.training import learn
 from data import ImageSet, Split, load_split, open_set
 from eval import evaluate
 from models import build_model

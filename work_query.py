@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from aal.batches import ImageBank
 from aal.clock import Clock
 from aal.config import Settings
+from aal.devices import resolve_device, use_threads
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.messages import Offer, Turn
 from aal.publish import load_model
 from aal.seeding import derive
 from aal.strategies import Strategy, assign, choose
-from aal.training import ImageBank, predict, resolve_device, use_threads
+from aal.training import predict
 from data import open_set
 from models import rebuild
 

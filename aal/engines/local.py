@@ -25,6 +25,7 @@ from aal.progress import Progress
 from aal.runs import log_to
 
 HUB_GONE = (EOFError, BrokenPipeError, ConnectionError)
+USERS_MISTAKE = 2  # exit code of a role that met one
 POLL_S = 0.2
 GRACE_S = 3.0  # after the stop word, before SIGTERM
 
@@ -76,6 +77,7 @@ def run_local(
 
     Raises:
         RunFailed: a process failed; its name and reason.
+        UserError: a role met what only the user can mend, such as a device that is not there.
     """
     context = multiprocessing.get_context("forkserver")
     # One process imports torch, the others are forked from it; it never touches CUDA.
@@ -84,7 +86,7 @@ def run_local(
     with _signals() as caught, _manager(context) as manager:
         hub: Any = manager.hub(settings, parts, run / "run.db", origin, meta)  # type: ignore[attr-defined]
         processes = _start(context, settings, run, roles, hub, origin)
-        ended = "failed: the engine broke"
+        ended = "failed: see the error"
         try:
             ended = _supervise(processes, hub, progress, caught)
         finally:
@@ -125,7 +127,10 @@ def _supervise(processes: dict[str, Any], hub: Any, progress: Progress, caught: 
         running = [process for process in processes.values() if process.is_alive()]
         for name, process in processes.items():
             if not process.is_alive() and process.exitcode != 0:
-                return f"failed: {_cause(name, process.exitcode, hub)}"
+                cause = _cause(name, process.exitcode, hub)
+                if process.exitcode == USERS_MISTAKE:
+                    raise UserError(cause)
+                return f"failed: {cause}"
         if not running:
             return "finished" if hub.status().finished else "failed: every role ended before the budget was bought"
         wait([process.sentinel for process in running], timeout=POLL_S)
@@ -196,6 +201,7 @@ def _child(name: str, role: Role, index: int, run: pathlib.Path, settings: Setti
     """The life of a role's process."""
     _guard()
     log = log_to(run, name)
+    log.info("started")
     module, function = role.entry.split(":")
     try:
         entry: Callable[..., Any] = getattr(importlib.import_module(module), function)
@@ -207,7 +213,7 @@ def _child(name: str, role: Role, index: int, run: pathlib.Path, settings: Setti
         raise SystemExit(3) from None
     except Exception as error:
         log.exception("failed")
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        mistake = isinstance(error, UserError)
         with contextlib.suppress(*HUB_GONE):
-            hub.failed(name, reason)
-        raise SystemExit(1) from None
+            hub.failed(name, str(error) if mistake else f"{type(error).__name__}: {error}")
+        raise SystemExit(USERS_MISTAKE if mistake else 1) from None
