@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,8 @@ class Desk:
         except Stopped:
             self._pass_answers()
         finally:
-            for _, future in [*self._asks, *self._answers]:
+            waiting: list[asyncio.Future[Any]] = [future for _, future in self._asks]
+            for future in [*waiting, *(future for _, future in self._answers)]:
                 if not future.done():
                     future.set_exception(Stopped())
 

@@ -34,8 +34,8 @@ class Record:
     """A run as it was written down; times are seconds since it began, a missing number is NaN in a column.
 
     `config` and `meta` are what the program noted, `initial` counts the labels of the start, `label_errors` the answers
-    that are not the true label; `models` are in order of version, `queries` in order of offering, `selections` by worker
-    and then by time; `workers` sums them up.
+    that are not the true label; `models` are in order of version, `queries` in order of offering, `selections` by
+    worker and then by time; `workers` sums them up.
     """
 
     config: dict[str, Any]

@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.test_hub import make_hub, make_settings, offer, train
 pytestmark = pytest.mark.unit
 
 
-def person(index: int = 0, **settings: float) -> Annotator:
+def person(index: int = 0, **settings: Any) -> Annotator:
     return Annotator(index, AnnotatorSettings(**settings), np.arange(70) % 3, 3, seed=0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aal.config import RECIPES, Settings
+from aal.config import RECIPES
 from aal.errors import UserError
 from aal.loading import CONFIGS, dump, find_config, load, override, read_config, resolve
 

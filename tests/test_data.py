@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 import data
-from aal.config import Settings, resolve
+from aal.config import Settings
 from aal.errors import UserError
+from aal.loading import resolve
 from data import arrays, cifar, folders, prepared
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,14 @@ needs_real_images = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason=".
 
 
 def settings_for(data_type: str, data_dir: Path | str, **changes: Any) -> Settings:
-    tree = {"data_type": data_type, "data_dir": str(data_dir), "initial_size": 1, "val_size": 0, **changes}
+    tree = {
+        "data_type": data_type,
+        "models": "cnn",
+        "data_dir": str(data_dir),
+        "initial_size": 1,
+        "val_size": 0,
+        **changes,
+    }
     return resolve(tree, "test")
 
 
@@ -366,7 +374,7 @@ PREPARE = """
 import os, signal, sys, time
 import data
 from data import folders
-from aal.config import resolve
+from aal.loading import resolve
 whole = folders.read_image
 def read_image(path, size):
     time.sleep(0.01)

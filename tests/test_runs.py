@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -60,7 +60,7 @@ def role_of(run: pathlib.Path, name: str) -> int:
 
 
 @pytest.fixture
-def started(tmp_path: pathlib.Path) -> tuple[subprocess.Popen[str], pathlib.Path]:
+def started(tmp_path: pathlib.Path) -> Iterator[tuple[subprocess.Popen[str], pathlib.Path]]:
     """A run whose first training never ends within the test."""
     run = tmp_path / "run"
     with subprocess.Popen(

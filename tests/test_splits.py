@@ -14,15 +14,23 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import data
-from aal.config import Settings, resolve
+from aal.config import Settings
 from aal.errors import UserError
+from aal.loading import resolve
 from data.clusters import _distances, _features, cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def settings_with(data_type: str = "folder", **changes: Any) -> Settings:
-    tree = {"data_type": data_type, "initial_size": 10, "val_size": 5, "server_train_threshold": 1, **changes}
+    tree = {
+        "data_type": data_type,
+        "models": "cnn",
+        "initial_size": 10,
+        "val_size": 5,
+        "server_train_threshold": 1,
+        **changes,
+    }
     return resolve(tree, "test")
 
 

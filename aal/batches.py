@@ -1,0 +1,97 @@
+"""Batches of images, from uint8 rows to what a network takes: cut, augmented and normalised whole, on the device."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aal.config import TrainingSettings
+
+Ids: TypeAlias = np.ndarray | Tensor  # (n,) int64
+Normalisation = Mapping[str, Sequence[float]]  # "mean" and "std" of each channel, pixels scaled to 0..1
+
+
+class ImageBank:
+    """Cuts batches out of an image set: on a GPU from a copy of the whole set, on a CPU from the mapped file.
+
+    Made once a process.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        device: where the batches are wanted.
+    """
+
+    def __init__(self, images: np.ndarray, device: torch.device) -> None:
+        self.device = device
+        self._images = torch.from_numpy(np.asarray(images)).to(device)
+
+    def batch(self, ids: Tensor) -> Tensor:
+        """Returns the images of `ids` (n,), uint8 (n, H, W, C) on the device."""
+        return self._images[ids]
+
+
+def normalisation_of(
+    training: TrainingSettings, mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray
+) -> dict[str, list[float]]:
+    """Returns what the recipe does to the pixels, as plain numbers for `learn` and for the model file.
+
+    Args:
+        training: the recipe; with `normalise` off, pixels are only scaled to 0..1.
+        mean: (C,) of the pixels scaled to 0..1.
+        std: (C,), the same.
+    """
+    if not training.normalise:
+        return {"mean": [0.0] * len(mean), "std": [1.0] * len(std)}
+    return {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
+
+
+class Pixels:
+    """Turns uint8 (n, H, W, C) into float32 (n, C, H, W), normalised.
+
+    Args:
+        normalisation: mean and deviation of each channel.
+        device: where the batches are.
+        channels_last: whether to keep the memory layout, which most devices compute fastest in.
+    """
+
+    def __init__(self, normalisation: Normalisation, device: torch.device, channels_last: bool = True) -> None:
+        self._mean, self._std = (
+            255 * torch.tensor(normalisation[key], dtype=torch.float32, device=device).view(-1, 1, 1)
+            for key in ("mean", "std")
+        )
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Returns the pixels of a batch."""
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=self._layout)
+        return pixels.sub_(self._mean).div_(self._std)
+
+
+def augment(images: Tensor, *, shift: int, flip: bool) -> Tensor:
+    """Shifts each image by a draw from -shift..shift, reflected at the border, and flips half of them.
+
+    One gather for the whole batch, on its device, with PyTorch's random numbers.
+
+    Args:
+        images: (n, H, W, C).
+        shift: pixels, in both directions; at the most as far as a reflection reaches, H - 1 and W - 1.
+        flip: whether to flip left and right.
+    """
+    number, height, width, _ = images.shape
+    shift = min(shift, height - 1, width - 1)
+
+    def draw(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, (number, 1), device=images.device)
+
+    rows = torch.arange(height, device=images.device) + draw(-shift, shift + 1)
+    columns = torch.arange(width, device=images.device) + draw(-shift, shift + 1)
+    if flip:
+        columns = torch.where(draw(0, 2) == 1, width - 1 - columns, columns)
+    rows, columns = _reflected(rows, height), _reflected(columns, width)
+    return images[torch.arange(number, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _reflected(places: Tensor, length: int) -> Tensor:
+    return (length - 1) - ((length - 1) - places.abs()).abs()

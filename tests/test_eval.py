@@ -1,0 +1,184 @@
+"""The scores of a model, and the command that prints them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import eval as evaluation
+from aal.batches import ImageBank, normalisation_of
+from aal.loading import resolve
+from aal.publish import save_model
+from aal.training import learn
+from models import build_model
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+
+
+class Fixed(torch.nn.Module):
+    """Answers with the class that the first pixel names."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot((255 * images[:, 0, 0, 0]).round().long(), 3).float() * 10
+
+
+@pytest.mark.unit
+def test_the_scores_are_right() -> None:
+    answers, truth = np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1])
+    images = np.tile(answers.astype(np.uint8)[:, None, None, None], (1, 8, 8, 1))
+    plain = {"mean": [0.0], "std": [1.0]}
+    found = evaluation.evaluate(
+        Fixed(), ImageBank(images, CPU), np.arange(4), truth, normalisation=plain, precision="float32"
+    )
+    assert (found.accuracy, found.per_class, found.images) == (0.75, [1.0, 0.5, None], 4)
+    log_total = np.log(np.exp(10) + 2)
+    assert found.loss == pytest.approx((3 * (log_total - 10) + log_total) / 4)
+    assert found.images_per_s > 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, list[str]]:
+    """A model that learned the digits, and the words that evaluate it."""
+    folder = tmp_path_factory.mktemp("eval")
+    tree = {
+        "data_type": "digits", "prepared_dir": str(folder / "prepared"), "seed": 3, "test_share": 0.25,
+        "models": "cnn", "initial_size": 300, "val_size": 100, "training": {"flip": False, "shift": 1, "epochs": 8},
+    }  # fmt: skip
+    settings = resolve(tree, "test")
+    image_set = data.open_set(data.prepare(settings))
+    split = data.split(image_set, settings)
+    model = build_model("cnn", classes=10, channels=1, image_size=8, width=0.5, seed=0)
+    normalisation = normalisation_of(settings.training, split.mean, split.std)
+    learned = learn(
+        model, ImageBank(image_set.images, CPU), split.initial, image_set.labels[split.initial],
+        split.validation, image_set.labels[split.validation],
+        training=settings.training, normalisation=normalisation, seed=0,
+    )  # fmt: skip
+    payload = {
+        "state_dict": learned.state_dict,
+        "architecture": model.architecture,
+        "normalisation": normalisation,
+        "class_names": list(image_set.classes),
+        "data": {"data_type": "digits", "image_size": None, "test_share": 0.25, "seed": 3},
+        "labels": 300,
+        "epoch": learned.epoch,
+    }
+    save_model(folder / "model.pt", payload)
+    return folder / "model.pt", ["--prepared_dir", str(folder / "prepared"), "--device", "cpu"]
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "eval.py", *(str(word) for word in words)]
+    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.unit
+def test_the_command_scores_the_test_set_of_the_run(trained: tuple[pathlib.Path, list[str]]) -> None:
+    path, words = trained
+    done = command("--data_type", "Digits", "--path", path, *words, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert set(found) == {"accuracy", "loss", "per_class", "images", "images_per_s", "device"}
+    assert found["images"] == round(0.25 * 1797)
+    assert found["accuracy"] > 0.7
+    assert len(found["per_class"]) == 10
+
+
+def run_here(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    code = evaluation.main([str(word) for word in words])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+@pytest.mark.unit
+def test_people_get_a_table(trained: tuple[pathlib.Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    path, words = trained
+    code, out, err = run_here(capsys, "--data_type", "digits", "--path", path, *words)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:4]] == ["test accuracy", "test loss", "images", "device"]
+    assert len(lines) == 5 + 10
+
+
+def changed(path: pathlib.Path, folder: pathlib.Path, key: str, value: Any) -> pathlib.Path:
+    payload = torch.load(path, weights_only=True)
+    payload[key] = {**payload[key], **value} if isinstance(value, dict) else value
+    torch.save(payload, folder / "changed.pt")
+    return folder / "changed.pt"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("data", {"data_type": "cifar-10", "test_share": None}, "learned cifar-10, not digits; change --data_type"),
+        ("class_names", [str(number) for number in range(1, 11)], "learned 10 classes (1, 2, 3, ...), the data has 10"),
+        ("architecture", {"image_size": 16}, "takes images of 16 pixels a side and 1 channels, the data has 8 and 1"),
+        ("architecture", {"classes": 9}, "its weights do not fit its own architecture, cnn"),
+        ("normalisation", {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}, "normalises 3 channels"),
+        ("data", {"seed": -1}, "data.seed: input should be greater than or equal to 0"),
+        ("architecture", {"name": "lenet"}, "architecture.name: input should be 'vgg16'"),
+        ("state_dict", {"more": torch.zeros(1)}, "its weights do not fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    trained: tuple[pathlib.Path, list[str]],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    value: Any,
+    told: str,
+) -> None:
+    path, words = trained
+    other = changed(path, tmp_path, key, value)
+    code, out, err = run_here(capsys, "--data_type", "digits", "--path", other, *words)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--path", "none.pt"), "none.pt: No such file or directory"),
+        (("--path", "eval.py"), "eval.py: is not a model file"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_code_2(words: tuple[str, ...], told: str) -> None:
+    done = command("--data_type", "digits", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.unit
+def test_other_wrong_words(trained: tuple[pathlib.Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    path, words = trained
+    code, _, err = run_here(capsys, "--data_type", "mnist", "--path", path)
+    assert code == 2
+    assert "data_type" in err
+    code, _, err = run_here(capsys, "--data_type", "CIFAR10", "--path", path)
+    assert (code, err) == (2, f"{path}: learned digits, not cifar-10; change --data_type\n")
+    code, _, err = run_here(capsys, "--data_type", "digits", "--path", path, *words[:2], "--device", "cuda:99")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cuda:99 is not there" in err
+    code, _, err = run_here(capsys, "--data_type", "digits", "--path", path, *words[:2], "--device", "tpu")
+    assert code == 2
+    assert "device" in err
+
+
+@pytest.mark.unit
+def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "load_model", interrupted)
+    assert evaluation.main(["--data_type", "digits", "--path", "x"]) == 130

@@ -1,0 +1,339 @@
+"""Training, scoring and the data path to them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aal.batches import ImageBank, Pixels, augment, normalisation_of
+from aal.config import RECIPES, TrainingSettings
+from aal.devices import autocast, computes_in_bf16, resolve_device, use_threads
+from aal.errors import Stopped, UserError
+from aal.optimizers import build_optimizer, build_schedule, decayed, one_cycle
+from aal.training import Learned, learn, predict
+from models import build_model
+
+CPU = torch.device("cpu")
+PLAIN = {"mean": [0.5], "std": [0.25]}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def recipe(name: str = "modern", **changes: Any) -> TrainingSettings:
+    return TrainingSettings(**{**RECIPES[name], "epochs": 3, "batch_size": 16, "validate_after": 1, **changes})
+
+
+def stripes(number: int, side: int = 8, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Images of two classes, bright above or bright below."""
+    random = np.random.RandomState(0)
+    labels = np.arange(number) % 2
+    images = random.randint(0, 100, (number, side, side, channels)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[: side // 2] += np.uint8(150 * label)
+        image[side // 2 :] += np.uint8(150 * (1 - label))
+    return images, labels
+
+
+def run(
+    number: int = 40, validation: int = 10, model: nn.Module | None = None, device: torch.device = CPU, **kwargs: Any
+) -> tuple[Learned, nn.Module, ImageBank]:
+    images, labels = stripes(60)
+    labels = kwargs.pop("labels", labels)
+    model = model or build_model("cnn", classes=2, channels=1, image_size=8, width=0.25, seed=0)
+    ids = np.arange(number)
+    held_out = np.arange(50, 50 + validation)
+    bank = ImageBank(images, device)
+    changes = {"training": recipe(flip=False), "normalisation": PLAIN, "seed": 0, **kwargs}
+    return learn(model, bank, ids, labels[ids], held_out, labels[held_out], **changes), model, bank
+
+
+@pytest.mark.unit
+def test_the_bank_reads_a_mapped_file(tmp_path: Any) -> None:
+    images, _ = stripes(10, channels=3)
+    np.save(tmp_path / "images.npy", images)
+    bank = ImageBank(np.load(tmp_path / "images.npy", mmap_mode="c"), CPU)
+    batch = bank.batch(torch.tensor([7, 7, 0]))
+    assert batch.dtype == torch.uint8
+    assert np.array_equal(batch.numpy(), images[[7, 7, 0]])
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shift", [0, 3])
+def test_augment_does_what_one_image_at_a_time_would(channels: int, flip: bool, shift: int) -> None:
+    images = torch.from_numpy(stripes(9, channels=channels)[0])
+    torch.manual_seed(3)
+    found = augment(images, shift=shift, flip=flip)
+    torch.manual_seed(3)
+    down = torch.randint(-shift, shift + 1, (9, 1))
+    right = torch.randint(-shift, shift + 1, (9, 1))
+    flipped = torch.randint(0, 2, (9, 1)) if flip else torch.zeros(9, 1)
+    assert not flip or 0 < flipped.sum() < 9
+    for image, result, top, left, mirror in zip(images.numpy(), found.numpy(), down, right, flipped, strict=True):
+        padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), mode="reflect")
+        # A flip mirrors the shifted columns, so that the crop under it moves the other way.
+        column = shift + int(left) * (-1 if mirror else 1)
+        crop = padded[shift + int(top) :, column:][:8, :8]
+        crop = crop[:, ::-1] if mirror else crop
+        assert np.array_equal(result, crop)
+
+
+@pytest.mark.unit
+def test_a_shift_beyond_the_image_is_as_far_as_it_reaches() -> None:
+    images = torch.from_numpy(stripes(50)[0])
+    torch.manual_seed(0)
+    wanted = augment(images, shift=7, flip=True)
+    torch.manual_seed(0)
+    assert torch.equal(augment(images, shift=100, flip=True), wanted)
+
+
+@pytest.mark.unit
+def test_pixels_are_normalised_and_stay_in_their_layout() -> None:
+    images = torch.from_numpy(stripes(4, channels=3)[0])
+    norm = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    wanted = (images.permute(0, 3, 1, 2) / 255 - torch.tensor(norm["mean"]).view(3, 1, 1)) / torch.tensor(
+        norm["std"]
+    ).view(3, 1, 1)
+    for channels_last, layout in ((True, torch.channels_last), (False, torch.contiguous_format)):
+        found = Pixels(norm, CPU, channels_last)(images)
+        torch.testing.assert_close(found, wanted)
+        assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.unit
+def test_the_recipe_decides_the_normalisation() -> None:
+    mean, std = np.array([0.5], np.float32), np.array([0.25], np.float32)
+    assert normalisation_of(recipe("modern"), mean, std) == PLAIN
+    assert normalisation_of(recipe("paper"), mean, std) == {"mean": [0.0], "std": [1.0]}
+
+
+@pytest.mark.unit
+def test_one_cycle_reaches_its_peak_once_and_ends_low() -> None:
+    for steps in (1, 2, 3, 4, 10, 801):
+        rates = [one_cycle(step, steps) for step in range(steps)]
+        assert max(rates) == 1.0
+        assert rates.count(1.0) == 1
+        assert all(0 < rate <= 1 for rate in rates)
+    assert rates[0] < 0.01 and rates[-1] < 0.01
+    assert rates.index(1.0) == 240
+
+
+@pytest.mark.unit
+def test_optimisers_follow_the_settings() -> None:
+    model = build_model("vgg16", classes=3, channels=3, image_size=32, width=0.1, seed=0)
+    sgd = build_optimizer(model, recipe())
+    assert isinstance(sgd, torch.optim.SGD)
+    assert sgd.defaults["nesterov"] and sgd.defaults["momentum"] == 0.9
+    assert not build_optimizer(model, recipe(momentum=0.0)).defaults["nesterov"]
+    adam = build_optimizer(model, recipe("paper"))
+    assert isinstance(adam, torch.optim.Adam)
+    assert adam.defaults["eps"] == 1e-7
+    kernels, rest = adam.param_groups
+    assert (kernels["weight_decay"], rest["weight_decay"]) == (1e-3, 0.0)
+    assert [id(kernel) for kernel in kernels["params"]] == [id(kernel) for kernel in decayed(model)]
+    assert len(kernels["params"]) + len(rest["params"]) == len(list(model.parameters()))
+    schedule = build_schedule(adam, recipe("paper"), 3)
+    assert schedule.get_last_lr() == [1e-3, 1e-3]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", ["paper", "modern"])
+def test_learning_learns_and_repeats_itself(name: str) -> None:
+    training = recipe(name, epochs=8, flip=False)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    learned, model, bank = run(training=training)
+    assert torch.equal(torch.get_rng_state(), before)
+    _, labels = stripes(60)
+    logits = predict(model, bank, np.arange(60), normalisation=PLAIN)
+    assert (logits.argmax(1).numpy() == labels).mean() > 0.95
+    torch.manual_seed(2)
+    again, _, _ = run(training=training)
+    assert learned.history == again.history
+    assert all(torch.equal(value, again.state_dict[key]) for key, value in learned.state_dict.items())
+    other, _, _ = run(training=training, seed=1)
+    assert other.history != learned.history
+
+
+@pytest.mark.unit
+def test_weights_leave_in_float32_on_the_cpu_as_the_best_epoch_had_them() -> None:
+    learned, model, _ = run(training=recipe(precision="bf16", flip=False))
+    assert {value.dtype for value in learned.state_dict.values()} == {torch.float32, torch.int64}
+    for name, value in model.state_dict().items():
+        assert torch.equal(learned.state_dict[name], value)
+        assert learned.state_dict[name].is_contiguous()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("number", [1, 2, 3, 17])
+@pytest.mark.parametrize("name", ["cnn", "vgg16"])
+def test_few_images_train(number: int, name: str) -> None:
+    side = 8 if name == "cnn" else 32
+    images, labels = stripes(20, side)
+    model = build_model(name, classes=2, channels=1, image_size=side, width=0.1, seed=0)
+    ids = np.arange(number)
+    sizes = []
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    learned = learn(
+        model, ImageBank(images, CPU), ids, labels[ids], ids[:0], labels[:0],
+        training=recipe(shift=1), normalisation=PLAIN, seed=0,
+    )  # fmt: skip
+    assert all(torch.isfinite(value).all() for value in learned.state_dict.values())
+    assert sizes == {1: [2], 2: [2], 3: [3], 17: [16, 16]}[number] * 3
+
+
+@pytest.mark.unit
+def test_one_class_alone_trains() -> None:
+    learned, _, _ = run(labels=np.zeros(60, np.int64))
+    assert learned.val_accuracy == 1.0
+
+
+@pytest.mark.unit
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    learned, _, _ = run(validation=0)
+    assert (learned.epoch, learned.val_accuracy) == (3, None)
+    assert [entry["val_accuracy"] for entry in learned.history] == [None] * 3
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("after", "validated"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, [3]), (99, [3])])
+def test_validation_starts_after_some_epochs_and_never_misses_the_last(after: int, validated: list[int]) -> None:
+    learned, _, _ = run(training=recipe(validate_after=after, flip=False))
+    assert [entry["epoch"] for entry in learned.history if entry["val_accuracy"] is not None] == validated
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("scores", "epoch"), [((3, 1, 2), 1), ((1, 3, 3), 3), ((3, 3, 1), 2), ((0, 0, 0), 3)])
+def test_the_best_epoch_is_kept_and_ties_go_to_the_later(
+    monkeypatch: pytest.MonkeyPatch, scores: tuple[int, ...], epoch: int
+) -> None:
+    right = iter(scores)
+
+    def fixed(*_: Any, **__: Any) -> torch.Tensor:
+        logits = torch.zeros(4, 2)
+        logits[next(right) :, 1] = 1  # the truth is all zeros
+        return logits
+
+    monkeypatch.setattr("aal.training.predict", fixed)
+    learned, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
+    assert (learned.epoch, learned.val_accuracy) == (epoch, max(scores) / 4)
+    assert learned.state_dict["features.1.num_batches_tracked"] == 3 * epoch
+
+
+@pytest.mark.unit
+def test_losses_that_are_no_number_do_no_harm() -> None:
+    learned, _, _ = run(training=recipe(learning_rate=1e30, schedule="constant", precision="float32"))
+    assert np.isnan(learned.history[-1]["loss"])
+    assert learned.epoch >= 1
+
+
+@pytest.mark.unit
+def test_progress_is_called_each_batch_and_may_stop_the_training() -> None:
+    calls = []
+    run(progress=lambda: calls.append(1))
+    assert len(calls) == 3 * 3 + 2  # three epochs of three batches, two validations of one
+
+    def stop() -> None:
+        raise Stopped
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    with pytest.raises(Stopped):
+        run(progress=stop)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.unit
+def test_predict_does_not_depend_on_the_batch_size() -> None:
+    images, _ = stripes(23)
+    model = build_model("cnn", classes=5, channels=1, image_size=8, seed=0)
+    bank = ImageBank(images, CPU)
+
+    def scores(ids: np.ndarray, **changes: Any) -> torch.Tensor:
+        return predict(model, bank, ids, normalisation=PLAIN, precision="float32", **changes)
+
+    whole = scores(np.arange(23))
+    assert (whole.dtype, whole.shape, model.training) == (torch.float32, (23, 5), False)
+    torch.testing.assert_close(scores(np.arange(23), batch_size=7), whole)
+    torch.testing.assert_close(scores(np.array([22, 3, 3])), whole[[22, 3, 3]])
+    assert scores(np.arange(0)).shape == (0, 5)
+
+
+@pytest.mark.unit
+def test_bf16_scores_are_near_and_not_coarse() -> None:
+    images, _ = stripes(50)
+    model = build_model("cnn", classes=5, channels=1, image_size=8, seed=0)
+    fine, coarse = (
+        predict(model, ImageBank(images, CPU), np.arange(50), normalisation=PLAIN, precision=precision)
+        for precision in ("float32", "bf16")
+    )
+    torch.testing.assert_close(coarse, fine, atol=0.1, rtol=0.1)
+    assert not torch.equal(coarse, coarse.bfloat16().float())
+
+
+@pytest.mark.unit
+def test_devices_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto", 3) == resolve_device("cpu", 3) == CPU
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(UserError, match=f"^devices: {name} is not there, PyTorch sees 0 CUDA devices; "):
+            resolve_device(name, 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = [resolve_device(name, 3) for name in ("auto", "cuda", "cuda:0", "cpu")]
+    assert [str(device) for device in found] == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
+    with pytest.raises(UserError, match="cuda:2 is not there, PyTorch sees 2"):
+        resolve_device("cuda:2", 0)
+
+
+@pytest.mark.unit
+def test_threads_are_shared() -> None:
+    use_threads(3, sharers=1)
+    assert torch.get_num_threads() == 3
+    use_threads(None, sharers=10_000)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.unit
+def test_precision_falls_back_to_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not computes_in_bf16(CPU)
+    for precision, enabled in (("auto", False), ("float32", False), ("bf16", True)):
+        with autocast(CPU, precision):
+            assert torch.is_autocast_enabled("cpu") == enabled
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["paper", "modern"])
+def test_a_gpu_learns_the_same_task(name: str) -> None:
+    learned, model, bank = run(training=recipe(name, epochs=8, flip=False), device=torch.device("cuda", 0))
+    _, labels = stripes(60)
+    logits = predict(model, bank, np.arange(60), normalisation=PLAIN)
+    assert logits.device == CPU
+    assert (logits.argmax(1).numpy() == labels).mean() > 0.95
+    assert {value.device for value in learned.state_dict.values()} == {CPU}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_scores_as_the_cpu_does() -> None:
+    images, _ = stripes(50)
+    scores = []
+    for device in (CPU, torch.device("cuda", 0)):
+        model = build_model("cnn", classes=5, channels=1, image_size=8, seed=0).to(device)
+        scores.append(
+            predict(model, ImageBank(images, device), np.arange(50), normalisation=PLAIN, precision="float32")
+        )
+    torch.testing.assert_close(*scores, atol=1e-2, rtol=1e-2)
