@@ -55,7 +55,7 @@ def evaluate(
     labels: Ids,
     *,
     normalisation: Normalisation,
-    precision: str = "auto",
+    precision: str = "float32",
     progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Scores a model.

@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"run folder: {run}")
 
     roles = [
-        Role("server", "server_train:start", servers, (folder, servers)),
+        Role("server", "server_train:start", servers, (folder,)),
         Role("worker", "work_query:start", len(parts.shards), (folder, len(parts.shards))),
         Role("annotators", "aal.annotators:start", 1, (folder, len(images.classes))),
     ]

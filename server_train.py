@@ -92,7 +92,6 @@ class Server:
             seed=derive(s.seed, "training", ticket.number),
             progress=check,
         )
-        model.load_state_dict(learned.state_dict)
         test = evaluate(model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation)
         path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
         payload = {
@@ -145,10 +144,10 @@ def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:
 
 
 async def start(
-    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, servers: int
+    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path
 ) -> None:
-    """Builds server `index` of `servers` in its own process and lets it serve."""
-    use_threads(settings.devices.server_threads, sharers=servers)
+    """Builds server `index` in its own process and lets it serve."""
+    use_threads("server", settings)
     device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
     torch.backends.cudnn.benchmark = device.type == "cuda"
     image_set = open_set(images)

@@ -88,7 +88,7 @@ async def start(
     index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, workers: int
 ) -> None:
     """Builds worker `index` of `workers` in its own process and lets it work."""
-    use_threads(settings.devices.worker_threads, sharers=workers)
+    use_threads("worker", settings)
     device = resolve_device(settings.devices.workers[index % len(settings.devices.workers)], index)
     bank = ImageBank(open_set(images).images, device)
     strategy = assign(settings, workers)[index]

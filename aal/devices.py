@@ -1,9 +1,11 @@
 """Where a process computes, with how many threads, and in which precision."""
 
 import os
+from typing import Literal
 
 import torch
 
+from aal.config import Settings
 from aal.errors import UserError
 
 
@@ -26,10 +28,22 @@ def resolve_device(name: str, index: int) -> torch.device:
     return torch.device("cuda", number)
 
 
-def use_threads(threads: int | None, sharers: int) -> None:
-    """Sets the CPU threads this process computes with; None is the share of one of `sharers` in the cores."""
+def use_threads(role: Literal["server", "worker"], settings: Settings) -> None:
+    """Sets how many CPU threads this process computes with, by the settings or as its share of the cores.
+
+    Threads that wait for one another lose more than they gain where the cores are shared: on two cores, one busy, a
+    training with two threads runs at half the speed of one thread. So all roles together get no more than there are;
+    the servers, which compute most, get all but one. In mode sync the roles take turns, and each gets all.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // sharers))
+    if settings.mode == "sync":
+        share = cores
+    elif role == "server":
+        share = (cores - 1) // settings.server_num
+    else:
+        share = cores // (settings.server_num + settings.worker_num)
+    wanted = getattr(settings.devices, f"{role}_threads")
+    torch.set_num_threads(wanted or max(1, share))
 
 
 def computes_in_bf16(device: torch.device) -> bool:

@@ -151,7 +151,7 @@ def predict(
     ids: Ids,
     *,
     normalisation: Normalisation,
-    precision: str = "auto",
+    precision: str = "float32",
     batch_size: int = 500,
     progress: Callable[[], None] = lambda: None,
 ) -> Tensor:

@@ -1,5 +1,6 @@
 """Training, scoring and the data path to them."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from aal.batches import ImageBank, Pixels, augment, normalisation_of
 from aal.config import RECIPES, TrainingSettings
 from aal.devices import autocast, computes_in_bf16, resolve_device, use_threads
 from aal.errors import Stopped, UserError
+from aal.loading import resolve
 from aal.optimizers import build_optimizer, build_schedule, decayed, one_cycle
 from aal.training import Learned, learn, predict
 from models import build_model
@@ -298,10 +300,16 @@ def test_devices_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.unit
 def test_threads_are_shared() -> None:
-    use_threads(3, sharers=1)
+    tree: dict[str, Any] = {"data_type": "cifar-10", "devices": {"server_threads": 3}, "worker_num": 5000}
+    cores = len(os.sched_getaffinity(0))
+    use_threads("server", resolve(tree, "test"))
     assert torch.get_num_threads() == 3
-    use_threads(None, sharers=10_000)
+    use_threads("worker", resolve(tree, "test"))
     assert torch.get_num_threads() == 1
+    use_threads("worker", resolve({**tree, "mode": "sync"}, "test"))
+    assert torch.get_num_threads() == cores, "roles that take turns have all cores"
+    use_threads("server", resolve({"data_type": "cifar-10"}, "test"))
+    assert torch.get_num_threads() == max(1, cores - 1)
 
 
 @pytest.mark.unit
