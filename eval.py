@@ -120,6 +120,8 @@ def _check_fit(path: str, payload: dict[str, Any], image_set: data.ImageSet) -> 
     if (architecture["image_size"], architecture["channels"]) != (side, channels):
         wanted = f"{architecture['image_size']} pixels a side and {architecture['channels']} channels"
         raise UserError(f"{path}: takes images of {wanted}, the data has {side} and {channels}; check --data_dir")
+    if payload["data"]["images"] != image_set.folder.name:  # another test set, which may hold images it learned from
+        raise UserError(f"{path}: learned from other images than those that are there now; check --data_dir")
     for key, values in payload["normalisation"].items():
         if len(values) != channels:
             raise UserError(f"{path}: normalises {len(values)} channels by its {key}, the data has {channels}")

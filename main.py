@@ -3,22 +3,31 @@
 Examples:
   python main.py --config digits.yaml
   python main.py --config cifar10.yaml server_num=2 annotators.number=50 --seed 1 --out runs/two-servers
+  python main.py --resume runs/two-servers
 """
 
+from __future__ import annotations
+
 import argparse
+import json
 import logging
 import pathlib
+import shlex
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel
 
 from aal.config import RECIPES, Settings
-from aal.errors import RunFailed, UserError
+from aal.errors import INTERRUPTED, RunFailed, UserError
 from aal.loading import load
 
+if TYPE_CHECKING:
+    from aal.past import Past
+    from data import ImageSet, Split
+
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
-INTERRUPTED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,59 +46,104 @@ def main(argv: list[str] | None = None) -> int:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return USERS_MISTAKE
     except KeyboardInterrupt:
-        print("interrupted before the run began", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED["SIGINT"]
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.resume is not None:
-        raise UserError(f"--resume {arguments.resume}: resuming is not there yet; start the run anew with --config")
-    if arguments.config is None:
-        raise UserError("--config: must be given, for example --config digits.yaml")
-    settings = load(arguments.config, arguments.assignments, arguments.seed)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)  # skipped images and the like, on stderr
+    if (arguments.config is None) == (arguments.resume is None):
+        raise UserError(
+            "--config: must be given, for example --config digits.yaml (or --resume RUN to go on with a run)"
+        )
+    log = logging.getLogger("aal")
+    log.setLevel(logging.INFO)
+    log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
+    if arguments.resume is None:
+        settings = load(arguments.config, arguments.assignments, arguments.seed)
+        return _start(settings, arguments.out)
+    for name in ("out", "seed"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name}: a run that is resumed keeps its own")
+    return _resume(pathlib.Path(arguments.resume), arguments.assignments)
 
+
+def _start(settings: Settings, out: str | None) -> int:
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
-    from aal.engines.local import Role, run_local
-    from aal.hub import Parts
-    from aal.progress import Progress
-    from aal.runs import about, create_run
+    from aal.runs import claim, create_run
     from data import open_set, prepare, save_split, split
 
-    folder = prepare(settings)
-    images = open_set(folder)
-    servers = 1 if settings.mode == "sync" else settings.server_num  # the classic loop trains one model at a time
+    images = open_set(prepare(settings))
     parts = split(images, settings)
-    run = create_run(settings, arguments.out)
-    save_split(parts, run / "split.npz")
-    print(f"run folder: {run}")
+    run = create_run(settings, out)
+    with claim(run):
+        save_split(parts, run / "split.npz")
+        print(f"run folder: {run}")
+        return _go(settings, run, images, parts, past=None)
 
+
+def _resume(run: pathlib.Path, assignments: list[str]) -> int:
+    from aal.past import read_past
+    from aal.runs import claim, resumed_settings
+    from data import load_split, open_set, prepare, save_split, split
+
+    settings = resumed_settings(run, assignments)
+    with claim(run):
+        past = read_past(run / "run.db")
+        if past is not None and past.finished(settings):
+            print(f"{run} is finished; its report: {run / 'report' / 'report.md'}")
+            return DONE
+        images = open_set(prepare(settings))
+        if past is not None and past.meta["images"] != images.folder.name:
+            raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
+        if past is None:  # it was killed before it had begun
+            save_split(split(images, settings), run / "split.npz")
+        return _go(settings, run, images, load_split(run / "split.npz"), past)
+
+
+def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, past: Past | None) -> int:
+    """Runs the engine and writes the report; returns the exit code."""
+    from aal.engines.local import Role, run_local
+    from aal.parts import Parts
+    from aal.progress import Progress
+    from aal.runs import about, log_to
+
+    folder = images.folder
+    servers = 1 if settings.mode == "sync" else settings.server_num  # the classic loop trains one model at a time
     roles = [
         Role("server", "server_train:start", servers, (folder,)),
         Role("worker", "work_query:start", len(parts.shards), (folder, len(parts.shards))),
         Role("annotators", "aal.annotators:start", 1, (folder, len(images.classes))),
     ]
-    begin = Parts(
-        len(images.classes), np.asarray(images.labels), parts.test, parts.validation, parts.initial, parts.shards
-    )
-    failure = None
+    truth = np.asarray(images.labels)
+    begin = Parts(len(images.classes), truth, parts.test, parts.validation, parts.initial, parts.shards)
+    log_to(run, "main")
+    failure, code = None, FAILED
     try:
-        ended = run_local(settings, run, begin, roles, about(settings) | {"images": str(folder)}, Progress())
-    except RunFailed as error:
+        ended = run_local(settings, run, begin, roles, about(settings) | {"images": folder.name}, Progress(), past)
+    except (RunFailed, UserError) as error:
         failure = ended = str(error)
-    _conclude(run, failure)
+        code = USERS_MISTAKE if isinstance(error, UserError) else FAILED
+    _conclude(run, failure, finished=ended == "finished")
     if failure is not None:
-        return FAILED
+        return code
     return DONE if ended == "finished" else INTERRUPTED[ended]
 
 
-def _conclude(run: pathlib.Path, failure: str | None) -> None:
+def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
     """Writes the report of what there is and says how the run ended."""
     from aal.report import write_report
 
     if failure is not None:
         print(f"error: {failure}; see {run / 'log.txt'}", file=sys.stderr)
     page = write_report(run)
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    if summary["final_test_accuracy"] is not None:
+        labels = summary["labels"]["total"]
+        print(
+            f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {summary['wall_s']:.0f} s"
+        )
+    if not finished:
+        print(f"to go on: python main.py --resume {shlex.quote(str(run))}")
     print(f"report: {page}")
 
 
@@ -106,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", help="the run's folder; runs/<name> by default")
     parser.add_argument("--seed", type=int, metavar="N", help="the seed, whatever the config says")
-    parser.add_argument("--resume", metavar="DIR", help="not there yet: will continue an interrupted run")
+    parser.add_argument("--resume", metavar="DIR", help="goes on with a run that was interrupted, killed or failed")
     return parser
 
 

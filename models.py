@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aal.config import SMALLEST_IMAGES
+from aal.config import misfit
 from aal.errors import UserError
 
 VGG_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -137,13 +137,8 @@ def check_model(name: str, image_size: int) -> None:
     """
     if name not in NETWORKS:
         raise UserError(f"models: there is no network {name}; there are: {', '.join(NETWORKS)}")
-    smallest = SMALLEST_IMAGES[name]
-    if image_size < smallest:
-        fits = ", ".join(other for other, side in SMALLEST_IMAGES.items() if image_size >= side)
-        raise UserError(
-            f"models: {name} needs images of at least {smallest}x{smallest} pixels, not {image_size}x{image_size}"
-            + (f"; these take them: {fits}" if fits else "")
-        )
+    if problem := misfit(name, image_size):
+        raise UserError(problem)
 
 
 def build_model(name: str, *, classes: int, channels: int, image_size: int, width: float = 1.0, seed: int) -> Network:

@@ -1,9 +1,11 @@
 """A server: learn a model from all labels that are there, publish it, and again when more have come."""
 
+import logging
 import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from aal.batches import ImageBank, normalisation_of
 from aal.clock import Clock
 from aal.config import Settings
 from aal.devices import resolve_device, use_threads
-from aal.errors import Stopped
+from aal.errors import RunFailed, Stopped
 from aal.hub import Hub
 from aal.messages import TrainedModel, TrainingTicket
 from aal.publish import save_model
@@ -24,6 +26,9 @@ from eval import evaluate
 from models import build_model
 
 CHECK_EVERY_S = 0.5
+SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
+
+log = logging.getLogger("aal")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ class Server:
             seed=derive(s.seed, "training", ticket.number),
             progress=check,
         )
-        test = evaluate(model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation)
+        test = evaluate(
+            model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation, progress=check
+        )
         path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
         payload = {
             "state_dict": learned.state_dict,
@@ -104,12 +111,13 @@ class Server:
                 "image_size": s.image_size,
                 "test_share": s.test_share,
                 "seed": s.seed,
+                "images": self.images.folder.name,
             },
             "labels": ticket.labels,
             "epoch": learned.epoch,
             "history": learned.history,
         }
-        save_model(self.run / path, payload)
+        save_patiently(self.run / path, payload, check)
         return TrainedModel(
             ticket.number, self.index, name, path, learned.epoch, started_at, learned.val_accuracy, test.accuracy
         )
@@ -118,7 +126,7 @@ class Server:
 async def serve(server: Server, hub: Hub, clock: Clock) -> None:
     """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
     items, labels = hub.labels(0, 0)
-    check = _now_and_then(hub.check)
+    check = _now_and_then(lambda: hub.check(f"server-{server.index}"))
     try:
         while True:
             ticket = await clock.until(hub.ticket, server.index)
@@ -128,6 +136,25 @@ async def serve(server: Server, hub: Hub, clock: Clock) -> None:
             hub.publish(server.train(ticket, items[: ticket.labels], labels[: ticket.labels], started_at, check))
     except Stopped:
         return
+
+
+def save_patiently(path: pathlib.Path, payload: dict[str, Any], check: Callable[[], None]) -> None:
+    """Saves a model; while the disk does not take it, tries again for SAVE_FOR_S seconds, for a training is dear.
+
+    Raises:
+        RunFailed: the disk did not take it.
+    """
+    deadline = time.monotonic() + SAVE_FOR_S
+    while True:
+        try:
+            return save_model(path, payload)
+        except OSError as error:
+            reason = f"{path}: the model cannot be written: {error.strerror or error}"
+            if time.monotonic() > deadline:
+                raise RunFailed(f"{reason}; make room for it") from None
+            log.warning("%s; trying again", reason)
+            time.sleep(SAVE_AGAIN_S)
+            check()
 
 
 def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:
@@ -147,6 +174,7 @@ async def start(
     index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path
 ) -> None:
     """Builds server `index` in its own process and lets it serve."""
+    hub.release("server", index)  # what one before it may have held
     use_threads("server", settings)
     device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
     torch.backends.cudnn.benchmark = device.type == "cuda"

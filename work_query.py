@@ -88,6 +88,7 @@ async def start(
     index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, workers: int
 ) -> None:
     """Builds worker `index` of `workers` in its own process and lets it work."""
+    hub.release("worker", index)  # what one before it may have held
     use_threads("worker", settings)
     device = resolve_device(settings.devices.workers[index % len(settings.devices.workers)], index)
     bank = ImageBank(open_set(images).images, device)

@@ -7,7 +7,7 @@ import pathlib
 import random
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from aal.seeding import derive
 
 @dataclass
 class Annotator:
-    """One simulated person, with random numbers of their own.
+    """One simulated person, whose time and label for an item depend on the seed, the person and the item alone.
+
+    So they are the same when a run that was broken off is resumed, and in whatever order items come.
 
     Attributes:
         index: the person's number.
@@ -37,32 +39,27 @@ class Annotator:
     truth: np.ndarray
     classes: int
     seed: int
-    _random: random.Random = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._random = random.Random(derive(self.seed, "annotator", self.index))
+    def respond(self, item: int) -> tuple[float, int]:
+        """Returns the seconds that this person takes for an item, and the label given.
 
-    def seconds(self) -> float:
-        """Draws the time of one label: log-normal with the mean and the relative deviation of the settings."""
-        mean, spread = self.settings.seconds_per_label, self.settings.spread
-        if mean == 0 or spread == 0:
-            return mean
-        variance = math.log1p(spread**2)
-        return mean * math.exp(self._random.gauss(-variance / 2, math.sqrt(variance)))
-
-    def label(self, item: int) -> int:
-        """Returns the true label, or by the error rate one of the others, all alike."""
-        true = int(self.truth[item])
-        if self.classes < 2 or self._random.random() >= self.settings.error_rate:
-            return true
-        return (true + self._random.randrange(1, self.classes)) % self.classes
+        The time is log-normal with the mean and the relative deviation of the settings; the label is the true one, or
+        by the error rate one of the others, all alike.
+        """
+        chance = random.Random(derive(self.seed, "annotator", self.index, item))
+        variance = math.log1p(self.settings.spread**2)
+        seconds = self.settings.seconds_per_label * math.exp(chance.gauss(-variance / 2, math.sqrt(variance)))
+        label = int(self.truth[item])
+        if self.classes > 1 and chance.random() < self.settings.error_rate:
+            label = (label + chance.randrange(1, self.classes)) % self.classes
+        return seconds, label
 
 
 class Desk:
     """Gathers what the annotators of one process ask and answer into few calls of the hub.
 
-    One coroutine speaks with the hub, so that a thousand idle annotators cost as much as one, and answers that come
-    together share one commit.
+    One coroutine speaks with the hub, so that a thousand idle annotators make one call, and answers that come together
+    share one commit.
     """
 
     FIRST_PAUSE_S = 0.002
@@ -97,12 +94,13 @@ class Desk:
                 moved = self._pass_answers() + self._pass_asks()
                 pause = self.FIRST_PAUSE_S if moved else min(1.5 * pause, self.LONGEST_PAUSE_S)
                 if not moved and not self._asks:
-                    self._hub.check()
+                    self._hub.check("annotators")
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), pause if self._asks else self.LONGEST_PAUSE_S)
         except Stopped:
-            self._pass_answers()
+            with contextlib.suppress(Stopped):
+                self._pass_answers()
         finally:
             waiting: list[asyncio.Future[Any]] = [future for _, future in self._asks]
             for future in [*waiting, *(future for _, future in self._answers)]:
@@ -110,9 +108,10 @@ class Desk:
                     future.set_exception(Stopped())
 
     def _pass_answers(self) -> int:
-        batch, self._answers = self._answers, []
+        batch = list(self._answers)
         if batch:
             taken = self._hub.answer([answer for answer, _ in batch])
+            del self._answers[: len(batch)]
             for (_, future), was_taken in zip(batch, taken, strict=True):
                 future.set_result(was_taken)
         return len(batch)
@@ -133,11 +132,14 @@ class Desk:
 
 async def annotate_all(annotators: Iterable[Annotator], desk: Desk, clock: Clock) -> None:
     """Lets the annotators of one process work until the run is over."""
-    async with asyncio.TaskGroup() as group:
-        people = [group.create_task(annotate(annotator, desk, clock)) for annotator in annotators]
-        await desk.run()
-        for person in people:
-            person.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            people = [group.create_task(annotate(annotator, desk, clock)) for annotator in annotators]
+            await desk.run()
+            for person in people:
+                person.cancel()
+    except BaseExceptionGroup as failures:  # what is wrong, not that it came from a group
+        raise failures.exceptions[0] from None
 
 
 async def annotate(annotator: Annotator, desk: Desk, clock: Clock) -> None:
@@ -145,8 +147,9 @@ async def annotate(annotator: Annotator, desk: Desk, clock: Clock) -> None:
     try:
         while True:
             query = await desk.draw(annotator.index)
-            await clock.sleep(annotator.seconds())
-            await desk.answer(Answer(query.item, annotator.index, annotator.label(query.item)))
+            seconds, label = annotator.respond(query.item)
+            await clock.sleep(seconds)
+            await desk.answer(Answer(query.item, annotator.index, label))
     except Stopped:
         return
 
@@ -155,6 +158,7 @@ async def start(
     index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, classes: int
 ) -> None:
     """Lets all simulated annotators of a run work in this process."""
+    hub.release("annotators", index)
     truth = np.load(images / "labels.npy", mmap_mode="r")
     people = [
         Annotator(number, settings.annotators, truth, classes, settings.seed)

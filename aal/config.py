@@ -186,6 +186,12 @@ class Settings(Group):
     initial_size: Positive = Field(5000, description="labelled images at the start")
     val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
 
+    on_failure: Literal["restart", "stop"] = Field(
+        "restart", description="restart a process that dies, or stop the run; either way nothing answered is lost"
+    )
+    restart_limit: Count = Field(3, description="restarts of each process, and of the hub, before the run stops")
+    hung_after_s: Rate = Field(600.0, description="seconds without a sign of life after which a process counts as dead")
+
     models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
         ["vgg16"], description="vgg16, vgg16_bn, resnet18, cnn; a list is given to the servers in turn"
     )
@@ -213,6 +219,15 @@ class Settings(Group):
         if self.mode == "sync":
             return self.budget
         return 2 * max(self.round_size, self.server_train_threshold)
+
+
+def misfit(name: str, side: int) -> str | None:
+    """Returns what is wrong with giving a network images of `side` pixels; None when they fit."""
+    if side >= SMALLEST_IMAGES[name]:
+        return None
+    fit = ", ".join(other for other, smallest in SMALLEST_IMAGES.items() if side >= smallest)
+    hint = f"; these take them: {fit}" if fit else ""
+    return f"models: {name} needs images of at least {SMALLEST_IMAGES[name]} pixels a side, not {side}{hint}"
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -244,16 +259,17 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("query_pool_size", "mode", "server_train_threshold"),
             f"query_pool_size: {s.query_pool_size} cannot hold a round of mode sync, {s.server_train_threshold}",
         )
+    if s.annotators.lease_s <= s.annotators.seconds_per_label:
+        yield (
+            ("annotators",),
+            f"annotators.lease_s: {s.annotators.lease_s:g} s run out before a label is given, which takes "
+            f"{s.annotators.seconds_per_label:g} s in the mean",
+        )
     if s.image_size is not None and s.data_type != "folder":
         yield ("image_size", "data_type"), f"image_size: is for data_type folder; {s.data_type} has its own size"
     side = IMAGE_SIDES.get(s.data_type) or s.image_size or FOLDER_SIDE
     for name in dict.fromkeys(s.models):
-        if side < SMALLEST_IMAGES[name]:
-            fit = ", ".join(other for other, smallest in SMALLEST_IMAGES.items() if side >= smallest)
-            yield (
-                ("models", "data_type", "image_size"),
-                f"models: {name} needs images of at least {SMALLEST_IMAGES[name]} pixels a side, not {side}; "
-                f"these take them: {fit}",
-            )
+        if problem := misfit(name, side):
+            yield ("models", "data_type", "image_size"), problem
     if s.test_share is not None and s.data_type not in ("folder", "digits"):
         yield ("test_share", "data_type"), f"test_share: is for folder and digits; {s.data_type} has its own test set"

@@ -32,18 +32,15 @@ def use_threads(role: Literal["server", "worker"], settings: Settings) -> None:
     """Sets how many CPU threads this process computes with, by the settings or as its share of the cores.
 
     Threads that wait for one another lose more than they gain where the cores are shared: on two cores, one busy, a
-    training with two threads runs at half the speed of one thread. So all roles together get no more than there are;
-    the servers, which compute most, get all but one. In mode sync the roles take turns, and each gets all.
+    training with two threads runs at half the speed of one thread. So the servers, which compute most, share all cores
+    but one, and the workers, which compute now and then, share what is left; everyone has one at least. In mode sync
+    the roles take turns, and each gets all.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if settings.mode == "sync":
-        share = cores
-    elif role == "server":
-        share = (cores - 1) // settings.server_num
-    else:
-        share = cores // (settings.server_num + settings.worker_num)
-    wanted = getattr(settings.devices, f"{role}_threads")
-    torch.set_num_threads(wanted or max(1, share))
+    of_server = max(1, (cores - 1) // settings.server_num)
+    of_worker = max(1, (cores - settings.server_num * of_server) // settings.worker_num)
+    share = cores if settings.mode == "sync" else {"server": of_server, "worker": of_worker}[role]
+    torch.set_num_threads(getattr(settings.devices, f"{role}_threads") or share)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

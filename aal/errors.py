@@ -1,5 +1,7 @@
 """The three ways in which a run can end other than well."""
 
+INTERRUPTED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}  # exit codes by the signal that asked for the end
+
 
 class UserError(Exception):
     """Something only the user can mend; told in one line a problem, exit code 2.

@@ -6,39 +6,21 @@ when it is on disk; so what is on disk is always a state that the run has been i
 """
 
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 
 from aal.clock import Clock
 from aal.config import Settings
 from aal.errors import Stopped
-from aal.journal import Journal
+from aal.journal import Journal, JournalFailed, Statement
 from aal.messages import Answer, Ask, ModelRef, Offer, Query, Status, TrainedModel, TrainingTicket, Turn
+from aal.parts import Parts
+from aal.past import Past
 from aal.pools import LabeledPool, QueryPool
 from aal.schedule import Schedule
 from aal.seeding import derive
 
 NOT_OURS, UNLABELLED, QUERIED, LABELLED = range(4)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Where every item of the set begins; together they hold each id once.
-
-    Attributes:
-        classes: number of classes, the bound of a label.
-        truth: (n,) the true label of every id.
-        test, validation, initial: ids; the initial ones are labelled truly from the start.
-        shards: the unlabelled ids of each worker.
-    """
-
-    classes: int
-    truth: np.ndarray
-    test: np.ndarray
-    validation: np.ndarray
-    initial: np.ndarray
-    shards: list[np.ndarray]
 
 
 class Hub:
@@ -50,10 +32,17 @@ class Hub:
         journal: the durable record, empty.
         clock: the run's time.
         meta: rows of the table `meta`.
+        past: what to go on from; None for a new run.
     """
 
     def __init__(
-        self, settings: Settings, parts: Parts, journal: Journal, clock: Clock, meta: dict[str, str] | None = None
+        self,
+        settings: Settings,
+        parts: Parts,
+        journal: Journal,
+        clock: Clock,
+        meta: dict[str, str] | None = None,
+        past: Past | None = None,
     ) -> None:
         self._settings = settings
         self._classes = parts.classes
@@ -61,7 +50,7 @@ class Hub:
         self._clock = clock
         self._lock = threading.RLock()
 
-        self.queries = QueryPool(settings.pool_bound, derive(settings.seed, "draw"))
+        self.queries = QueryPool(settings.pool_bound, derive(settings.seed, "draw", past.draws if past else 0))
         self.labeled = LabeledPool(parts.initial.tolist(), parts.truth[parts.initial].tolist())
         self._initial = len(self.labeled)
         self._shards = parts.shards
@@ -79,18 +68,27 @@ class Hub:
         self._stopped = False
         self._finished = False
         self._failures: list[str] = []
-        self._record_start(parts, meta or {})
+        self._beats: dict[str, float] = {}
+        begin = [("INSERT INTO examples VALUES(?,?,?,?)", parts.rows())] if past is None else self._resumed(past)
+        facts = ("INSERT OR REPLACE INTO meta VALUES(?,?)", list((meta or {}).items()))
+        self._journal.write(*begin, facts)
+        self._journal.flush()
 
     # ------------------------------------------------------------------ servers
 
     def ticket(self, server: int) -> TrainingTicket | None:
         """Gives the idle server that has waited longest a ticket, when a training is due; ends a run with none left."""
         with self._lock:
+            self._beat(f"server-{server}")
             self._check()
             if self._schedule.finished(len(self.labeled), self._idle):
                 self._finished = self._stopped = True
                 raise Stopped
-            return self._schedule.take_ticket(server, len(self.labeled), self._idle)
+            ticket = self._schedule.take_ticket(server, len(self.labeled), self._idle)
+            if ticket is not None:
+                row = (ticket.number, server, ticket.labels, self._clock.now())
+                self._journal.write(("INSERT OR REPLACE INTO tickets VALUES(?,?,?,?)", [row]))
+            return ticket
 
     def labels(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns items and labels number `start` to `stop` of L, in order of arrival."""
@@ -98,13 +96,13 @@ class Hub:
             return self.labeled.between(start, stop)
 
     def publish(self, trained: TrainedModel) -> int:
-        """Makes a model whose file is in place the newest; returns its version.
+        """Makes a model whose file is in place the newest; returns its version. Taken even after the stop word.
 
         Raises:
             ValueError: the server does not hold that ticket (it was given to another).
         """
         with self._lock:
-            self._check()
+            self._beat(f"server-{trained.server}")
             ticket = self._schedule.published(trained.ticket, trained.server)
             model = ModelRef(len(self._models), trained.path, ticket.labels)
             row = (
@@ -112,8 +110,8 @@ class Hub:
                 *(trained.val_accuracy, trained.test_accuracy, trained.path, trained.model, trained.epoch),
                 trained.ticket,
             )
-            self._journal.write("INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?)", [row])
-            self._journal.flush()
+            self._journal.write(("INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?)", [row]))
+            self._flush()
             self._models.append(model)
             self._accuracy = trained.test_accuracy
             return model.version
@@ -133,6 +131,7 @@ class Hub:
             Stopped: the run is over, or this worker has offered all that it may.
         """
         with self._lock:
+            self._beat(f"worker-{worker}")
             self._check()
             count = self._schedule.next_count(worker)
             if count == 0:
@@ -149,6 +148,7 @@ class Hub:
             ValueError: an item is not an unlabelled one of this worker's shard, or the batch is not its next one.
         """
         with self._lock:
+            self._beat(f"worker-{offer.worker}")
             self._check()
             items = np.array(offer.items, np.int64)
             if offer.batch != self._schedule.batches[offer.worker] or len(items) > self._schedule.next_count(
@@ -165,13 +165,13 @@ class Hub:
             self.queries.offer(Query(item, *origin) for item in offer.items)
             self._state[items] = QUERIED
             self._schedule.note_offer(offer.worker, len(items))
+            chosen = (offer.worker, offer.batch, offer.strategy, offer.version, len(items), offer.started_at, now)
             self._journal.write(
-                "INSERT INTO queries(item,worker,strategy,version,newest,offered_at) VALUES(?,?,?,?,?,?)",
-                [(item, *origin) for item in offer.items],
-            )
-            self._journal.write(
-                "INSERT INTO selections VALUES(?,?,?,?,?,?,?)",
-                [(offer.worker, offer.batch, offer.strategy, offer.version, len(items), offer.started_at, now)],
+                (
+                    "INSERT INTO queries(item,worker,strategy,version,newest,offered_at) VALUES(?,?,?,?,?,?)",
+                    [(item, *origin) for item in offer.items],
+                ),
+                ("INSERT INTO selections VALUES(?,?,?,?,?,?,?)", [chosen]),
             )
             return True
 
@@ -180,6 +180,7 @@ class Hub:
     def draw(self, asks: list[Ask]) -> list[tuple[int, Query]]:
         """Serves annotators in the order of `asks`, as far as S goes; returns (annotator, query) of the served."""
         with self._lock:
+            self._beat("annotators")
             self._check()
             now = self._clock.now()
             self.queries.expire(now)
@@ -194,10 +195,10 @@ class Hub:
                 self._asking.discard(ask.annotator)
                 served.append((ask.annotator, query))
                 waits.append((ask.annotator, ask.asked_at, now))
-            self._journal.write("INSERT INTO waits VALUES(?,?,?)", waits)
+            drawn = [(now, annotator, query.item) for annotator, query in served]
             self._journal.write(
-                "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?",
-                [(now, annotator, query.item) for annotator, query in served],
+                ("INSERT INTO waits VALUES(?,?,?)", waits),
+                ("UPDATE queries SET drawn_at=?, annotator=? WHERE item=?", drawn),
             )
             return served
 
@@ -207,35 +208,39 @@ class Hub:
         When it returns, the taken ones are on disk. Answers are taken even after the stop word: they are paid for.
 
         Raises:
+            Stopped: they could not be written to disk, and were not taken.
             ValueError: a label is not one of the classes.
         """
+        for answer in answers:
+            if not 0 <= answer.label < self._classes:
+                raise ValueError(f"annotator {answer.annotator}: label {answer.label} of {self._classes} classes")
         taken = []
         with self._lock:
             rows = []
             for answer in answers:
-                if not 0 <= answer.label < self._classes:
-                    raise ValueError(f"annotator {answer.annotator}: label {answer.label} of {self._classes} classes")
                 taken.append(self.queries.settle(answer.item, answer.annotator) is not None)
                 if taken[-1]:
+                    arrival = len(self.labeled) - self._initial
                     self.labeled.add(answer.item, answer.label)
                     self._state[answer.item] = LABELLED
-                    rows.append((self._clock.now(), answer.label, answer.annotator, answer.item))
-            self._journal.write("UPDATE queries SET answered_at=?, label=?, annotator=? WHERE item=?", rows)
-        self._journal.flush()  # outside the lock: others go on while the disk syncs
+                    rows.append((self._clock.now(), answer.label, answer.annotator, arrival, answer.item))
+            sql = "UPDATE queries SET answered_at=?, label=?, annotator=?, arrival=? WHERE item=?"
+            self._journal.write((sql, rows))
+        self._flush()  # outside the lock: others go on while the disk syncs
         return taken
 
     # ------------------------------------------------------------------ the engine
 
     def release(self, role: str, index: int) -> None:
-        """Takes back what a dead role held: a server's ticket, a worker's turn, an annotator's leases."""
+        """Takes back what a role held that died: a server's ticket, a worker's turn, the annotators' leases."""
         with self._lock:
             if role == "server":
                 self._schedule.return_tickets(index)
             elif role == "worker":
                 self._schedule.stop_choosing(index)
-            elif role == "annotator":
-                self._asking.discard(index)
-                self.queries.release(index)
+            elif role == "annotators":  # all of them, for they share a process
+                self._asking.clear()
+                self.queries.release_all()
 
     def status(self) -> Status:
         """Returns how far the run is; leases that have run out return to S, even when nobody draws."""
@@ -246,17 +251,24 @@ class Hub:
                 labels=len(self.labeled) - self._initial,
                 budget=self._schedule.offered + self._schedule.still_to_offer(),
                 waiting=self.queries.waiting,
-                leased=self.queries.leased,
                 idle_annotators=len(self._asking),
                 version=self._models[-1].version if self._models else None,
                 test_accuracy=self._accuracy,
                 finished=self._finished,
+                failure=str(self._journal.failure) if self._journal.failure else None,
             )
 
-    def check(self) -> None:
-        """Raises `Stopped` once the run is over; for roles in the middle of long work."""
+    def check(self, name: str) -> None:
+        """Raises `Stopped` once the run is over, else notes that the role goes on; for roles in the middle of work."""
         with self._lock:
+            self._beat(name)
             self._check()
+
+    def silent(self) -> dict[str, float]:
+        """Returns for each role how many seconds it has given no sign of life."""
+        with self._lock:
+            now = self._clock.now()
+            return {name: now - beat for name, beat in self._beats.items()}
 
     def stop(self) -> None:
         """Says the stop word: every waiting role is told at its next call."""
@@ -273,34 +285,52 @@ class Hub:
         with self._lock:
             return list(self._failures)
 
-    def close(self, ended: str) -> None:
+    def close(self, ended: str) -> str | None:
         """Ends the record of the run.
 
         Args:
             ended: `finished`, `interrupted` or `failed: why`.
+
+        Returns:
+            Why the record could not be written to its end, or None.
         """
         with self._lock:
             self._stopped = True
-            now = self._clock.now()
-            self._journal.write("INSERT OR REPLACE INTO meta VALUES(?,?)", [("ended", ended), ("wall_s", f"{now:.3f}")])
-            self._journal.close()
+            rows = [("ended", ended), ("wall_s", f"{self._clock.now():.3f}")]
+            self._journal.write(("INSERT OR REPLACE INTO meta VALUES(?,?)", rows))
+        self._journal.close()
+        return str(self._journal.failure) if self._journal.failure else None
 
     @property
     def _idle(self) -> bool:
         return not self.queries.waiting and not self.queries.leased
 
+    def _flush(self) -> None:
+        """Waits until all is on disk. When that fails the run is over: nothing more may be acknowledged."""
+        try:
+            self._journal.flush()
+        except JournalFailed:
+            self._stopped = True
+            raise Stopped from None
+
+    def _beat(self, name: str) -> None:
+        self._beats[name] = self._clock.now()
+
     def _check(self) -> None:
         if self._stopped:
             raise Stopped
 
-    def _record_start(self, parts: Parts, meta: dict[str, str]) -> None:
-        places: list[tuple[np.ndarray, str, int | None]] = [
-            *((getattr(parts, name), name, None) for name in ("test", "validation", "initial")),
-            *((shard, "shard", worker) for worker, shard in enumerate(parts.shards)),
+    def _resumed(self, past: Past) -> list[Statement]:
+        """Takes in what was; queries that nobody answered wait in S again, whoever held them."""
+        for item, label in past.answers:
+            self.labeled.add(item, label)
+            self._state[item] = LABELLED
+        self.queries.offer(past.open)
+        self._state[[query.item for query in past.open]] = QUERIED
+        self._schedule.resume(past)
+        self._models = [model for model, _ in past.models]
+        self._accuracy = past.test_accuracy
+        return [
+            ("DELETE FROM meta WHERE key IN (?,?)", [("ended", "wall_s")]),
+            ("INSERT INTO breaks VALUES(?,?,?)", [(past.seconds, self._clock.now(), past.ended)]),
         ]
-        for items, part, worker in places:
-            truth = parts.truth[items].tolist()
-            rows = [(item, part, worker, label) for item, label in zip(items.tolist(), truth, strict=True)]
-            self._journal.write("INSERT INTO examples VALUES(?,?,?,?)", rows)
-        self._journal.write("INSERT OR REPLACE INTO meta VALUES(?,?)", meta.items())
-        self._journal.flush()

@@ -1,68 +1,89 @@
 """The durable record of a run: one SQLite file, written by one thread, many writes to a commit."""
 
+import contextlib
+import itertools
 import pathlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 GATHER_S = 0.05  # writes that nobody waits for may share a commit for so long
 
 
+Statement = tuple[str, Sequence[Sequence[Any]]]  # SQL, and the rows to execute it for
+
+
+class JournalFailed(Exception):  # noqa: N818 - the state of a journal
+    """The file could not be written; what was flushed before is safe, nothing after it is."""
+
+
 class Journal:
     """Writes in order; `flush` returns when all that was written before it is on disk.
 
-    Those who flush at the same time share one commit, so that the price of a sync to disk is split among them.
+    Those who flush at the same time share one commit, so that the price of a sync to disk is split among them. While
+    another program locks the file, writes wait; so the run pauses.
 
     Args:
         path: of the SQLite file; created with its tables when absent.
+        patience_s: how long a lock is waited for before the journal fails.
+
+    Raises:
+        JournalFailed: the file cannot be opened.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, patience_s: float = 60.0) -> None:
+        self._path = path
+        self._patience_s = patience_s
         self._changed = threading.Condition()
-        self._pending: list[tuple[str, Sequence[Any]]] = []
+        self._pending: list[list[Statement]] = []
         self._written = 0
         self._durable = 0
         self._urgent = False
         self._closing = False
-        self._failure: Exception | None = None
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(SCHEMA.read_text(encoding="utf-8"))
-        connection.commit()
+        self.failure: JournalFailed | None = None
+        try:
+            connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_s)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(SCHEMA.read_text(encoding="utf-8"))
+            connection.commit()
+        except sqlite3.Error as error:
+            raise self._failed(error) from None
         self._thread = threading.Thread(target=self._run, args=(connection,), name="journal", daemon=True)
         self._thread.start()
 
-    def write(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Queues one statement for many rows; order is kept."""
-        batch = [(sql, row) for row in rows]
+    def write(self, *statements: Statement) -> None:
+        """Queues statements, each for many rows, that belong together: all of them come to be on disk, or none."""
+        change = [(sql, rows) for sql, rows in statements if rows]
         with self._changed:
-            self._pending.extend(batch)
-            self._written += len(batch)
+            self._pending.append(change)
+            self._written += 1
             self._changed.notify_all()
 
     def flush(self) -> None:
         """Waits until everything written so far is committed.
 
         Raises:
-            sqlite3.Error: the file could not be written; nothing after that is durable.
+            JournalFailed: it could not be.
         """
         with self._changed:
+            if self._closing:
+                raise JournalFailed(f"{self._path}: is closed")
             goal = self._written
             self._urgent = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._durable >= goal or self._failure is not None)
-            if self._durable < goal and self._failure is not None:
-                raise self._failure
+            self._changed.wait_for(lambda: self._durable >= goal or self.failure is not None, 2 * self._patience_s)
+            if self._durable < goal:
+                raise self.failure or JournalFailed(f"{self._path}: the disk does not answer")
 
     def close(self) -> None:
         """Writes what is left and ends the thread; the file is then whole by itself, without its WAL."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(2 * self._patience_s)
 
     def _run(self, connection: sqlite3.Connection) -> None:
         try:
@@ -73,25 +94,21 @@ class Journal:
                     batch, self._pending, self._urgent = self._pending, [], False
                     if not batch and self._closing:
                         return
-                for sql, rows in _runs(batch):
-                    connection.executemany(sql, rows)
-                connection.commit()
+                with connection:  # one transaction, rolled back whole when a part of it fails
+                    for sql, rows in itertools.chain.from_iterable(batch):
+                        connection.executemany(sql, rows)
                 with self._changed:
                     self._durable += len(batch)
                     self._changed.notify_all()
-        except sqlite3.Error as error:
+        except Exception as error:
             with self._changed:
-                self._failure = error
+                self.failure = self._failed(error)
                 self._changed.notify_all()
         finally:
-            connection.close()
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
-
-def _runs(batch: list[tuple[str, Sequence[Any]]]) -> Iterable[tuple[str, list[Sequence[Any]]]]:
-    """Groups neighbours with the same statement, keeping the order."""
-    rows: list[Sequence[Any]] = []
-    for position, (sql, row) in enumerate(batch):
-        rows.append(row)
-        if position + 1 == len(batch) or batch[position + 1][0] != sql:
-            yield sql, rows
-            rows = []
+    def _failed(self, error: Exception) -> JournalFailed:
+        hint = "; free some space" if "full" in str(error) else ""
+        hint = "; another program holds it" if "locked" in str(error) else hint
+        return JournalFailed(f"{self._path}: cannot be written: {error}{hint}")

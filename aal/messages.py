@@ -89,14 +89,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a run is, for the progress bar."""
+    """How far a run is, for the progress bar; `failure` is why it cannot go on."""
 
     seconds: float
     labels: int
     budget: int
     waiting: int
-    leased: int
     idle_annotators: int
     version: int | None
     test_accuracy: float | None
     finished: bool
+    failure: str | None

@@ -118,6 +118,13 @@ class QueryPool:
             self._give_back(lease)
         return [lease.query.item for lease in held]
 
+    def release_all(self) -> list[int]:
+        """Returns all leased queries to the pool; their items are the result."""
+        held = list(self._leases.values())
+        for lease in held:
+            self._give_back(lease)
+        return [lease.query.item for lease in held]
+
     def _give_back(self, lease: Lease) -> None:
         del self._leases[lease.query.item]
         self._former.setdefault(lease.query.item, set()).add(lease.annotator)

@@ -42,10 +42,15 @@ class Progress:
             )
             self._lined_at, self._lined_version = status.seconds, status.version
 
+    def note(self, text: str) -> None:
+        """Says something that a person should know, on a line of its own."""
+        tqdm.write(text, file=self._stream)
+
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
 def _words(status: Status) -> str:

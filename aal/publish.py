@@ -1,8 +1,6 @@
 """Model files that are never half-written, and never run code when they are read."""
 
-import contextlib
 import io
-import os
 import pathlib
 import warnings
 from typing import Annotated, Any, Literal
@@ -12,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aal.config import DataType, ModelName, Share
 from aal.errors import UserError
+from aal.files import write_whole
 
 FORMAT = 1
-TEMPORARY = ".tmp-"  # and the process's number at the end, so that no pattern for models matches it
 
 
 class _Part(BaseModel):
@@ -43,6 +41,7 @@ class _Data(_Part):
     image_size: Annotated[int, Field(ge=8)] | None
     test_share: Share | None
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    images: str
 
 
 class _ModelFile(_Part):
@@ -62,12 +61,13 @@ def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
     Args:
         path: of the file; its folder is there.
         payload: state_dict (float32 weights), architecture (arguments of `models.build_model` without the seed),
-            normalisation (mean and std, a number a channel), data (data_type, image_size, test_share, seed),
+            normalisation (mean and std, a number a channel), data (data_type, image_size, test_share, seed, and images,
+            the name of the prepared set, which tells its content),
             class_names, labels (how many it learned from), epoch; anything else that is plain: numbers, strings,
             lists, dicts.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
         ValueError: the payload is not as above.
     """
     path = pathlib.Path(path)
@@ -80,29 +80,7 @@ def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
         raise ValueError(f"{path}: not a payload for a model file: {error}") from error
     if any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in state.values()):
         raise ValueError(f"{path}: weights are stored in float32 only")
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: the model cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(path, content)
 
 
 def load_model(path: str | pathlib.Path) -> dict[str, Any]:

@@ -150,6 +150,11 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
     return _table(("", "value"), rows)
 
 
+def _break(row: dict[str, Any]) -> str:
+    why = row["ended"] or "killed"
+    return f"It was broken off at {row['stopped_at']:.1f} s ({why}) and resumed; the clock stood still meanwhile.\n"
+
+
 def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[str]) -> str:
     meta = record.meta
     kinds = (("Annotator wait", "annotator_wait_s"), ("Query interval", "query_interval_s"))
@@ -162,6 +167,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
         f"Started: {_text(meta.get('started'))}. "
         f"Ended: {_text(meta.get('ended', 'not yet, or it was killed'))}.\n",
+        *map(_break, record.breaks),
         f"The test set was only reported; it chose nothing. {epoch}\n",
         _main_figures(record, summary),
         _table(("seconds", "mean", "p50", "p95", "p99", "max"), spreads),

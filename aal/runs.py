@@ -1,18 +1,28 @@
 """The folder of a run: its name, its log, what it says of the machine and the software."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
 import pathlib
 import platform
 import time
+from collections.abc import Iterator
+
+from filelock import FileLock, Timeout
 
 from aal.config import Settings
 from aal.errors import UserError
-from aal.loading import dump
+from aal.files import write_whole
+from aal.loading import dump, override, read_config, resolve
 
 VERSION = "0.1.0"
 MODELS = "models"
+# What a resumed run may change: where it computes, how long it lasts, how it fails.
+HARMLESS = {
+    *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
+    *("on_failure", "restart_limit", "hung_after_s"),
+}
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "pydantic", "pyyaml")
 
 
@@ -31,7 +41,7 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
         if out is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise UserError(f"--out {out}: is not an empty folder; name a new one")
         (run / MODELS).mkdir(parents=True, mode=0o755)
-        (run / "config.yaml").write_text(dump(settings), encoding="utf-8")
+        write_whole(run / "config.yaml", dump(settings).encode())
     except OSError as error:
         raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
     return run
@@ -49,18 +59,59 @@ def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
             number += 1
 
 
-def log_to(run: pathlib.Path, role: str) -> logging.Logger:
-    """Sends this process's log to the run's `log.txt`, a line a record, with the role's name.
+@contextlib.contextmanager
+def claim(run: pathlib.Path) -> Iterator[None]:
+    """Holds a run's folder for this program alone; the system frees it when the program dies.
 
-    Returns:
-        The logger of the project.
+    Raises:
+        UserError: another program holds it.
     """
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise UserError(f"{run}: another main.py runs in this folder") from None
+    except PermissionError:
+        raise UserError(f"{run}: cannot be written; its owner may resume it") from None
+
+
+def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
+    """Returns a run's own settings with harmless changes, and writes them down.
+
+    Args:
+        run: its folder.
+        assignments: `key=value` overrides.
+
+    Raises:
+        UserError: this is no run's folder, or a change would spoil its data; each is named.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"--resume {run}: is no run's folder, it has no config.yaml")
+    tree = read_config(path)
+    before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path))
+    old, new = before.model_dump(), after.model_dump()
+    spoilt = [
+        f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
+        for key in old
+        if old[key] != new[key] and key not in HARMLESS
+    ]
+    if after.worker_query_num < before.worker_query_num:
+        spoilt.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
+    if spoilt:
+        raise UserError(*spoilt)
+    write_whole(path, dump(after).encode())
+    return after
+
+
+def log_to(run: pathlib.Path, role: str) -> None:
+    """Sends this process's log to the run's `log.txt`, a line a record, with the role's name."""
     handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
     logger = logging.getLogger("aal")
     logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    return logger
+    logger.handlers = [handler]
 
 
 def about(settings: Settings) -> dict[str, str]:

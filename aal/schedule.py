@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from aal.config import Settings
 from aal.messages import TrainingTicket
+from aal.past import Past
 
 
 class Schedule:
@@ -27,10 +28,26 @@ class Schedule:
         self._idle_servers: dict[int, None] = {}
         self._choosing: set[int] = set()
 
+    def resume(self, past: Past) -> None:
+        """Goes on where a former run ended: what was offered and trained counts, tickets without a model return."""
+        for worker, items in past.batches:
+            self.note_offer(worker, items)
+        self.versions = len(past.models)
+        self.issued = len(past.tickets)
+        self.ticketed = max((ticket.labels for ticket in past.tickets), default=0)
+        done = {number for _, number in past.models}
+        self._returned = [ticket for ticket in past.tickets if ticket.number not in done]
+
     # ------------------------------------------------------------------ trainings
 
     def take_ticket(self, server: int, labels: int, idle: bool) -> TrainingTicket | None:
-        """Gives an idle server a ticket when a training is due and no other server has waited longer."""
+        """Gives an idle server a ticket when a training is due and no other server has waited longer.
+
+        A server that asks while it holds one never heard of it, for it died; it is given the same again.
+        """
+        for holder, ticket in self.held.values():
+            if holder == server:
+                return ticket
         self._idle_servers.setdefault(server)
         if next(iter(self._idle_servers)) != server:
             return None
@@ -105,8 +122,10 @@ class Schedule:
         """Whether a worker may choose with the newest model: within the bound, or when no newer one can come."""
         if not self.versions:
             return False
-        no_newer = labels == self.ticketed or self._trainings_spent()
-        return self._within_bound(worker) or (no_newer and self._stalled(idle))
+        spent = self._trainings_spent()
+        if spent and not self.held and not self._returned and self._settings.mode == "async":
+            return True
+        return self._within_bound(worker) or ((spent or labels == self.ticketed) and self._stalled(idle))
 
     def begin_choosing(self, worker: int) -> None:
         """Notes that a worker is choosing its next batch."""

@@ -6,9 +6,14 @@ CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker 
 -- One row a training: `labels` is the size of the training set, `epoch` the epoch that validation chose.
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
     published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER);
--- One row an offered id: the model version that chose it and the newest one when it was offered.
+-- One row an offered id: the model version that chose it and the newest one when it was offered. `arrival` is the place
+-- of the answer in L, from 0; the initial labels come before all of them.
 CREATE TABLE IF NOT EXISTS queries(item INTEGER PRIMARY KEY, worker INTEGER, strategy TEXT, version INTEGER,
-    newest INTEGER, offered_at REAL, drawn_at REAL, annotator INTEGER, answered_at REAL, label INTEGER);
+    newest INTEGER, offered_at REAL, drawn_at REAL, annotator INTEGER, answered_at REAL, label INTEGER, arrival INTEGER);
+-- One row a training that was begun, published or not: its training set is the first `labels` of L.
+CREATE TABLE IF NOT EXISTS tickets(number INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, given_at REAL);
+-- One row an interruption that the run was resumed from: the last time on record before it, and when it went on.
+CREATE TABLE IF NOT EXISTS breaks(stopped_at REAL, resumed_at REAL, ended TEXT);
 -- One row a draw: from asking for a query to having one.
 CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL);
 -- One row a batch that a worker offered; `started_at` is when it began to choose.

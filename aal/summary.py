@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import sqlite3
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import yaml
 
 from aal.errors import UserError
+from aal.files import write_whole
 
 Column = npt.NDArray[np.float64]
 Columns = dict[str, Column]
@@ -35,7 +35,8 @@ class Record:
 
     `config` and `meta` are what the program noted, `initial` counts the labels of the start, `label_errors` the answers
     that are not the true label; `models` are in order of version, `queries` in order of offering, `selections` by
-    worker and then by time; `workers` sums them up.
+    worker and then by time; `workers` sums them up,
+    `breaks` are the interruptions.
     """
 
     config: dict[str, Any]
@@ -47,6 +48,7 @@ class Record:
     waits: Columns
     selections: Columns
     workers: Rows
+    breaks: Rows
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:
@@ -97,6 +99,7 @@ def _read(db: sqlite3.Connection, config: dict[str, Any]) -> Record:
         waits=_columns(db, "select annotator, asked_at, got_at from waits where got_at is not null"),
         selections=_columns(db, SELECTIONS),
         workers=[dict(row) for row in db.execute(WORKERS)],
+        breaks=[dict(row) for row in db.execute("select stopped_at, ended from breaks order by resumed_at")],
     )
 
 
@@ -198,6 +201,4 @@ def _rate(record: Record) -> float | None:
 
 def write_summary(run: pathlib.Path, summary: dict[str, Any]) -> None:
     """Writes `summary.json`, which is never half-written."""
-    part = run / "summary.json.part"
-    part.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, run / "summary.json")
+    write_whole(run / "summary.json", (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())

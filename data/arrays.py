@@ -1,7 +1,6 @@
 """The prepared form of an image set: images.npy, labels.npy and meta.json in one folder."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,25 +109,3 @@ class ImageWriter:
                 self._file.seek(0)
                 # NumPy pads a header so that the first axis can grow in place.
                 assert self._write_header() == self._start
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see the old content or the new one, never a part; one writer at a time."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)

@@ -27,11 +27,10 @@ NETWORK_TIMEOUT_S = 60.0
 class Cifar:
     """Loads a CIFAR set from `data_dir`; it is downloaded where it is absent or damaged."""
 
-    variant = ""
-
     def __init__(self, settings: Settings) -> None:
-        self._name = settings.data_type
-        self._root = Path(settings.data_dir).expanduser()
+        self._name: str = settings.data_type
+        self.variant: str = settings.data_type
+        self.root = Path(settings.data_dir).expanduser()
 
     def fetch(self) -> None:
         """Checks the files, and downloads them unless they are right.
@@ -43,14 +42,14 @@ class Cifar:
             self._open(train=False, download=True)
         except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
             raise UserError(
-                f"data_dir: {self._name} is missing or damaged in {self._root} and cannot be downloaded ({error}); "
-                f"fetch {self._dataset().url} by hand and put the file into {self._root}"
+                f"data_dir: {self._name} is missing or damaged in {self.root} and cannot be downloaded ({error}); "
+                f"fetch {self._dataset().url} by hand and put the file into {self.root}"
             ) from None
 
     def files(self) -> dict[str, Path]:
         """Returns the batches that are there."""
         folder, names = FILES[self._name]
-        paths = {name: self._root / folder / name for name in names}
+        paths = {name: self.root / folder / name for name in names}
         return {name: path for name, path in paths.items() if path.is_file()}
 
     def write(self, folder: Path) -> Meta:
@@ -71,7 +70,7 @@ class Cifar:
 
     def _open(self, train: bool, download: bool = False) -> Any:
         with _quiet_and_bounded():
-            return self._dataset()(self._root, train=train, download=download)
+            return self._dataset()(self.root, train=train, download=download)
 
 
 @contextlib.contextmanager

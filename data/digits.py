@@ -11,10 +11,10 @@ from data.arrays import ImageWriter, Meta, write_labels
 class Digits:
     """Loads the digits; they never change, so no file decides their content."""
 
-    variant = ""
+    variant = "digits"
 
     def __init__(self, settings: Settings) -> None:
-        pass
+        self.root = Path(settings.data_dir)
 
     def fetch(self) -> None:
         """Needs nothing: the package brings the images."""

@@ -12,13 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from aal.config import Settings
+from aal.config import FOLDER_SIDE, IMAGE_SIDES, Settings
 from aal.errors import UserError
 from data.arrays import ImageWriter, Meta, write_labels
 
 PARTS = ("train", "val", "test")
-DEFAULT_SIZE = 32
-MINI_IMAGENET_SIZE = 84
 BATCH = 512  # images in memory at a time
 
 
@@ -38,26 +36,26 @@ class ClassFolders:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._size = settings.image_size or DEFAULT_SIZE
-        self.variant = str(self._size)
-        self._root = _existing(settings.data_dir)
-        self._parts = [self._root]
+        self._size = settings.image_size or FOLDER_SIDE
+        self.variant = f"folder {self._size}"
+        self.root = _existing(settings.data_dir)
+        self._parts = [self.root]
         self._check()
 
     def _check(self) -> None:
-        names = {path.name for path in _visible_folders(self._root)}
+        names = {path.name for path in _visible_folders(self.root)}
         if names and names <= {*PARTS, "valid", "validation"}:
             raise UserError(
-                f"data_dir: {self._root} holds {', '.join(sorted(names))}, which are no classes; "
-                f"give one of them, as {self._root / min(names)}"
+                f"data_dir: {self.root} holds {', '.join(sorted(names))}, which are no classes; "
+                f"give one of them, as {self.root / min(names)}"
             )
         self._require(names, "one folder a class, with the images in it")
 
     def _require(self, names: set[str], layout: str) -> None:
         if not names:
-            inside = sorted(name for name in os.listdir(self._root) if not name.startswith("."))
+            inside = sorted(name for name in os.listdir(self.root) if not name.startswith("."))
             found = f"{len(inside)} entries such as {inside[0]}" if inside else "nothing"
-            raise UserError(f"data_dir: {self._root} holds no class folders but {found}; it must hold {layout}")
+            raise UserError(f"data_dir: {self.root} holds no class folders but {found}; it must hold {layout}")
 
     def fetch(self) -> None:
         """Needs nothing: the files are the user's own."""
@@ -73,7 +71,7 @@ class ClassFolders:
     def _images(self) -> list[ImageFile]:
         known = _extensions()
         return sorted(
-            ImageFile(folder.name, path.relative_to(self._root).as_posix(), path)
+            ImageFile(folder.name, path.relative_to(self.root).as_posix(), path)
             for folder in self._classes()
             for path in _files_under(folder)
             if path.suffix.lower() in known
@@ -98,7 +96,7 @@ class ClassFolders:
                         kept.append(image.label)
         if len(kept) < 2:
             raise UserError(
-                f"data_dir: {len(kept)} of the {len(images)} image files in the class folders of {self._root} "
+                f"data_dir: {len(kept)} of the {len(images)} image files in the class folders of {self.root} "
                 "can be read; at least 2 are needed"
             )
         classes = sorted(set(kept))
@@ -117,12 +115,12 @@ class MiniImagenet(ClassFolders):
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._size = MINI_IMAGENET_SIZE
-        self.variant = ""
+        self._size = IMAGE_SIDES["mini-imagenet"]
+        self.variant = "mini-imagenet"
         root = _existing(settings.data_dir)
         inner = root / "mini-imagenet"
-        self._root = inner if inner.is_dir() else root
-        self._parts = [path for path in map(self._root.joinpath, PARTS) if path.is_dir()] or [self._root]
+        self.root = inner if inner.is_dir() else root
+        self._parts = [path for path in map(self.root.joinpath, PARTS) if path.is_dir()] or [self.root]
         names = {path.name for path in self._classes()}
         self._require(names, "the class folders of mini-imagenet, or train, val and test with class folders in them")
 

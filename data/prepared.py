@@ -14,23 +14,24 @@ import filelock
 
 from aal.config import Settings
 from aal.errors import UserError
-from data.arrays import IMAGES, LABELS, META, Meta, sync, write_meta, write_whole
+from aal.files import TEMPORARY, sync, write_whole
+from data.arrays import IMAGES, LABELS, META, Meta, write_meta
 from data.cifar import Cifar
 from data.digits import Digits
 from data.folders import ClassFolders, MiniImagenet
 
-FORMAT = 1  # of the prepared files; a new number prepares every set anew
+FORMAT = 2  # of the prepared files; a new number prepares every set anew
 INDEX = "index.json"
-TEMPORARY = ".tmp-"
 NAMES_TOLD = 20
 
 log = logging.getLogger("aal")
 
 
 class Loader(Protocol):
-    """A kind of image set; `variant` holds whatever of the settings changes its arrays."""
+    """A kind of image set in the folder `root`; `variant` holds whatever of the settings changes its arrays."""
 
     variant: str
+    root: Path
 
     def fetch(self) -> None:
         """Makes sure that the source files are there and whole."""
@@ -62,7 +63,7 @@ def prepare(settings: Settings) -> Path:
     """
     loader = LOADERS[settings.data_type](settings)
     # Hidden, so that it is never taken for a class.
-    place = Path(settings.prepared_dir or Path(settings.data_dir, ".prepared")).expanduser()
+    place = Path(settings.prepared_dir or loader.root / ".prepared").expanduser()
     found = _known(place, loader)
     if found is None:
         try:

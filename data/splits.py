@@ -8,8 +8,9 @@ import numpy as np
 
 from aal.config import Settings
 from aal.errors import UserError
+from aal.files import write_whole
 from aal.seeding import derive
-from data.arrays import ImageSet, write_whole
+from data.arrays import ImageSet
 from data.clusters import cluster
 
 TEST_SHARES = {"mini-imagenet": 1 / 6}  # 10,000 of 60,000

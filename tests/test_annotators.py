@@ -21,22 +21,23 @@ def person(index: int = 0, **settings: Any) -> Annotator:
 
 
 def test_times_have_the_mean_and_the_spread() -> None:
-    times = [person(0, seconds_per_label=2.0, spread=0.5).seconds() for _ in range(3)]
-    assert len(set(times)) == 1, "the same person, the same seed"
-    someone = person(1, seconds_per_label=2.0, spread=0.5)
-    times = [someone.seconds() for _ in range(20_000)]
+    settings: dict[str, Any] = {"seconds_per_label": 2.0, "spread": 0.5}
+    assert person(0, **settings).respond(5) == person(0, **settings).respond(5), "the same person, item and seed"
+    assert person(0, **settings).respond(5) != person(1, **settings).respond(5)
+    many = Annotator(1, AnnotatorSettings(**settings), np.zeros(20_000, int), 3, seed=0)
+    times = [many.respond(item)[0] for item in range(20_000)]
     assert statistics.mean(times) == pytest.approx(2.0, rel=0.03)
     assert statistics.stdev(times) == pytest.approx(1.0, rel=0.06)
     assert min(times) > 0
-    assert person(0, seconds_per_label=2.0, spread=0.0).seconds() == 2.0
+    assert person(0, seconds_per_label=2.0, spread=0.0).respond(1)[0] == 2.0
 
 
 def test_errors_come_at_their_rate_and_are_other_classes() -> None:
-    careless = person(2, error_rate=0.2)
-    labels = [careless.label(1) for _ in range(10_000)]
+    careless = Annotator(2, AnnotatorSettings(error_rate=0.2), np.ones(10_000, int), 3, seed=0)
+    labels = [careless.respond(item)[1] for item in range(10_000)]
     assert labels.count(1) == pytest.approx(8000, abs=200)
     assert labels.count(0) == pytest.approx(1000, abs=150) and labels.count(2) == pytest.approx(1000, abs=150)
-    assert {person(3).label(4) for _ in range(50)} == {1}
+    assert [person(3).respond(item)[1] for item in range(70)] == [item % 3 for item in range(70)]
 
 
 def test_hundreds_label_in_one_process_until_the_run_is_over() -> None:

@@ -14,9 +14,9 @@ import data
 import eval as evaluation
 from aal.batches import ImageBank, normalisation_of
 from aal.loading import resolve
-from aal.publish import save_model
+from aal.publish import load_model, save_model
 from aal.training import learn
-from models import build_model
+from models import build_model, rebuild
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -66,7 +66,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, lis
         "architecture": model.architecture,
         "normalisation": normalisation,
         "class_names": list(image_set.classes),
-        "data": {"data_type": "digits", "image_size": None, "test_share": 0.25, "seed": 3},
+        "data": {
+            "data_type": "digits",
+            "image_size": None,
+            "test_share": 0.25,
+            "seed": 3,
+            "images": image_set.folder.name,
+        },
         "labels": 300,
         "epoch": learned.epoch,
     }
@@ -87,7 +93,16 @@ def test_the_command_scores_the_test_set_of_the_run(trained: tuple[pathlib.Path,
     found = json.loads(done.stdout)
     assert set(found) == {"accuracy", "loss", "per_class", "images", "images_per_s", "device"}
     assert found["images"] == round(0.25 * 1797)
-    assert found["accuracy"] > 0.7
+    payload = load_model(path)
+    image_set = data.open_set(next((path.parent / "prepared").glob("digits-*")))
+    tree = {"data_type": "digits", "models": "cnn", "test_share": 0.25, "seed": 3, "initial_size": 9, "val_size": 9}
+    test = data.split(image_set, resolve(tree, "test")).test
+    bank = ImageBank(image_set.images, CPU)
+    expected = evaluation.evaluate(
+        rebuild(payload), bank, test, image_set.labels[test], normalisation=payload["normalisation"]
+    )
+    assert found["accuracy"] == expected.accuracy > 0.7
+    assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
     assert len(found["per_class"]) == 10
 
 

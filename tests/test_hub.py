@@ -1,5 +1,6 @@
 """The hub as a whole: whatever the settings and the order of events, a run ends with every label bought and used."""
 
+import contextlib
 import pathlib
 import random
 import sqlite3
@@ -9,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aal.config import Settings
 from aal.errors import Stopped
-from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub, Parts
-from aal.journal import Journal
+from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
+from aal.journal import SCHEMA, Journal, JournalFailed, Statement
 from aal.loading import resolve
 from aal.messages import Answer, Ask, Offer, TrainedModel, TrainingTicket, Turn
+from aal.parts import Parts
+from aal.past import _read
 
 pytestmark = pytest.mark.unit
+NO_SHRINK = (Phase.explicit, Phase.reuse, Phase.generate)  # a run that never ends would take minutes to shrink
 
 
 class HandClock:
@@ -39,19 +43,28 @@ class HandClock:
 
 
 class MemoryJournal(Journal):
-    """A journal that keeps nothing: what it writes is tested elsewhere."""
+    """A journal without a disk, which can die."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, Any]] = []
+        self.changes: list[tuple[Statement, ...]] = []
+        self.durable = 0
+        self.failure = None
 
-    def write(self, sql: str, rows: Any) -> None:
-        self.rows += [(sql, row) for row in rows]
+    def write(self, *statements: Statement) -> None:
+        self.changes.append(statements)
 
     def flush(self) -> None:
-        pass
+        self.durable = len(self.changes)
 
     def close(self) -> None:
         pass
+
+    def left_behind(self, lost: int, database: sqlite3.Connection) -> None:
+        """Writes what is on disk when the process dies: all that was flushed, the rest less `lost` changes."""
+        database.executescript(SCHEMA.read_text())
+        for change in self.changes[: max(self.durable, len(self.changes) - lost)]:
+            for sql, rows in change:
+                database.executemany(sql, rows)
 
 
 def make_settings(**changes: Any) -> Settings:
@@ -108,13 +121,13 @@ class Crowd:
         return True
 
     def die(self, name: str, index: int) -> None:
-        self.hub.release(name, index)
+        self.hub.release("annotators" if name == "annotator" else name, index)
         if name == "server":
             self.tickets[index] = None
         elif name == "worker":
             self.turns[index] = None
-        else:
-            self.held[index] = []
+        else:  # all of them, for they share a process
+            self.held = {annotator: [] for annotator in self.held}
 
     def server(self, index: int) -> None:
         ticket = self.tickets[index]
@@ -183,31 +196,60 @@ crowds = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(drawn=crowds, seed=st.integers(0, 2**20), deaths=st.sampled_from([0.0, 0.05]))
+def live(crowd: Crowd, parts: Parts, steps: int) -> bool:
+    """Lets a crowd take at most so many steps, looking now and then whether every id is in its one place."""
+    for step in range(steps):
+        if not crowd.step():
+            return True
+        if step % 16 == 0:
+            assert places(crowd.hub, parts) == list(range(len(parts.truth)))
+    return False
+
+
+def resumed(crowd: Crowd, parts: Parts, lost: int) -> Crowd:
+    """All processes of a run were killed; others go on from what is on disk."""
+    journal = crowd.hub._journal
+    assert isinstance(journal, MemoryJournal)
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        journal.left_behind(lost, database)
+        past = _read(database)
+        again = MemoryJournal()
+        again.changes = [((line, [()]),) for line in database.iterdump() if line.startswith("INSERT")]
+    again.durable = len(again.changes)
+    hub = Hub(crowd.settings, parts, again, crowd.clock, {}, past)
+    assert {item for item, _ in past.answers} == set(crowd.answered), "an acknowledged answer is never lost"
+    assert places(hub, parts) == list(range(len(parts.truth)))
+    successor = Crowd(hub, crowd.clock, crowd.settings, crowd.random.randrange(2**20), crowd.deaths)
+    successor.answered, successor.trained = crowd.answered, crowd.trained
+    return successor
+
+
+@settings(max_examples=400, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    drawn=crowds,
+    seed=st.integers(0, 2**20),
+    deaths=st.sampled_from([0.0, 0.05]),
+    crashes=st.lists(st.tuples(st.integers(1, 150), st.integers(0, 30)), max_size=3),
+)
 def test_every_run_ends_with_every_label_bought_once_and_trained_on(
-    drawn: dict[str, Any], seed: int, deaths: float
+    drawn: dict[str, Any], seed: int, deaths: float, crashes: list[tuple[int, int]]
 ) -> None:
+    drawn = dict(drawn)
     pool, threshold, lease = drawn.pop("pool"), drawn.pop("threshold"), drawn.pop("lease_s")
     budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
     s = make_settings(**drawn, server_train_threshold=min(threshold, budget), annotators={"lease_s": lease})
     parts = make_parts(s, pool)
     hub, clock = make_hub(s, pool)
     crowd = Crowd(hub, clock, s, seed, deaths)
-    for step in range(60_000):
-        if not crowd.step():
+    for steps, lost in crashes:
+        if live(crowd, parts, steps):
             break
-        if step % 16 == 0:
-            assert places(hub, parts) == list(range(len(parts.truth)))
-    else:
-        pytest.fail(f"the run never ends: {hub.status()}")
-    assert hub.status().finished
-    assert places(hub, parts) == list(range(len(parts.truth)))
-    expected = (
-        min(s.budget, pool)
-        if s.mode == "sync"
-        else sum(min(len(shard), s.worker_query_num * s.query_batch) for shard in parts.shards)
-    )
+        crowd = resumed(crowd, parts, lost)
+    assert live(crowd, parts, 20_000), f"the run never ends: {crowd.hub.status()}"
+    assert crowd.hub.status().finished
+    assert places(crowd.hub, parts) == list(range(len(parts.truth)))
+    shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in parts.shards]
+    expected = min(s.budget, pool) if s.mode == "sync" else sum(shards)
     assert len(crowd.answered) == expected
     assert max(crowd.trained) == 4 + expected, "the last training uses every label"
     if s.server_train_num is not None:
@@ -323,7 +365,7 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
     reader = sqlite3.connect(f"file:{tmp_path / 'run.db'}?mode=ro", uri=True)
     try:
         rows = reader.execute("SELECT * FROM queries WHERE answered_at IS NOT NULL").fetchall()
-        assert rows == [(query.item, 0, "random", 0, 0, 1.0, 2.0, 7, 3.0, 2)]
+        assert rows == [(query.item, 0, "random", 0, 0, 1.0, 2.0, 7, 3.0, 2, 0)]
         assert reader.execute("SELECT * FROM waits").fetchall() == [(7, 1.5, 2.0)]
         assert reader.execute("SELECT count(*) FROM queries").fetchone() == (5,)
         assert reader.execute("SELECT worker,batch,version,items,offered_at FROM selections").fetchall() == [
@@ -341,7 +383,7 @@ def test_many_threads_share_commits_and_lose_nothing(tmp_path: pathlib.Path) -> 
 
     def note(thread: int) -> None:
         for number in range(50):
-            journal.write("INSERT INTO waits VALUES(?,?,?)", [(thread, number, 0.0)])
+            journal.write(("INSERT INTO waits VALUES(?,?,?)", [(thread, number, 0.0)]))
             journal.flush()
 
     threads = [threading.Thread(target=note, args=(number,)) for number in range(8)]
@@ -358,7 +400,7 @@ def test_many_threads_share_commits_and_lose_nothing(tmp_path: pathlib.Path) -> 
 
 def test_a_journal_that_cannot_write_says_so(tmp_path: pathlib.Path) -> None:
     journal = Journal(tmp_path / "run.db")
-    journal.write("INSERT INTO nowhere VALUES(?)", [(1,)])
-    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+    journal.write(("INSERT INTO nowhere VALUES(?)", [(1,)]))
+    with pytest.raises(JournalFailed, match="nowhere"):
         journal.flush()
     journal.close()

@@ -61,9 +61,9 @@ def test_every_network_tells_its_smallest_image() -> None:
 
 
 def test_too_small_images_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"^models: vgg16 needs images of at least 32x32 pixels, not 31x31; .*cnn$"):
+    with pytest.raises(UserError, match=r"^models: vgg16 needs images of at least 32 pixels a side, not 31; .*cnn$"):
         check_model("vgg16", 31)
-    with pytest.raises(UserError, match=r"^models: cnn needs images of at least 8x8 pixels, not 7x7$"):
+    with pytest.raises(UserError, match=r"^models: cnn needs images of at least 8 pixels a side, not 7$"):
         build("cnn", image_size=7)
     with pytest.raises(UserError, match="no network vgg; there are: vgg16"):
         check_model("vgg", 32)

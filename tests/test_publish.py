@@ -24,7 +24,7 @@ def payload(**changes: Any) -> dict[str, Any]:
         "state_dict": {"head.weight": torch.ones(2, 3), "head.count": torch.tensor(1)},
         "architecture": {"name": "cnn", "classes": 2, "channels": 3, "image_size": 32, "width": 1.0},
         "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
-        "data": {"data_type": "folder", "image_size": 32, "test_share": None, "seed": 0},
+        "data": {"data_type": "folder", "image_size": 32, "test_share": None, "seed": 0, "images": "digits-0"},
         "class_names": ["cat", "dog"],
         "labels": 5,
         "epoch": 1,
@@ -55,7 +55,7 @@ def test_a_failing_save_leaves_the_old_file_alone(
     save_model(tmp_path / "m.pt", payload(labels=5))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(UserError, match=r"m\.pt: the model cannot be written: No space left on device$"):
+        with pytest.raises(OSError, match="No space left on device"):
             save_model(tmp_path / "m.pt", payload(labels=6))
     assert load_model(tmp_path / "m.pt")["labels"] == 5
     assert names(tmp_path) == ["m.pt"]

@@ -45,8 +45,10 @@ def make_run(folder: pathlib.Path, **tables: Iterable[Sequence[Any]]) -> pathlib
     db.execute("pragma journal_mode=wal")
     db.executescript(SCHEMA.read_text())
     for table, rows in tables.items():
+        columns = [name for _, name, *_ in db.execute(f"pragma table_info({table})")]
         for row in rows:
-            db.execute(f"insert into {table} values({','.join('?' * len(row))})", row)
+            given = columns[: len(row)]
+            db.execute(f"insert into {table}({','.join(given)}) values({','.join('?' * len(row))})", row)
     db.commit()
     db.close()
     return folder

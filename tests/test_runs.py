@@ -1,5 +1,6 @@
 """Whole runs as a user starts them: real processes on the digits, finished, interrupted, killed."""
 
+import functools
 import json
 import os
 import pathlib
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
+from aal.publish import load_model
+
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUICK = [
     *("worker_num=3", "worker_query_num=4", "query_batch=10", "server_train_threshold=30", "server_num=2"),
     *("training.epochs=4", "annotators.number=30", "annotators.seconds_per_label=0.05"),
 ]
-ENDLESS = [*QUICK, "training.epochs=100000", "max_staleness=null"]
+# The annotators go on for minutes, so that a test can interrupt them.
+ENDLESS = [*QUICK, "worker_query_num=20", "annotators.seconds_per_label=2", "max_staleness=null"]
 
 
 def command(out: pathlib.Path, *words: str) -> list[str]:
@@ -51,23 +55,62 @@ def assert_gone(children: list[psutil.Process]) -> None:
 
 
 def role_of(run: pathlib.Path, name: str) -> int:
-    """The number of a role's process, as its log line tells."""
-    for line in (run / "log.txt").read_text().splitlines():
-        words = line.split()
-        if len(words) > 3 and words[2] == name:
-            return int(words[3])
-    return 0
+    """The number of a role's newest process, as the log tells."""
+    lines = [line.split() for line in (run / "log.txt").read_text().splitlines()]
+    return next(int(words[3]) for words in reversed(lines) if words[2:3] == [name] and words[-1:] == ["started"])
+
+
+def answered(run: pathlib.Path) -> int:
+    """Answers on disk, 0 while there is no table of them."""
+    if not (run / "run.db").exists():
+        return 0
+    try:
+        return int(query(run, "select count(*) from queries where answered_at is not null")[0][0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def more_than(run: pathlib.Path, number: int) -> bool:
+    return answered(run) > number
+
+
+def kill(main: subprocess.Popen[str], run: pathlib.Path, role: str) -> None:
+    """Kills a role's newest process, or the hub's."""
+    if role != "hub":
+        os.kill(role_of(run, role), signal.SIGKILL)
+        return
+    known = {int(line.split()[3]) for line in (run / "log.txt").read_text().splitlines() if line[:1].isdigit()}
+    for process in family(main):
+        holds = [file.path for file in process.open_files()]
+        if process.pid not in known and str(run / "run.db") in holds:
+            process.kill()
+
+
+def resume(run: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "main.py", "--resume", str(run), *words]
+    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def assert_whole(run: pathlib.Path, bought: int) -> None:
+    """What must always hold, from `run.db` alone."""
+    assert query(run, "select count(*), count(label), count(arrival) from queries") == [(bought,) * 3]
+    assert query(run, "select count(*) from (select distinct arrival from queries)") == [(bought,)]
+    joined = "select count(*) from queries join examples using (item)"
+    assert query(run, f"{joined} where part = 'shard' and queries.worker = examples.worker") == [(bought,)]
+    assert query(run, f"{joined} where label = truth") == [(bought,)]
+    assert query(run, "select max(labels) from models") == [(60 + bought,)]
+    for (path,) in query(run, "select path from models"):
+        load_model(run / path)
 
 
 @pytest.fixture
 def started(tmp_path: pathlib.Path) -> Iterator[tuple[subprocess.Popen[str], pathlib.Path]]:
-    """A run whose first training never ends within the test."""
+    """A run whose second training never ends within the test."""
     run = tmp_path / "run"
     with subprocess.Popen(
         command(run, *ENDLESS), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        wait_for(lambda: (run / "log.txt").exists() and role_of(run, "server-0") and role_of(run, "annotators"))
-        time.sleep(0.5)
+        wait_for(lambda: answered(run) > 0)
         yield process, run
         for child in [*family(process)] if process.poll() is None else []:
             child.kill()
@@ -108,7 +151,8 @@ def test_wrong_labels_are_counted(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stderr
     ((wrong,),) = query(run, "select count(*) from queries join examples using (item) where label <> truth")
     assert 10 < wrong < 50
-    assert {name for (name,) in query(run, "select distinct model from models")} <= {"cnn", "resnet18"}
+    trained = set(query(run, "select server, model from models"))
+    assert trained <= {(0, "cnn"), (1, "resnet18")} and trained
 
 
 def test_the_same_seed_gives_the_same_split_and_first_model(tmp_path: pathlib.Path) -> None:
@@ -130,22 +174,30 @@ def test_a_signal_ends_everything_and_keeps_what_was_done(
     children = family(process)
     assert len(children) >= 7
     process.send_signal(kind)
-    _, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors and f"to go on: python main.py --resume {run}" in output
     assert_gone(children)
     assert query(run, "select value from meta where key = 'ended'") == [("interrupted",)]
     assert query(run, "select count(*) from examples") == [(1797,)]
     assert (run / "report" / "report.md").exists()
+    bought = json.loads((run / "summary.json").read_text())["labels"]["bought"]
+    assert query(run, "select count(*) from queries where answered_at is not null") == [(bought,)]
+    assert bought > 0
 
 
-def test_a_killed_role_ends_the_run_by_name(started: tuple[subprocess.Popen[str], pathlib.Path]) -> None:
-    process, run = started
-    children = family(process)
-    os.kill(role_of(run, "server-0"), signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
+@pytest.mark.parametrize("role", ["server-0", "worker-1", "annotators", "hub"])
+def test_on_failure_stop_ends_the_run_by_name(tmp_path: pathlib.Path, role: str) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        command(run, *ENDLESS, "on_failure=stop"), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        wait_for(lambda: answered(run) > 0)
+        children = family(process)
+        kill(process, run, role)
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "error: server-0: was killed by SIGKILL" in errors and "Traceback" not in errors
+    assert f"error: {role}: " in errors and "killed" in errors and "Traceback" not in errors
     assert_gone(children)
 
 
@@ -155,6 +207,69 @@ def test_a_killed_main_leaves_no_process_behind(started: tuple[subprocess.Popen[
     process.kill()
     process.communicate(timeout=30)
     assert_gone(children)
+
+
+def test_every_role_may_be_killed_once_and_the_run_goes_on(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    slow = ["worker_query_num=8", "annotators.seconds_per_label=0.5", "annotators.number=20"]
+    with subprocess.Popen(
+        command(run, *QUICK, *slow), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        for role in ("annotators", "worker-1", "server-0", "hub"):
+            wait_for(functools.partial(more_than, run, answered(run)))
+            kill(process, run, role)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    for role in ("annotators", "worker-1", "server-0", "hub"):
+        assert f"{role}: " in errors and "killed" in errors
+    assert_whole(run, bought=240)
+    assert query(run, "select count(*) from breaks") == [(1,)]
+
+
+def test_a_hung_role_is_named_its_stack_is_written_and_it_is_replaced(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = [*QUICK, "hung_after_s=2", "worker_query_num=8", "annotators.seconds_per_label=0.3"]
+    with subprocess.Popen(
+        command(run, *words), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        wait_for(lambda: answered(run) > 0)
+        os.kill(role_of(run, "annotators"), signal.SIGSTOP)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "annotators: made no progress for 2 s" in errors
+    assert_whole(run, bought=240)
+
+
+def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = [*QUICK, "worker_query_num=6", "annotators.seconds_per_label=0.3"]
+    with subprocess.Popen(command(run, *words), cwd=ROOT, text=True, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: answered(run) > 20)
+        second = resume(run)
+        assert second.returncode == 2 and "another main.py runs in this folder" in second.stderr
+        children = family(process)
+        process.kill()
+        process.communicate(timeout=30)
+        assert_gone(children)
+    spoilt = resume(run, "val_size=50", "query_strategy=margin", "assignment_type=DA")
+    assert spoilt.returncode == 2
+    assert [line.split(":")[1].strip() for line in spoilt.stderr.splitlines()] == [
+        "assignment_type",
+        "query_strategy",
+        "val_size",
+    ]
+    before = query(run, "select item, label from queries where answered_at is not null")
+    done = resume(run, "devices.servers=cpu")
+    assert done.returncode == 0, done.stderr
+    assert_whole(run, bought=180)
+    assert set(before) <= set(query(run, "select item, label from queries"))
+    page = (run / "report" / "report.md").read_text()
+    assert "It was broken off at" in page
+    again = resume(run)
+    assert again.returncode == 0 and "is finished" in again.stdout
+    more = resume(run, "worker_query_num=7")
+    assert more.returncode == 0, more.stderr
+    assert_whole(run, bought=210)
 
 
 def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path) -> None:
@@ -177,7 +292,9 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
         (["--config", "digits.yaml", "initial_size=2000"], "initial_size"),
         (["--config", "folder.yaml", "data_dir=/nowhere/at/all"], "data_dir"),
         (["--config", "digits.yaml", "--out", str(ROOT)], "--out"),
-        (["--resume", "runs/x"], "--resume"),
+        (["--resume", "runs/x"], "--resume runs/x: is no run's folder"),
+        (["--resume", "x", "--config", "digits.yaml"], "--config"),
+        (["--resume", "x", "--seed", "3"], "--seed"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words: list[str], told: str, tmp_path: pathlib.Path) -> None:
@@ -185,7 +302,8 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(words: list[str], told: str
         [sys.executable, str(ROOT / "main.py"), *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("preparing the images")]
     assert line.startswith("error: ") and told in line
     assert not (tmp_path / "runs").exists(), "no run was begun"
 

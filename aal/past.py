@@ -1,0 +1,96 @@
+"""What a run that was broken off left in its `run.db`, and what of it counts."""
+
+import pathlib
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+
+import yaml
+
+from aal.config import Settings
+from aal.errors import UserError
+from aal.journal import SCHEMA
+from aal.messages import ModelRef, Query, TrainingTicket
+
+
+@dataclass(frozen=True)
+class Past:
+    """The durable state of a run; leases, turns and waits end with the processes that had them.
+
+    Attributes:
+        answers: (item, label) in order of arrival in L, the initial ones not among them.
+        open: queries without an answer; they return to S.
+        batches: (worker, items) of every batch that was offered.
+        models: (model, ticket number) in order of version.
+        test_accuracy: of the newest model.
+        tickets: every training that was begun.
+        draws: how often an annotator drew.
+        seconds: the last time on record.
+        ended: what the run noted of its end; None when it was killed.
+        meta: its meta table.
+    """
+
+    answers: list[tuple[int, int]]
+    open: list[Query]
+    batches: list[tuple[int, int]]
+    models: list[tuple[ModelRef, int]]
+    test_accuracy: float | None
+    tickets: list[TrainingTicket]
+    draws: int
+    seconds: float
+    ended: str | None
+    meta: dict[str, str]
+
+    def finished(self, settings: Settings) -> bool:
+        """Whether the run has ended well, and the settings ask for no more labels than it bought."""
+        before = Settings.model_validate(yaml.safe_load(self.meta["config"]))
+        return self.ended == "finished" and settings.budget <= before.budget
+
+
+LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM queries UNION ALL SELECT max(drawn_at) FROM queries
+    UNION ALL SELECT max(answered_at) FROM queries UNION ALL SELECT max(published_at) FROM models
+    UNION ALL SELECT max(given_at) FROM tickets UNION ALL SELECT max(resumed_at) FROM breaks)"""
+
+
+def read_past(path: pathlib.Path) -> Past | None:
+    """Reads what a run left; None when it was killed before it had written down where its images begin.
+
+    Args:
+        path: of its `run.db`; a write-ahead log that a killed process left beside it is taken in.
+
+    Raises:
+        UserError: the file is locked by another program, or holds no run.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=10.0)) as db:
+            db.executescript(SCHEMA.read_text(encoding="utf-8"))
+            begun = db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[
+                0
+            ]  # written last of the start
+            if not begun:
+                db.execute("DELETE FROM examples")
+                db.commit()
+            return _read(db) if begun else None
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _read(db: sqlite3.Connection) -> Past:
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    models = db.execute("SELECT version, path, labels, ticket, test_accuracy FROM models ORDER BY version").fetchall()
+    last = db.execute(LAST_TIME).fetchone()[0] or 0.0
+    columns = "item, worker, strategy, version, newest, offered_at"
+    return Past(
+        answers=db.execute("SELECT item, label FROM queries WHERE arrival IS NOT NULL ORDER BY arrival").fetchall(),
+        open=[Query(*row) for row in db.execute(f"SELECT {columns} FROM queries WHERE arrival IS NULL ORDER BY rowid")],  # noqa: S608
+        batches=db.execute("SELECT worker, items FROM selections ORDER BY offered_at, worker, batch").fetchall(),
+        models=[(ModelRef(version, path, labels), ticket) for version, path, labels, ticket, _ in models],
+        test_accuracy=models[-1][4] if models else None,
+        tickets=[TrainingTicket(*row) for row in db.execute("SELECT number, labels FROM tickets ORDER BY number")],
+        draws=db.execute("SELECT count(*) FROM waits").fetchone()[0],
+        seconds=max(last, float(meta.get("wall_s", 0.0))),
+        ended=meta.get("ended"),
+        meta=meta,
+    )
