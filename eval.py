@@ -166,7 +166,7 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             _show(found)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

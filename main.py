@@ -16,14 +16,12 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
-from pydantic import BaseModel
-
-from aal.config import RECIPES, Settings
 from aal.errors import INTERRUPTED, RunFailed, UserError
-from aal.loading import load
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from aal.config import Settings
     from aal.past import Past
     from data import ImageSet, Split
 
@@ -39,9 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 the run failed, 2 the user's mistake, 130 interrupted (129, 143 by other signals).
     """
-    arguments = _parser().parse_intermixed_args(argv)
     try:
-        return _run(arguments)
+        return _run(_parser().parse_intermixed_args(argv))
     except UserError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return USERS_MISTAKE
@@ -59,6 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
     log.setLevel(logging.INFO)
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
+        from aal.loading import load
+
         settings = load(arguments.config, arguments.assignments, arguments.seed)
         return _start(settings, arguments.out)
     for name in ("out", "seed"):
@@ -69,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _start(settings: Settings, out: str | None) -> int:
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
+    from aal.progress import say
     from aal.runs import claim, create_run
     from data import open_set, prepare, save_split, split
 
@@ -77,7 +77,10 @@ def _start(settings: Settings, out: str | None) -> int:
     run = create_run(settings, out)
     with claim(run):
         save_split(parts, run / "split.npz")
-        print(f"run folder: {run}")
+        say(f"run folder: {run}", sys.stdout)
+        pool = sum(map(len, parts.shards))
+        if settings.budget > pool:
+            say(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
         return _go(settings, run, images, parts, past=None)
 
 
@@ -102,6 +105,8 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
 
 def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, past: Past | None) -> int:
     """Runs the engine and writes the report; returns the exit code."""
+    import numpy as np
+
     from aal.engines.local import Role, run_local
     from aal.parts import Parts
     from aal.progress import Progress
@@ -116,13 +121,17 @@ def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, p
     ]
     truth = np.asarray(images.labels)
     begin = Parts(len(images.classes), truth, parts.test, parts.validation, parts.initial, parts.shards)
+    facts = about(settings) | {"images": folder.name, "skipped_images": str(images.skipped)}
     log_to(run, "main")
+    log = logging.getLogger("aal")
+    log.info("resumed at %.1f s" if past else "started", *([past.seconds] if past else []))
     failure, code = None, FAILED
     try:
-        ended = run_local(settings, run, begin, roles, about(settings) | {"images": folder.name}, Progress(), past)
+        ended = run_local(settings, run, begin, roles, facts, Progress(), past)
     except (RunFailed, UserError) as error:
         failure = ended = str(error)
         code = USERS_MISTAKE if isinstance(error, UserError) else FAILED
+    log.info("ended: %s", ended)
     _conclude(run, failure, finished=ended == "finished")
     if failure is not None:
         return code
@@ -131,20 +140,28 @@ def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, p
 
 def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
     """Writes the report of what there is and says how the run ended."""
+    from aal.progress import say
     from aal.report import write_report
 
     if failure is not None:
-        print(f"error: {failure}; see {run / 'log.txt'}", file=sys.stderr)
-    page = write_report(run)
+        say(f"error: {failure}; see {run / 'log.txt'}", sys.stderr)
+    elif not finished:
+        say("interrupted; every label that was given is kept", sys.stdout)
+    if not finished:
+        say(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
+    if not (run / "run.db").exists():
+        return
+    try:
+        page = write_report(run)
+    except KeyboardInterrupt:
+        raise UserError(f"the report is not drawn; python -m aal.report {shlex.quote(str(run))} draws it") from None
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
         labels = summary["labels"]["total"]
         print(
             f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {summary['wall_s']:.0f} s"
         )
-    if not finished:
-        print(f"to go on: python main.py --resume {shlex.quote(str(run))}")
-    print(f"report: {page}")
+    say(f"report: {page}", sys.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,6 +183,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings_help() -> str:
     """Lists every setting with its default and its sentence."""
+    import yaml
+    from pydantic import BaseModel
+
+    from aal.config import RECIPES, Settings
+
     lines = ["settings (key: default, meaning):"]
 
     def describe(model: type[BaseModel], prefix: str) -> None:
@@ -177,7 +199,8 @@ def _settings_help() -> str:
             if prefix == "training.":
                 default = ", ".join(f"{recipe} {RECIPES[recipe][name]}" for recipe in RECIPES)
             else:
-                default = "must be given" if field.is_required() else str(field.default)
+                shown = "" if field.is_required() else yaml.safe_dump(field.default, default_flow_style=True)
+                default = "must be given" if field.is_required() else shown.removesuffix("...\n").strip()
             lines.append(f"  {prefix}{name}: {default}\n      {field.description}")
 
     describe(Settings, "")

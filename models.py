@@ -138,7 +138,7 @@ def check_model(name: str, image_size: int) -> None:
     if name not in NETWORKS:
         raise UserError(f"models: there is no network {name}; there are: {', '.join(NETWORKS)}")
     if problem := misfit(name, image_size):
-        raise UserError(problem)
+        raise UserError(f"models: {problem}")
 
 
 def build_model(name: str, *, classes: int, channels: int, image_size: int, width: float = 1.0, seed: int) -> Network:

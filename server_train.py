@@ -133,7 +133,10 @@ async def serve(server: Server, hub: Hub, clock: Clock) -> None:
             started_at = clock.now()
             new_items, new_labels = hub.labels(len(items), ticket.labels)  # L only grows
             items, labels = np.concatenate([items, new_items]), np.concatenate([labels, new_labels])
-            hub.publish(server.train(ticket, items[: ticket.labels], labels[: ticket.labels], started_at, check))
+            log.info("trains on %d labels (ticket %d)", ticket.labels, ticket.number)
+            trained = server.train(ticket, items[: ticket.labels], labels[: ticket.labels], started_at, check)
+            version = hub.publish(trained)
+            log.info("published v%d: test accuracy %.4f", version, trained.test_accuracy)
     except Stopped:
         return
 

@@ -1,5 +1,6 @@
 """A worker: with the newest model, choose the ids of its shard whose labels are worth most; again and again."""
 
+import logging
 import pathlib
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from aal.strategies import Strategy, assign, choose
 from aal.training import predict
 from data import open_set
 from models import rebuild
+
+log = logging.getLogger("aal")
 
 
 @dataclass
@@ -79,6 +82,7 @@ async def work(worker: Worker, hub: Hub, clock: Clock) -> None:
                 worker.index, turn.batch, chosen.tolist(), worker.strategy.name, turn.model.version, started_at
             )
             await clock.until(hub.offer, offer)
+            log.info("offered %d images chosen with v%d (batch %d)", len(chosen), offer.version, offer.batch)
             remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
     except Stopped:
         return

@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-STRATEGY_NAMES = {
+STRATEGY_NAMES = {  # also those of the published README
+    "random": "random",
+    "entropy": "entropy",
+    "leastconfidence": "least_confidence",
+    "margin": "margin",
     "uncertaintyentropy": "entropy",
     "uncertainty": "least_confidence",
     "uncertaintymargin": "margin",
-    "leastconfidence": "least_confidence",
 }
 DATA_NAMES = {
     "cifar10": "cifar-10",
@@ -33,9 +36,7 @@ def _data_type(name: object) -> object:
 
 
 def _strategy(name: object) -> object:
-    if not isinstance(name, str):
-        return name
-    return STRATEGY_NAMES.get(_plain(name), name.lower().replace("-", "_"))
+    return STRATEGY_NAMES.get(_plain(name), name)
 
 
 def _listed(value: object) -> object:
@@ -149,7 +150,9 @@ class Settings(Group):
         None, description="the run's folder under runs/; null takes the config's name"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
-    mode: Literal["async", "sync"] = Field("async", description="async, or the classic loop: train, select, label")
+    mode: Literal["async", "sync"] = Field(
+        "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
+    )
     engine: Literal["local"] = Field("local", description="where the roles run: processes on this machine")
 
     data_type: DataType = Field(description="cifar-10, cifar-100, mini-imagenet, digits or folder")
@@ -179,7 +182,9 @@ class Settings(Group):
     assignment_type: Literal["RA", "DA"] = Field(
         "RA", description="RA draws one of the three uncertainty strategies for each worker, DA gives all the same"
     )
-    query_strategy: StrategyName | None = Field(None, description="the strategy under DA")
+    query_strategy: StrategyName | None = Field(
+        None, description="random, entropy, least_confidence or margin; under DA only"
+    )
     split_strategy: Literal["RS", "DS"] = Field(
         "RS", description="shards of the workers: RS at random, DS by k-means on the pixels"
     )
@@ -196,7 +201,9 @@ class Settings(Group):
         ["vgg16"], description="vgg16, vgg16_bn, resnet18, cnn; a list is given to the servers in turn"
     )
     width: Annotated[float, Field(gt=0, le=4)] = Field(1.0, description="factor on the channels of every layer")
-    recipe: Literal["paper", "modern"] = Field("modern", description="the group of training settings to start from")
+    recipe: Literal["paper", "modern"] = Field(
+        "modern", description="paper or modern: the training settings to start from"
+    )
     training: TrainingSettings = Field(description="single training settings that differ from the recipe's")
     annotators: AnnotatorSettings = Field(AnnotatorSettings(), description="the simulated annotators")
     devices: DeviceSettings = Field(DeviceSettings(), description="where the roles compute")
@@ -227,49 +234,49 @@ def misfit(name: str, side: int) -> str | None:
         return None
     fit = ", ".join(other for other, smallest in SMALLEST_IMAGES.items() if side >= smallest)
     hint = f"; these take them: {fit}" if fit else ""
-    return f"models: {name} needs images of at least {SMALLEST_IMAGES[name]} pixels a side, not {side}{hint}"
+    return f"{name} needs images of at least {SMALLEST_IMAGES[name]} pixels a side, not {side}{hint}"
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds settings that are right one by one and wrong together; yields the keys concerned and what to tell."""
     if s.assignment_type == "DA" and s.query_strategy is None:
         yield (
-            ("assignment_type", "query_strategy"),
-            "query_strategy: assignment_type DA needs one: random, entropy, least_confidence or margin",
+            ("query_strategy", "assignment_type"),
+            "assignment_type DA needs one: random, entropy, least_confidence or margin",
         )
     if s.assignment_type == "RA" and s.query_strategy is not None:
         yield (
-            ("assignment_type", "query_strategy"),
-            f"query_strategy: assignment_type RA draws the strategies itself; leave {s.query_strategy} out or use DA",
+            ("query_strategy", "assignment_type"),
+            f"assignment_type RA draws the strategies itself; leave {s.query_strategy} out or use DA",
         )
     sizes = ("worker_num", "worker_query_num", "query_batch")
     if s.server_train_threshold > s.budget:
         yield (
-            (*sizes, "server_train_threshold"),
-            f"server_train_threshold: {s.server_train_threshold} is more than the budget "
+            ("server_train_threshold", *sizes),
+            f"{s.server_train_threshold} is more than the budget "
             f"worker_num * worker_query_num * query_batch = {s.budget}",
         )
     if s.query_pool_size is not None and s.query_pool_size < s.query_batch:
         yield (
             ("query_pool_size", "query_batch"),
-            f"query_pool_size: {s.query_pool_size} cannot hold one batch of {s.query_batch}",
+            f"{s.query_pool_size} cannot hold one batch of {s.query_batch}",
         )
     if s.query_pool_size is not None and s.mode == "sync" and s.query_pool_size < s.server_train_threshold:
         yield (
             ("query_pool_size", "mode", "server_train_threshold"),
-            f"query_pool_size: {s.query_pool_size} cannot hold a round of mode sync, {s.server_train_threshold}",
+            f"{s.query_pool_size} cannot hold a round of mode sync, {s.server_train_threshold}",
         )
     if s.annotators.lease_s <= s.annotators.seconds_per_label:
         yield (
-            ("annotators",),
-            f"annotators.lease_s: {s.annotators.lease_s:g} s run out before a label is given, which takes "
+            ("annotators.lease_s", "annotators"),
+            f"{s.annotators.lease_s:g} s run out before a label is given, which takes "
             f"{s.annotators.seconds_per_label:g} s in the mean",
         )
     if s.image_size is not None and s.data_type != "folder":
-        yield ("image_size", "data_type"), f"image_size: is for data_type folder; {s.data_type} has its own size"
+        yield ("image_size", "data_type"), f"is for data_type folder; {s.data_type} has its own size"
     side = IMAGE_SIDES.get(s.data_type) or s.image_size or FOLDER_SIDE
     for name in dict.fromkeys(s.models):
         if problem := misfit(name, side):
             yield ("models", "data_type", "image_size"), problem
     if s.test_share is not None and s.data_type not in ("folder", "digits"):
-        yield ("test_share", "data_type"), f"test_share: is for folder and digits; {s.data_type} has its own test set"
+        yield ("test_share", "data_type"), f"is for folder and digits; {s.data_type} has its own test set"

@@ -105,8 +105,9 @@ class Journal:
                 self.failure = self._failed(error)
                 self._changed.notify_all()
         finally:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
+            with contextlib.suppress(sqlite3.Error):  # fails while somebody reads it
+                connection.execute("PRAGMA journal_mode=DELETE")  # one file, for read-only readers too
+            connection.close()
 
     def _failed(self, error: Exception) -> JournalFailed:
         hint = "; free some space" if "full" in str(error) else ""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from aal.config import RECIPES, Settings, contradictions
 from aal.errors import UserError
+from aal.problems import told
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
@@ -44,6 +45,8 @@ def find_config(name: str) -> pathlib.Path:
             path = folder / (name + ending)
             if path.is_file():
                 return path
+    if pathlib.Path(name).exists():
+        raise UserError(f"--config {name}: is no file")
     known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
@@ -107,30 +110,37 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
     return result
 
 
-def resolve(tree: dict[str, Any], where: str) -> Settings:
+def keys_of(assignments: Iterable[str]) -> list[str]:
+    """Returns the keys that overrides change."""
+    return [assignment.partition("=")[0] for assignment in assignments]
+
+
+def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Settings:
     """Returns the settings that a tree stands for, with the recipe filled in.
 
     Args:
         tree: as read from YAML, overrides included.
         where: the file that the messages name.
+        changed: the keys, with dots, that come from the command line instead.
 
     Raises:
         UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
     """
     tree = _with_recipe(tree)
+    changed = set(changed)
     try:
         settings = Settings.model_validate(tree)
         problems, bad = [], set()
     except ValidationError as error:
-        problems = [_told(detail, where) for detail in error.errors()]
+        problems = list(dict.fromkeys(told(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
         sound = {key: value for key, value in tree.items() if key not in bad}
         settings = Settings.model_construct(
             **{**_with_recipe({"data_type": "folder"}), **_coerced(sound)}  # only to look for contradictions
         )
-    problems += [f"{where}: {text}" for keys, text in contradictions(settings) if not bad & set(keys)]
+    problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
-        raise UserError(*problems)
+        raise UserError(*(f"{'command line' if key in changed else where}: {key}: {text}" for key, text in problems))
     return settings
 
 
@@ -155,26 +165,6 @@ def _coerced(sound: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _known_keys(group: tuple[Any, ...]) -> list[str]:
-    model: Any = Settings
-    for name in group:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
-
-
-def _told(detail: Any, where: str) -> str:
-    """One line for one finding of pydantic."""
-    location = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-"))]
-    key = ".".join(location)
-    if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], _known_keys(tuple(location[:-1])), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else "see `python main.py --help` for all settings"
-        return f"{where}: {key}: no such setting; {hint}"
-    if detail["type"] == "missing":
-        return f"{where}: {key}: must be given"
-    return f"{where}: {key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
-
-
 def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:
     """Returns the settings of a config with overrides.
 
@@ -187,12 +177,11 @@ def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) ->
         UserError: everything that is wrong with them, a line each.
     """
     path = find_config(name)
+    assignments = [*assignments, *([] if seed is None else [f"seed={seed}"])]
     tree = override(read_config(path), assignments)
-    if seed is not None:
-        tree["seed"] = seed
     if tree.get("name") is None:
         tree["name"] = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
-    return resolve(tree, str(path))
+    return resolve(tree, str(path), changed=keys_of(assignments))
 
 
 def dump(settings: Settings) -> str:

@@ -1,11 +1,24 @@
 """What a person sees while a run goes on: one bar on a terminal, a plain line now and then elsewhere."""
 
+import contextlib
+import os
 import sys
 from typing import TextIO
 
 from tqdm import tqdm
 
 from aal.messages import Status
+
+BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv:.1f} label/s{postfix}"  # fits 100 columns
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Prints a line; when nobody can hear it any more, goes on in silence, for a run is worth more than its output."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Progress:
@@ -28,23 +41,21 @@ class Progress:
         """Shows a status; cheap enough to be called several times a second."""
         if self._terminal:
             if self._bar is None:
-                self._bar = tqdm(
-                    total=status.budget, unit="label", file=self._stream, dynamic_ncols=True, smoothing=0.1
-                )
+                self._bar = tqdm(total=status.budget, file=self._stream, dynamic_ncols=True, bar_format=BAR)
             self._bar.total = status.budget
             self._bar.n = status.labels
             self._bar.set_postfix_str(_words(status), refresh=True)
         elif status.version != self._lined_version or status.seconds - self._lined_at >= self._line_every_s:
             rate = status.labels / status.seconds if status.seconds > 0 else 0.0
-            share = f"{status.labels}/{status.budget} labels"
-            print(
-                f"{status.seconds:7.1f} s  {share}  {rate:.1f} label/s  {_words(status)}", file=self._stream, flush=True
-            )
+            done = f"{status.seconds:7.1f} s  {status.labels}/{status.budget} labels  {rate:.1f} label/s"
+            say(f"{done}  {_words(status)}", self._stream)
             self._lined_at, self._lined_version = status.seconds, status.version
 
     def note(self, text: str) -> None:
         """Says something that a person should know, on a line of its own."""
-        tqdm.write(text, file=self._stream)
+        if self._bar is not None:
+            self._bar.clear()
+        say(text, self._stream)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""
@@ -58,4 +69,4 @@ def _words(status: Status) -> str:
         model = "training the first model"
     else:
         model = f"model v{status.version} test {status.test_accuracy:.3f}"
-    return f"{model}, {status.waiting} queries wait, {status.idle_annotators} annotators idle"
+    return f"{model}, {status.waiting} queries wait, {status.idle_annotators} idle"

@@ -50,12 +50,15 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     summary = summary_of(record)
     write_summary(run, summary)
     folder = run / "report"
-    folder.mkdir(exist_ok=True)
-    drawn = _pictures(record)
-    for name, figure in drawn.items():
-        figures.save(figure, folder / name)
     page = folder / "report.md"
-    page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
+    drawn = _pictures(record)
+    try:
+        folder.mkdir(exist_ok=True)
+        page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
+        for name, figure in drawn.items():
+            figures.save(figure, folder / name)
+    except OSError as error:
+        raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return page
 
 
@@ -140,6 +143,8 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
         ("AUBC (0 to 1)", _text(summary["aubc"])),
         ("Labels a second", _text(summary["labels_per_s"])),
         ("Wrong labels", f"{record.label_errors:,} ({_share(record.label_errors, labels['bought'])})"),
+        ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - labels['bought']):,}"),
+        ("Images that could not be read", _text(record.meta.get("skipped_images"))),
         ("Labels during training", f"{during:,} ({_share(during, labels['bought'])})"),
         ("Servers trained", _share(trained, servers * (summary["wall_s"] or 0))),
         ("Annotators waited", _share(waited, waited + labelled)),
@@ -192,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(write_report(parser.parse_args(arguments).run))
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

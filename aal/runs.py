@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from aal.config import Settings
 from aal.errors import UserError
 from aal.files import write_whole
-from aal.loading import dump, override, read_config, resolve
+from aal.loading import dump, keys_of, override, read_config, resolve
 
 VERSION = "0.1.0"
 MODELS = "models"
@@ -38,8 +38,10 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
     """
     try:
         run = _new_folder(pathlib.Path("runs") / (settings.name or "run")) if out is None else pathlib.Path(out)
-        if out is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
-            raise UserError(f"--out {out}: is not an empty folder; name a new one")
+        if out is not None and run.exists() and not run.is_dir():
+            raise UserError(f"--out {out}: is a file; name a folder")
+        if out is not None and run.exists() and any(run.iterdir()):
+            raise UserError(f"--out {out}: is not an empty folder; name a new one, or use --resume {out}")
         (run / MODELS).mkdir(parents=True, mode=0o755)
         write_whole(run / "config.yaml", dump(settings).encode())
     except OSError as error:
@@ -90,7 +92,7 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
     if not path.is_file():
         raise UserError(f"--resume {run}: is no run's folder, it has no config.yaml")
     tree = read_config(path)
-    before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path))
+    before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path), keys_of(assignments))
     old, new = before.model_dump(), after.model_dump()
     spoilt = [
         f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"

@@ -25,6 +25,7 @@ class ImageSet:
         labels: (N,) int64, mapped.
         classes: name of each label.
         test_rows: rows [start, stop) of the set's own test images; None where the seed draws them.
+        skipped: how many files could not be read.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class ImageSet:
     labels: np.ndarray
     classes: tuple[str, ...]
     test_rows: tuple[int, int] | None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def open_set(folder: Path) -> ImageSet:
         images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / LABELS, mmap_mode="c", allow_pickle=False)
         rows = meta["test_rows"] and (meta["test_rows"][0], meta["test_rows"][1])
-        return ImageSet(folder, meta["data_type"], images, labels, tuple(meta["classes"]), rows)
+        return ImageSet(folder, meta["data_type"], images, labels, tuple(meta["classes"]), rows, len(meta["skipped"]))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise UserError(f"{folder}: the prepared images are damaged ({error}); remove this folder") from None
 

@@ -54,8 +54,8 @@ class ClassFolders:
     def _require(self, names: set[str], layout: str) -> None:
         if not names:
             inside = sorted(name for name in os.listdir(self.root) if not name.startswith("."))
-            found = f"{len(inside)} entries such as {inside[0]}" if inside else "nothing"
-            raise UserError(f"data_dir: {self.root} holds no class folders but {found}; it must hold {layout}")
+            found = f"holds no class folders but {len(inside)} files such as {inside[0]}" if inside else "is empty"
+            raise UserError(f"data_dir: {self.root} {found}; it must hold {layout}")
 
     def fetch(self) -> None:
         """Needs nothing: the files are the user's own."""
@@ -179,7 +179,9 @@ def _visible_folders(parent: Path) -> list[Path]:
 def _files_under(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):  # which follows no links, so loops end
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        # Not a named pipe, which would be waited for; a broken link is told as an image that cannot be read.
+        yield from (path for path in paths if path.is_file() or not path.exists())
 
 
 def _shown(name: str) -> str:

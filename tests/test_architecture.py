@@ -55,3 +55,20 @@ def test_files_are_of_a_size_to_read() -> None:
     for path in [*ROOT.glob("*.py"), *(ROOT / "aal").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
         lines = len(path.read_text().splitlines())
         assert lines <= 350 or path.name == "config.py", f"{path.name} has {lines} lines"
+
+
+def test_nothing_from_a_file_is_run() -> None:
+    forbidden = ("pickle.load", "pickle.loads", "yaml.unsafe_load", "yaml.full_load", "exec", "eval", "os.system")
+    for path in [*ROOT.glob("*.py"), *(ROOT / "aal").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            call = ast.unparse(node.func)
+            assert call not in forbidden, f"{path.name}: {call}"
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if call == "torch.load":
+                assert words.get("weights_only") == "True", path
+            if call == "np.load":
+                assert words.get("allow_pickle", "False") == "False", path
+            if call == "yaml.load":
+                assert "_Loader" in ast.unparse(node), path  # a subclass of SafeLoader

@@ -66,7 +66,7 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
         "my.yaml: training.epochs: ",
         "my.yaml: training.lr: no such setting",
         "my.yaml: annotators.error_rate: ",
-        "my.yaml: models.0: ",
+        "my.yaml: models: must be 'vgg16'",
         "my.yaml: query_strategy: assignment_type DA needs one",
         "my.yaml: image_size: ",
     ):
@@ -156,6 +156,4 @@ def test_mistakes_are_told_before_torch_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f"error: {CONFIGS / 'digits.yaml'}: worker_nun: no such setting; did you mean worker_num?"
-    ]
+    assert done.stderr.splitlines() == ["error: command line: worker_nun: no such setting; did you mean worker_num?"]

@@ -83,6 +83,30 @@ def test_importing_data_brings_no_heavy_package() -> None:
 
 
 @pytest.mark.unit
+def test_an_absent_set_is_not_taken_for_another_in_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = data.prepare(settings_for("digits", tmp_path))
+
+    def no_network(*_: object, **__: object) -> None:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("data.cifar.Cifar._open", no_network)
+    for name in ("cifar-10", "cifar-100"):
+        with pytest.raises(UserError, match=rf"{name} is missing or damaged"):
+            data.prepare(settings_for(name, tmp_path))
+    assert data.prepare(settings_for("digits", tmp_path)) == digits
+
+
+@pytest.mark.unit
+def test_a_named_pipe_is_no_image(tmp_path: Path) -> None:
+    flower_folder(tmp_path)
+    before = len(data.open_set(data.prepare(settings_for("folder", tmp_path))).labels)
+    os.mkfifo(next(path for path in sorted(tmp_path.iterdir()) if path.is_dir() and path.name[0] != ".") / "pipe.jpg")
+    assert len(data.open_set(data.prepare(settings_for("folder", tmp_path))).labels) == before
+
+
+@pytest.mark.unit
 def test_digits_are_scaled_to_bytes_and_mapped(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
@@ -255,9 +279,9 @@ def test_a_wrong_data_dir_is_told_in_one_line(tmp_path: Path, data_type: str) ->
     (tmp_path / "file").touch()
     assert "no such folder" in told(tmp_path / "file")
     (tmp_path / "flat").mkdir()
-    assert "nothing" in told(tmp_path / "flat")
+    assert "is empty" in told(tmp_path / "flat")
     save(tmp_path / "flat" / "a.png")
-    assert "1 entries such as a.png" in told(tmp_path / "flat")
+    assert "1 files such as a.png" in told(tmp_path / "flat")
     save(tmp_path / "one" / "class" / "a.png")
     assert "1 of the 1 image files" in told(tmp_path / "one")
     assert list((tmp_path / "one" / ".prepared").glob("folder-*")) == []

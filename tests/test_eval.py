@@ -181,7 +181,7 @@ def test_other_wrong_words(trained: tuple[pathlib.Path, list[str]], capsys: pyte
     assert code == 2
     assert "data_type" in err
     code, _, err = run_here(capsys, "--data_type", "CIFAR10", "--path", path)
-    assert (code, err) == (2, f"{path}: learned digits, not cifar-10; change --data_type\n")
+    assert (code, err) == (2, f"error: {path}: learned digits, not cifar-10; change --data_type\n")
     code, _, err = run_here(capsys, "--data_type", "digits", "--path", path, *words[:2], "--device", "cuda:99")
     assert (code, err.count("\n")) == (2, 1)
     assert "cuda:99 is not there" in err

@@ -203,7 +203,7 @@ def test_the_command_tells_in_one_line_what_is_wrong(
     assert report.main([str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report" / "report.md")
     assert report.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"{tmp_path}: is no run folder, it has no run.db\n"
+    assert capsys.readouterr().err == f"error: {tmp_path}: is no run folder, it has no run.db\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])

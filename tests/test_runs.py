@@ -186,6 +186,31 @@ def test_a_signal_ends_everything_and_keeps_what_was_done(
     assert bought > 0
 
 
+@pytest.mark.parametrize("seconds", [0.4, 0.7, 1.0, 1.4])
+def test_ctrl_c_while_the_roles_start(tmp_path: pathlib.Path, seconds: float) -> None:
+    with subprocess.Popen(
+        command(tmp_path / "run", *ENDLESS),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_nobody_listens_and_the_run_goes_on(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = " ".join(command(run, *QUICK, "worker_query_num=2"))
+    done = subprocess.run(f"{words} 2>/dev/full >/dev/full", shell=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 0
+    assert_whole(run, bought=60)
+
+
 @pytest.mark.parametrize("role", ["server-0", "worker-1", "annotators", "hub"])
 def test_on_failure_stop_ends_the_run_by_name(tmp_path: pathlib.Path, role: str) -> None:
     run = tmp_path / "run"

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.managers import BaseManager, RemoteError
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -76,7 +77,13 @@ def run_local(
         while True:
             try:
                 return _run_once(settings, run, parts, roles, meta, progress, past, caught)
+            except HUB_GONE:
+                if caught:
+                    return caught[0]
+                raise RunFailed("the processes could not be started") from None
             except HubLost:
+                if caught:
+                    return caught[0]
                 cause = "hub: its process was killed"
                 if settings.on_failure == "stop" or restarts >= settings.restart_limit:
                     raise RunFailed(cause) from None
@@ -99,6 +106,9 @@ def _run_once(
     context = multiprocessing.get_context("forkserver")
     # One process imports torch, the others are forked from it; it never touches CUDA.
     context.set_forkserver_preload(["torch", "numpy", "pydantic"])
+    # Started deaf to Ctrl-C, which a terminal sends to all: so are its children, before their first instruction.
+    with _deaf():
+        ensure_running()
     origin = time.monotonic() - (past.seconds if past else 0.0)
     with _manager(context) as manager:
         try:
@@ -133,6 +143,17 @@ def _manager(context: Any) -> Iterator[HubManager]:
         yield manager
     finally:
         manager.shutdown()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    kinds = [signal.Signals[name] for name in INTERRUPTED if name != "SIGTERM"]
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 @contextlib.contextmanager
