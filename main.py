@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import pathlib
 import shlex
 import sys
@@ -67,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _start(settings: Settings, out: str | None) -> int:
+    os.umask(os.umask(0o022) | 0o022)  # nothing of a run is writable by other accounts
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
     from aal.progress import say
     from aal.runs import claim, create_run
@@ -153,8 +155,9 @@ def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
         return
     try:
         page = write_report(run)
-    except KeyboardInterrupt:
-        raise UserError(f"the report is not drawn; python -m aal.report {shlex.quote(str(run))} draws it") from None
+    except (KeyboardInterrupt, UserError) as error:
+        say(f"the report is not drawn; python -m aal.report {shlex.quote(str(run))} draws it: {error}", sys.stderr)
+        return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
         labels = summary["labels"]["total"]

@@ -14,13 +14,13 @@ from aal.batches import ImageBank, normalisation_of
 from aal.clock import Clock
 from aal.config import Settings
 from aal.devices import resolve_device, use_threads
-from aal.errors import RunFailed, Stopped
+from aal.errors import RunFailed, Stopped, UserError
 from aal.hub import Hub
 from aal.messages import TrainedModel, TrainingTicket
 from aal.publish import save_model
 from aal.runs import MODELS
 from aal.seeding import derive
-from aal.training import learn
+from aal.training import ADVICE, learn
 from data import ImageSet, Split, load_split, open_set
 from eval import evaluate
 from models import build_model
@@ -85,18 +85,21 @@ class Server:
         )
         normalisation = normalisation_of(s.training, self.split.mean, self.split.std)
         validation = self.split.validation
-        learned = learn(
-            model,
-            self.bank,
-            items,
-            labels,
-            validation,
-            truth[validation],
-            training=s.training,
-            normalisation=normalisation,
-            seed=derive(s.seed, "training", ticket.number),
-            progress=check,
-        )
+        try:
+            learned = learn(
+                model,
+                self.bank,
+                items,
+                labels,
+                validation,
+                truth[validation],
+                training=s.training,
+                normalisation=normalisation,
+                seed=derive(s.seed, "training", ticket.number),
+                progress=check,
+            )
+        except torch.OutOfMemoryError:
+            raise UserError(f"{self.bank.device}: has no memory left for a training; {ADVICE}") from None
         test = evaluate(
             model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation, progress=check
         )

@@ -1,6 +1,7 @@
 """The pictures of a run, each drawn from plain arrays."""
 
 import pathlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -187,6 +188,13 @@ def _band(axes: Axes, spans: Spans, annotators: int, last: float, scale: float) 
     axes.axhline(annotators, color="0.4", linewidth=0.8, linestyle="--")
     axes.set_ylim(0, annotators * 1.08)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def mark_breaks(figure: Figure, seconds: Iterable[float]) -> None:
+    """Draws a dotted line through every time axis where the run was broken off and resumed."""
+    for moment in seconds:
+        for axes in figure.axes:
+            axes.axvline(moment, color="black", linestyle=":", linewidth=1)
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:

@@ -51,7 +51,7 @@ class Hub:
         self._lock = threading.RLock()
 
         self.queries = QueryPool(settings.pool_bound, derive(settings.seed, "draw", past.draws if past else 0))
-        self.labeled = LabeledPool(parts.initial.tolist(), parts.truth[parts.initial].tolist())
+        self.labeled = LabeledPool(len(parts.truth), parts.initial, parts.truth[parts.initial])
         self._initial = len(self.labeled)
         self._shards = parts.shards
         self._owner = np.full(len(parts.truth), -1, np.int32)

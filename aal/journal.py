@@ -5,14 +5,14 @@ import itertools
 import pathlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 GATHER_S = 0.05  # writes that nobody waits for may share a commit for so long
 
 
-Statement = tuple[str, Sequence[Sequence[Any]]]  # SQL, and the rows to execute it for
+Statement = tuple[str, Iterable[Sequence[Any]]]  # SQL, and the rows to execute it for
 
 
 class JournalFailed(Exception):  # noqa: N818 - the state of a journal

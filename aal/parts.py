@@ -1,5 +1,6 @@
 """Where every image of a set begins in a run."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +24,12 @@ class Parts:
     initial: np.ndarray
     shards: list[np.ndarray]
 
-    def rows(self) -> list[tuple[int, str, int | None, int]]:
-        """Returns item, part, worker and true label of every id, for the table `examples`."""
+    def rows(self) -> Iterator[tuple[int, str, int | None, int]]:
+        """Yields item, part, worker and true label of every id, for the table `examples`."""
         places: list[tuple[np.ndarray, str, int | None]] = [
             *((getattr(self, name), name, None) for name in ("test", "validation", "initial")),
             *((shard, "shard", worker) for worker, shard in enumerate(self.shards)),
         ]
-        return [
-            (item, part, worker, label)
-            for items, part, worker in places
-            for item, label in zip(items.tolist(), self.truth[items].tolist(), strict=True)
-        ]
+        for items, part, worker in places:
+            for item, label in zip(items.tolist(), self.truth[items].tolist(), strict=True):
+                yield item, part, worker, label

@@ -9,6 +9,8 @@ import numpy as np
 
 from aal.messages import Query
 
+Numbers = Sequence[int] | np.ndarray
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -22,7 +24,7 @@ class Lease:
 class QueryPool:
     """S: the queries that wait for an annotator, and those out on lease.
 
-    Offers, draws and answers cost the same whatever the size of the pool.
+    Offers, draws and answers cost the same whatever the size of the pool; only a late answer looks through it.
 
     Args:
         bound: queries that may wait at once; returned leases may exceed it, since nothing is dropped.
@@ -74,7 +76,11 @@ class QueryPool:
         if position < len(self._waiting):
             self._waiting[position] = last
         self._leases[query.item] = Lease(query, annotator, deadline)
-        heapq.heappush(self._deadlines, (deadline, query.item, annotator))
+        if len(self._deadlines) > 2 * len(self._leases) + 64:  # forget the deadlines of those that were answered
+            self._deadlines = [(lease.deadline, item, lease.annotator) for item, lease in self._leases.items()]
+            heapq.heapify(self._deadlines)
+        else:
+            heapq.heappush(self._deadlines, (deadline, query.item, annotator))
         return query
 
     def settle(self, item: int, annotator: int) -> Query | None:
@@ -132,20 +138,29 @@ class QueryPool:
 
 
 class LabeledPool:
-    """L: items and their labels in order of arrival; it only grows, so a training set is a prefix of it."""
+    """L: items and their labels in order of arrival; it only grows, so a training set is a prefix of it.
 
-    def __init__(self, items: Sequence[int] = (), labels: Sequence[int] = ()) -> None:
-        self._items: list[int] = []
-        self._labels: list[int] = []
-        self._known: set[int] = set()
+    Args:
+        size: items of the whole set; none has a larger number. What is not used yet costs no memory.
+        items: labelled from the start.
+        labels: of these.
+    """
+
+    def __init__(
+        self, size: int, items: Sequence[int] | np.ndarray = (), labels: Sequence[int] | np.ndarray = ()
+    ) -> None:
+        self._items = np.empty(size, np.int64)
+        self._labels = np.empty(size, np.int64)
+        self._known = np.zeros(size, bool)
+        self._count = 0
         for item, label in zip(items, labels, strict=True):
             self.add(int(item), int(label))
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._count
 
     def __contains__(self, item: int) -> bool:
-        return item in self._known
+        return bool(self._known[item])
 
     def add(self, item: int, label: int) -> None:
         """Appends a label.
@@ -153,12 +168,14 @@ class LabeledPool:
         Raises:
             ValueError: the item is labelled already.
         """
-        if item in self._known:
+        if self._known[item]:
             raise ValueError(f"item {item} is labelled already")
-        self._known.add(item)
-        self._items.append(item)
-        self._labels.append(label)
+        self._known[item] = True
+        self._items[self._count] = item
+        self._labels[self._count] = label
+        self._count += 1
 
     def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns items and labels number `start` to `stop` as int64 arrays."""
-        return np.array(self._items[start:stop], np.int64), np.array(self._labels[start:stop], np.int64)
+        stop = min(stop, self._count)
+        return self._items[start:stop].copy(), self._labels[start:stop].copy()

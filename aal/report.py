@@ -44,15 +44,15 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     """Writes `summary.json` and `report/` of a run, even if it was interrupted or failed; returns the Markdown page.
 
     Raises:
-        UserError: the folder holds no readable run.
+        UserError: the folder holds no readable run, or the report cannot be written.
     """
     record = read(run)
     summary = summary_of(record)
-    write_summary(run, summary)
     folder = run / "report"
     page = folder / "report.md"
     drawn = _pictures(record)
     try:
+        write_summary(run, summary)
         folder.mkdir(exist_ok=True)
         page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
         for name, figure in drawn.items():
@@ -85,6 +85,8 @@ def _pictures(record: Record) -> dict[str, Figure]:
     if any(span.end.size for span in spans):
         number = (record.config.get("annotators") or {}).get("number", 0)
         drawn["timeline"] = figures.timeline(*spans, max(number, np.unique(spans[2].lane).size))
+    for name in {"accuracy_by_time", "timeline"} & set(drawn):
+        figures.mark_breaks(drawn[name], [row["stopped_at"] for row in record.breaks])
     return drawn
 
 

@@ -114,6 +114,7 @@ def log_to(run: pathlib.Path, role: str) -> None:
     logger = logging.getLogger("aal")
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
 
 
 def about(settings: Settings) -> dict[str, str]:

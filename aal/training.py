@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from aal.batches import Ids, ImageBank, Normalisation, Pixels, augment
 from aal.config import TrainingSettings
 from aal.devices import autocast
+from aal.errors import UserError
 from aal.optimizers import build_optimizer, build_schedule
+
+ADVICE = "put fewer roles on it (devices), or use a smaller width or training.batch_size"
 
 
 @dataclass(frozen=True)
@@ -165,12 +168,23 @@ def predict(
         precision: as in the training settings.
         batch_size: images at a time.
         progress: called before each batch; what it raises ends the work.
+
+    Raises:
+        UserError: the device has no memory left for a single image; before that, the batches are halved.
     """
     model.eval()
     pixels = Pixels(normalisation, bank.device)
-    logits = []
+    logits: list[Tensor] = []
     with torch.inference_mode(), autocast(bank.device, precision):
-        for chosen in torch.as_tensor(ids, device=bank.device).split(batch_size):
+        rest = torch.as_tensor(ids, device=bank.device)
+        while len(rest) or not logits:
             progress()
-            logits.append(model(pixels(bank.batch(chosen))).float())
+            try:
+                logits.append(model(pixels(bank.batch(rest[:batch_size]))).float())
+                rest = rest[batch_size:]
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise UserError(f"{bank.device}: has no memory left for one image; {ADVICE}") from None
+                batch_size //= 2  # the result is the same
+                torch.cuda.empty_cache()
         return torch.cat(logits).cpu()

@@ -71,12 +71,24 @@ def test_returned_leases_may_exceed_the_bound_since_nothing_is_dropped() -> None
 
 
 def test_a_label_is_never_given_twice() -> None:
-    pool = LabeledPool([4], [0])
+    pool = LabeledPool(9, [4], [0])
     pool.add(5, 1)
     with pytest.raises(ValueError, match="5"):
         pool.add(5, 2)
     items, labels = pool.between(0, 10)
     assert items.tolist() == [4, 5] and labels.tolist() == [0, 1]
+
+
+def test_deadlines_of_answered_queries_are_forgotten() -> None:
+    pool = QueryPool(10, 0)
+    for item in range(5000):
+        pool.offer([query(item)])
+        pool.draw(0, deadline=1e6 + item)
+        pool.settle(item, 0)
+    assert len(pool._deadlines) < 100
+    pool.offer([query(5000)])
+    pool.draw(0, deadline=5.0)
+    assert pool.expire(5.0) == [5000]
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -85,7 +97,7 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = QueryPool(8, 1)
-        self.labeled = LabeledPool()
+        self.labeled = LabeledPool(1000)
         self.next_item = 0
         self.now = 0.0
         self.drawn: dict[int, set[int]] = collections.defaultdict(set)

@@ -345,3 +345,30 @@ def test_a_gpu_scores_as_the_cpu_does() -> None:
             predict(model, ImageBank(images, device), np.arange(50), normalisation=PLAIN, precision="float32")
         )
     torch.testing.assert_close(*scores, atol=1e-2, rtol=1e-2)
+
+
+class Hungry(nn.Module):
+    """A network that has memory for so many images at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.sizes: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError
+        return images.mean((1, 2, 3), keepdim=True)[:, :, 0, 0].repeat(1, 2)
+
+
+@pytest.mark.unit
+def test_running_out_of_memory_halves_the_scoring_batch_or_ends_with_advice() -> None:
+    images = np.arange(20 * 64, dtype=np.uint8).reshape(20, 8, 8, 1)
+    bank, ids = ImageBank(images, torch.device("cpu")), np.arange(20)
+    expected = predict(Hungry(500), bank, ids, normalisation=PLAIN)
+    short = Hungry(3)
+    assert torch.equal(predict(short, bank, ids, normalisation=PLAIN, batch_size=16), expected)
+    assert short.sizes == [16, 8, 4, *[2] * 10]
+    with pytest.raises(UserError, match="no memory left for one image; put fewer roles on it"):
+        predict(Hungry(0), bank, ids, normalisation=PLAIN)

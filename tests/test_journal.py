@@ -1,0 +1,131 @@
+"""The durable record when the disk is full, the file is locked, or the folder is foreign."""
+
+import os
+import pathlib
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from aal.engines.local import HubManager
+from aal.journal import Journal, JournalFailed
+from aal.past import read_past
+from tests.test_hub import make_parts, make_settings
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROW = ("INSERT INTO waits VALUES(?,?,?)", [(1, 2.0, 3.0)])
+
+
+@pytest.mark.unit
+def test_a_locked_file_makes_the_run_wait_then_says_so(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "run.db"
+    journal = Journal(path, patience_s=20)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    journal.write(ROW)
+    threading.Timer(0.5, lambda: other.execute("COMMIT")).start()
+    journal.flush()  # as soon as the other program lets go
+    journal.close()
+    impatient = Journal(path, patience_s=0.1)
+    other.execute("BEGIN IMMEDIATE")
+    impatient.write(ROW)
+    with pytest.raises(JournalFailed, match="cannot be written: database is locked; another program holds it"):
+        impatient.flush()
+    other.execute("ROLLBACK")
+    assert other.execute("SELECT count(*) FROM waits").fetchone() == (1,)
+    impatient.close()
+    other.close()
+
+
+@pytest.mark.unit
+def test_a_change_is_on_disk_whole_or_not_at_all(tmp_path: pathlib.Path) -> None:
+    journal = Journal(tmp_path / "run.db")
+    journal.write(ROW)
+    journal.flush()
+    journal.write(ROW, ("INSERT INTO nowhere VALUES(1)", [()]))
+    with pytest.raises(JournalFailed):
+        journal.flush()
+    journal.close()
+    with pytest.raises(JournalFailed, match="closed"):
+        journal.flush()
+    reader = sqlite3.connect(tmp_path / "run.db")
+    assert reader.execute("SELECT count(*) FROM waits").fetchone() == (1,)
+    reader.close()
+
+
+@pytest.mark.unit
+def test_a_file_that_is_no_database_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "run.db").write_text("these are not the rows you are looking for" * 100)
+    with pytest.raises(JournalFailed, match=r"run\.db: cannot be written: file is not a database"):
+        Journal(tmp_path / "run.db")
+
+
+@pytest.mark.unit
+def test_a_run_killed_before_it_had_begun_has_no_past(tmp_path: pathlib.Path) -> None:
+    assert read_past(tmp_path / "run.db") is None
+    Journal(tmp_path / "run.db").close()
+    assert read_past(tmp_path / "run.db") is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A disk of 40 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = shutil.which("mount") and os.geteuid() == 0
+    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", place]).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.process
+def test_a_full_disk_ends_the_run_in_one_line_and_resume_goes_on(small_disk: pathlib.Path) -> None:
+    run = small_disk / "run"
+    words = ["worker_num=3", "worker_query_num=8", "query_batch=10", "server_train_threshold=30", "training.epochs=2"]
+    command = [sys.executable, "main.py", "--config", "digits.yaml", *words, "annotators.seconds_per_label=0.4"]
+    with subprocess.Popen(
+        [*command, "--out", str(run)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not any(run.glob("models/*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert "cannot be written" in line
+    before = sqlite3.connect(run / "run.db").execute("select item, label from queries where label is not null")
+    answered = set(before.fetchall())
+    filler.unlink()
+    done = subprocess.run([sys.executable, "main.py", "--resume", str(run)], cwd=ROOT, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    rows = set(sqlite3.connect(run / "run.db").execute("select item, label from queries").fetchall())
+    assert answered <= rows and len(rows) == 240
+
+
+@pytest.mark.process
+def test_the_hub_is_reached_by_its_own_account_alone(tmp_path: pathlib.Path) -> None:
+    settings = make_settings()
+    with HubManager() as manager:
+        manager.hub(settings, make_parts(settings, 30), tmp_path / "run.db", 0.0, {}, None)  # type: ignore[attr-defined]
+        address = manager.address
+        assert isinstance(address, str), "a unix socket, not a network address"
+        assert stat.S_ISSOCK(os.stat(address).st_mode)
+        assert stat.S_IMODE(os.stat(os.path.dirname(address)).st_mode) == 0o700
+        stranger = HubManager(address, authkey=b"guess")
+        with pytest.raises(Exception, match=r"digest|authentication"):
+            stranger.connect()
