@@ -186,7 +186,7 @@ class Settings(Group):
         None, description="random, entropy, least_confidence or margin; under DA only"
     )
     split_strategy: Literal["RS", "DS"] = Field(
-        "RS", description="shards of the workers: RS at random, DS by k-means on the pixels"
+        "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"
     )
     initial_size: Positive = Field(5000, description="labelled images at the start")
     val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
