@@ -116,8 +116,7 @@ def kill(main_process: subprocess.Popen[bytes], run: pathlib.Path, role: str) ->
         if role == "main":
             family = psutil.Process(main_process.pid).children(recursive=True)
             main_process.kill()
-            _, alive = psutil.wait_procs(family, timeout=5)
-            if alive:
+            if alive := survivors(family, seconds=5.0):
                 raise SystemExit(f"processes outlived main: {alive}")
             return 1
         for pid, name in named(main_process, run):
@@ -125,6 +124,20 @@ def kill(main_process: subprocess.Popen[bytes], run: pathlib.Path, role: str) ->
                 os.kill(pid, signal.SIGKILL)
                 return 1
     return 0
+
+
+def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Waits so long for processes to end; returns those that live on. A zombie is dead: it only was not reaped yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        alive = []
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(process)
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.05)
 
 
 def named(main_process: subprocess.Popen[bytes], run: pathlib.Path) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from aal.publish import load_model
+from bench.chaos import survivors
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ ENDLESS = [*QUICK, "worker_query_num=20", "annotators.seconds_per_label=2", "max
 
 
 def command(out: pathlib.Path, *words: str) -> list[str]:
-    return [sys.executable, "main.py", "--config", "digits.yaml", "--out", str(out), *words]
+    return [sys.executable, str(ROOT / "main.py"), "--config", "digits.yaml", "--out", str(out), *words]
 
 
 def query(run: pathlib.Path, sql: str) -> list[tuple]:
@@ -50,8 +51,7 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def assert_gone(children: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert not alive
+    assert not survivors(children, seconds=5.0)
 
 
 def role_of(run: pathlib.Path, name: str) -> int:
@@ -232,6 +232,17 @@ def test_a_killed_main_leaves_no_process_behind(started: tuple[subprocess.Popen[
     process.kill()
     process.communicate(timeout=30)
     assert_gone(children)
+
+
+@pytest.mark.parametrize("seconds", [0.6, 0.9, 1.3])
+def test_a_main_killed_while_the_roles_start_leaves_no_process_behind(tmp_path: pathlib.Path, seconds: float) -> None:
+    with subprocess.Popen(
+        command(tmp_path / "run", *ENDLESS), cwd=tmp_path.parent, text=True, stderr=subprocess.PIPE
+    ) as process:
+        time.sleep(seconds)
+        children = family(process)
+        process.kill()
+        assert not survivors(children, seconds=1.0)
 
 
 def test_every_role_may_be_killed_once_and_the_run_goes_on(tmp_path: pathlib.Path) -> None:

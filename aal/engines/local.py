@@ -29,6 +29,8 @@ from aal.past import Past, read_past
 from aal.progress import Progress
 from aal.runs import log_to
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
 log = logging.getLogger("aal")
 
 
@@ -105,9 +107,9 @@ def _run_once(
 ) -> str:
     context = multiprocessing.get_context("forkserver")
     # One process imports torch, the others are forked from it; it never touches CUDA.
-    context.set_forkserver_preload(["torch", "numpy", "pydantic"])
+    context.set_forkserver_preload(["aal.engines.mortal", "torch", "numpy", "pydantic"])
     # Started deaf to Ctrl-C, which a terminal sends to all: so are its children, before their first instruction.
-    with _deaf():
+    with _deaf(), _importable():
         ensure_running()
     origin = time.monotonic() - (past.seconds if past else 0.0)
     with _manager(context) as manager:
@@ -154,6 +156,20 @@ def _deaf() -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Lets the fork server find our own modules, wherever the program was started."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextlib.contextmanager
