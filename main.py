@@ -53,6 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError(
             "--config: must be given, for example --config digits.yaml (or --resume RUN to go on with a run)"
         )
+    os.umask(os.umask(0o022) | 0o022)  # nothing of a run is writable by other accounts
     log = logging.getLogger("aal")
     log.setLevel(logging.INFO)
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
@@ -68,7 +69,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _start(settings: Settings, out: str | None) -> int:
-    os.umask(os.umask(0o022) | 0o022)  # nothing of a run is writable by other accounts
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
     from aal.progress import say
     from aal.runs import claim, create_run
@@ -88,11 +88,12 @@ def _start(settings: Settings, out: str | None) -> int:
 
 def _resume(run: pathlib.Path, assignments: list[str]) -> int:
     from aal.past import read_past
-    from aal.runs import claim, resumed_settings
+    from aal.runs import claim, resumed_settings, write_settings
     from data import load_split, open_set, prepare, save_split, split
 
     settings = resumed_settings(run, assignments)
     with claim(run):
+        write_settings(run, settings)
         past = read_past(run / "run.db")
         if past is not None and past.finished(settings):
             print(f"{run} is finished; its report: {run / 'report' / 'report.md'}")

@@ -43,7 +43,7 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
         if out is not None and run.exists() and any(run.iterdir()):
             raise UserError(f"--out {out}: is not an empty folder; name a new one, or use --resume {out}")
         (run / MODELS).mkdir(parents=True, mode=0o755)
-        write_whole(run / "config.yaml", dump(settings).encode())
+        write_settings(run, settings)
     except OSError as error:
         raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
     return run
@@ -79,7 +79,7 @@ def claim(run: pathlib.Path) -> Iterator[None]:
 
 
 def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
-    """Returns a run's own settings with harmless changes, and writes them down.
+    """Returns a run's own settings with harmless changes.
 
     Args:
         run: its folder.
@@ -103,8 +103,12 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
         spoilt.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
     if spoilt:
         raise UserError(*spoilt)
-    write_whole(path, dump(after).encode())
     return after
+
+
+def write_settings(run: pathlib.Path, settings: Settings) -> None:
+    """Writes the resolved settings to the run's `config.yaml`."""
+    write_whole(run / "config.yaml", dump(settings).encode())
 
 
 def log_to(run: pathlib.Path, role: str) -> None:

@@ -105,6 +105,8 @@ def machine(settings: Settings, hub: Any, origin: float) -> None:
         return ticket is not None
 
     def offer(worker: int) -> bool:
+        if start[worker] == len(left[worker]):
+            return False
         turn = hub.turn(worker)
         if turn is None:
             return False
@@ -114,7 +116,7 @@ def machine(settings: Settings, hub: Any, origin: float) -> None:
 
     try:
         while True:
-            if not train() + sum(offer(worker) for worker in range(WORKERS)):
+            if not train() + sum(offer(worker) for worker in chance.permutation(WORKERS).tolist()):
                 time.sleep(0.002)
     except Stopped:
         return

@@ -281,7 +281,9 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
     words = [*QUICK, "worker_query_num=6", "annotators.seconds_per_label=0.3"]
     with subprocess.Popen(command(run, *words), cwd=ROOT, text=True, stderr=subprocess.PIPE) as process:
         wait_for(lambda: answered(run) > 20)
-        second = resume(run)
+        config = (run / "config.yaml").read_bytes()
+        second = resume(run, "worker_query_num=9")
+        assert (run / "config.yaml").read_bytes() == config
         assert second.returncode == 2 and "another main.py runs in this folder" in second.stderr
         children = family(process)
         process.kill()
