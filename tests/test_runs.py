@@ -206,9 +206,25 @@ def test_ctrl_c_while_the_roles_start(tmp_path: pathlib.Path, seconds: float) ->
 def test_nobody_listens_and_the_run_goes_on(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
     words = " ".join(command(run, *QUICK, "worker_query_num=2"))
-    done = subprocess.run(f"{words} 2>/dev/full >/dev/full", shell=True, cwd=ROOT, timeout=100)
+    done = subprocess.run(f"umask 0; {words} 2>/dev/full >/dev/full", shell=True, cwd=ROOT, timeout=100)
     assert done.returncode == 0
     assert_whole(run, bought=60)
+    for path in [run, *run.rglob("*")]:
+        assert not path.stat().st_mode & 0o022, f"{path} is writable by others"
+
+
+def test_a_second_ctrl_c_ends_at_once(started: tuple[subprocess.Popen[str], pathlib.Path]) -> None:
+    process, run = started
+    children = family(process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors and "to go on: python main.py --resume" in errors
+    assert_gone(children)
+    assert not (run / "report").exists()
+    assert query(run, "pragma integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize("role", ["server-0", "worker-1", "annotators", "hub"])

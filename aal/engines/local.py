@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import pathlib
+import shlex
 import signal
 import threading
 import time
@@ -78,7 +79,11 @@ def run_local(
     with _signals() as caught:
         while True:
             try:
-                return _run_once(settings, run, parts, roles, meta, progress, past, caught)
+                ended = _run_once(settings, run, parts, roles, meta, progress, past, caught)
+                if len(caught) > 1:  # somebody is in a hurry: no report
+                    progress.note(f"interrupted; to go on: python main.py --resume {shlex.quote(str(run))}")
+                    os._exit(INTERRUPTED[caught[0]])
+                return ended
             except HUB_GONE:
                 if caught:
                     return caught[0]
