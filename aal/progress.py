@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from aal.messages import Status
 
-BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv:.1f} label/s{postfix}"  # fits 100 columns
+BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
 
 
 def say(text: str, stream: TextIO) -> None:
@@ -35,13 +35,16 @@ class Progress:
         self._bar: tqdm | None = None
         self._lined_at = 0.0
         self._lined_version: int | None = -1
-        self._terminal = stream.isatty()
+        # A terminal that does not tell its width would get an empty bar.
+        self._terminal = stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
 
     def show(self, status: Status) -> None:
         """Shows a status; cheap enough to be called several times a second."""
         if self._terminal:
             if self._bar is None:
-                self._bar = tqdm(total=status.budget, file=self._stream, dynamic_ncols=True, bar_format=BAR)
+                self._bar = tqdm(
+                    total=status.budget, file=self._stream, unit=" label", bar_format=BAR, dynamic_ncols=True
+                )
             self._bar.total = status.budget
             self._bar.n = status.labels
             self._bar.set_postfix_str(_words(status), refresh=True)

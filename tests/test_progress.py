@@ -1,0 +1,54 @@
+"""What a person sees: a bar on a terminal, lines elsewhere, nothing where nobody listens."""
+
+import io
+import os
+import pty
+import sys
+import termios
+
+import pytest
+
+from aal.messages import Status
+from aal.progress import Progress, say
+
+pytestmark = pytest.mark.unit
+BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)
+NEXT = Status(3.0, 30, 600, 12, 2, 4, 0.9512, False, None)
+
+
+def test_a_terminal_gets_one_bar() -> None:
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (40, 100))
+    with os.fdopen(writer, "w") as terminal:
+        progress = Progress(terminal)
+        progress.show(BEFORE)
+        progress.show(NEXT)
+        progress.note("worker-1: was killed")
+        progress.show(NEXT)
+        progress.close()
+        terminal.flush()
+        seen = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert "training the first model" in seen
+    assert "30/600" in seen and "label/s" in seen
+    assert "model v4 test 0.951, 12 queries wait, 2 idle" in seen
+    assert "worker-1: was killed\r\n" in seen
+
+
+def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, line_every_s=30.0)
+    for status in (BEFORE, BEFORE, NEXT, NEXT):
+        progress.show(status)
+    progress.close()
+    assert stream.getvalue().splitlines() == [
+        "    0.0 s  0/600 labels  0.0 label/s  training the first model, 0 queries wait, 0 idle",
+        "    3.0 s  30/600 labels  10.0 label/s  model v4 test 0.951, 12 queries wait, 2 idle",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_nobody_listens() -> None:
+    with open("/dev/full", "w") as full:
+        say("one", full)
+        say("two", full)
