@@ -58,6 +58,8 @@ def open_set(folder: Path) -> ImageSet:
         # "c" maps private pages: torch.from_numpy wants writable memory, and nothing ever reaches the file.
         images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / LABELS, mmap_mode="c", allow_pickle=False)
+        if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != (len(images),):
+            raise ValueError(f"images of shape {images.shape} and labels of shape {labels.shape}")
         rows = meta["test_rows"] and (meta["test_rows"][0], meta["test_rows"][1])
         return ImageSet(folder, meta["data_type"], images, labels, tuple(meta["classes"]), rows, len(meta["skipped"]))
     except (OSError, ValueError, KeyError, EOFError) as error:

@@ -99,6 +99,15 @@ def test_an_absent_set_is_not_taken_for_another_in_the_same_place(
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("shape", [(5, 8, 8), (4, 8, 8, 1)])
+def test_prepared_arrays_of_a_wrong_shape_are_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder = data.prepare(settings_for("digits", tmp_path))
+    np.save(folder / arrays.IMAGES, np.zeros(shape, np.uint8))
+    with pytest.raises(UserError, match=r"damaged \(images of shape .*remove this folder"):
+        data.open_set(folder)
+
+
+@pytest.mark.unit
 def test_a_named_pipe_is_no_image(tmp_path: Path) -> None:
     flower_folder(tmp_path)
     before = len(data.open_set(data.prepare(settings_for("folder", tmp_path))).labels)
