@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from aal.config import Settings
+    from aal.engines.supervisor import Role
     from aal.past import Past
     from data import ImageSet, Split
 
@@ -72,10 +73,11 @@ def _start(settings: Settings, out: str | None) -> int:
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
     from aal.progress import say
     from aal.runs import claim, create_run
-    from data import open_set, prepare, save_split, split
+    from data import save_split, split
 
-    images = open_set(prepare(settings))
+    images = _images(settings)
     parts = split(images, settings)
+    settings = _calibrated(settings, images, parts)
     run = create_run(settings, out)
     with claim(run):
         save_split(parts, run / "split.npz")
@@ -89,16 +91,21 @@ def _start(settings: Settings, out: str | None) -> int:
 def _resume(run: pathlib.Path, assignments: list[str]) -> int:
     from aal.past import read_past
     from aal.runs import claim, resumed_settings, write_settings
-    from data import load_split, open_set, prepare, save_split, split
+    from data import load_split, save_split, split
 
     settings = resumed_settings(run, assignments)
     with claim(run):
         write_settings(run, settings)
-        past = read_past(run / "run.db")
+        try:
+            past = read_past(run / "run.db")
+        except UserError:
+            if settings.engine == "local":
+                raise
+            past = None  # a simulated run does not need what it wrote down
         if past is not None and past.finished(settings):
             print(f"{run} is finished; its report: {run / 'report' / 'report.md'}")
             return DONE
-        images = open_set(prepare(settings))
+        images = _images(settings)
         if past is not None and past.meta["images"] != images.folder.name:
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
         if past is None:  # it was killed before it had begun
@@ -106,31 +113,69 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
         return _go(settings, run, images, load_split(run / "split.npz"), past)
 
 
+def _images(settings: Settings) -> ImageSet:
+    """The images of a run, or what stands for them."""
+    from data import imagined_set, open_set, prepare
+
+    return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
+
+
+def _calibrated(settings: Settings, images: ImageSet, parts: Split) -> Settings:
+    """The settings with the costs of this machine, where they ask for them."""
+    if not settings.costs.measured:
+        return settings
+    from aal.calibration import calibrate
+    from aal.progress import say
+    from models import build_model
+
+    say("measuring what training and scoring cost on this machine", sys.stdout)
+    costs = calibrate(settings, images.images, images.labels, parts.initial, build_model)
+    say(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
+    return settings.model_copy(update={"costs": costs})
+
+
+def _roles(settings: Settings, images: ImageSet, parts: Split) -> list[Role]:
+    """What an engine is to start: the roles, or under compute none what stands for them."""
+    from aal.engines.supervisor import Role
+
+    folder, workers = images.folder, len(parts.shards)
+    servers = 1 if settings.mode == "sync" else settings.server_num  # the classic loop trains one model at a time
+    if settings.compute == "none":
+        return [
+            Role("server", "server_train:start_costed", servers, (len(parts.validation), len(parts.test))),
+            Role("worker", "work_query:start_costed", workers, (workers,)),
+            Role("annotators", "aal.annotators:start", 1, (images.labels, len(images.classes))),
+        ]
+    return [
+        Role("server", "server_train:start", servers, (folder,)),
+        Role("worker", "work_query:start", workers, (folder, workers)),
+        Role("annotators", "aal.annotators:start", 1, (folder / "labels.npy", len(images.classes))),
+    ]
+
+
 def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, past: Past | None) -> int:
     """Runs the engine and writes the report; returns the exit code."""
     import numpy as np
 
-    from aal.engines.local import Role, run_local
+    from aal.engines.local import run_local
+    from aal.engines.simulated import run_simulated
     from aal.parts import Parts
     from aal.progress import Progress
     from aal.runs import about, log_to
 
-    folder = images.folder
-    servers = 1 if settings.mode == "sync" else settings.server_num  # the classic loop trains one model at a time
-    roles = [
-        Role("server", "server_train:start", servers, (folder,)),
-        Role("worker", "work_query:start", len(parts.shards), (folder, len(parts.shards))),
-        Role("annotators", "aal.annotators:start", 1, (folder, len(images.classes))),
-    ]
+    roles = _roles(settings, images, parts)
     truth = np.asarray(images.labels)
     begin = Parts(len(images.classes), truth, parts.test, parts.validation, parts.initial, parts.shards)
-    facts = about(settings) | {"images": folder.name, "skipped_images": str(images.skipped)}
+    facts = about(settings) | {"images": images.folder.name, "skipped_images": str(images.skipped)}
     log_to(run, "main")
     log = logging.getLogger("aal")
     log.info("resumed at %.1f s" if past else "started", *([past.seconds] if past else []))
     failure, code = None, FAILED
     try:
-        ended = run_local(settings, run, begin, roles, facts, Progress(), past)
+        if settings.engine == "simulated":  # repeats what there is of an earlier attempt
+            ended = run_simulated(settings, run, begin, roles, facts, Progress())
+        else:
+            ended = run_local(settings, run, begin, roles, facts, Progress(), past)
     except (RunFailed, UserError) as error:
         failure = ended = str(error)
         code = USERS_MISTAKE if isinstance(error, UserError) else FAILED

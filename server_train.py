@@ -1,5 +1,6 @@
 """A server: learn a model from all labels that are there, publish it, and again when more have come."""
 
+import hashlib
 import logging
 import pathlib
 import time
@@ -10,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from aal.batches import ImageBank, normalisation_of
-from aal.clock import Clock
+from aal.batches import ImageBank, normalisation_of, shared_bank
+from aal.clock import Clock, Work
 from aal.config import Settings
 from aal.devices import resolve_device, use_threads
 from aal.errors import RunFailed, Stopped, UserError
 from aal.hub import Hub
 from aal.messages import TrainedModel, TrainingTicket
-from aal.publish import save_model
+from aal.publish import load_model, save_model
 from aal.runs import MODELS
 from aal.seeding import derive
-from aal.training import ADVICE, learn
+from aal.training import ADVICE, images_of_training, learn
 from data import ImageSet, Split, load_split, open_set
 from eval import evaluate
 from models import build_model
@@ -51,6 +52,10 @@ class Server:
     split: Split
     bank: ImageBank
 
+    def work(self, ticket: TrainingTicket) -> Work:
+        """Returns how much a training is."""
+        return training_work(self.settings, self.index, ticket, len(self.split.validation), len(self.split.test))
+
     def train(
         self,
         ticket: TrainingTicket,
@@ -61,7 +66,9 @@ class Server:
     ) -> TrainedModel:
         """Learns a model from scratch (paper, equation 1: g_i = A(L)), saves it and scores it on the test set.
 
-        The test set is only reported; the validation set chooses the epoch.
+        The test set is only reported; the validation set chooses the epoch. A model that has learned from the very
+        same labels in the same order and waits in its file, since its server died before it could tell, or since a
+        simulated run is repeated up to where it broke off, is not learned again.
 
         Args:
             ticket: its number seeds the weights and the order of the images, whichever server holds it.
@@ -75,6 +82,12 @@ class Server:
         """
         s, truth = self.settings, self.images.labels
         name = s.models[self.index % len(s.models)]
+        path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
+        lesson = hashlib.blake2b(items.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
+        known = _learned_before(self.run / path, lesson)
+        if known is not None:
+            accuracies = known["val_accuracy"], known["test_accuracy"]
+            return TrainedModel(ticket.number, self.index, name, path, known["epoch"], started_at, *accuracies)
         model = build_model(
             name,
             classes=len(self.images.classes),
@@ -103,7 +116,6 @@ class Server:
         test = evaluate(
             model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation, progress=check
         )
-        path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
         payload = {
             "state_dict": learned.state_dict,
             "architecture": model.architecture,
@@ -117,7 +129,10 @@ class Server:
                 "images": self.images.folder.name,
             },
             "labels": ticket.labels,
+            "lesson": lesson,
             "epoch": learned.epoch,
+            "val_accuracy": learned.val_accuracy,
+            "test_accuracy": test.accuracy,
             "history": learned.history,
         }
         save_patiently(self.run / path, payload, check)
@@ -126,7 +141,47 @@ class Server:
         )
 
 
-async def serve(server: Server, hub: Hub, clock: Clock) -> None:
+@dataclass(frozen=True)
+class CostedServer:
+    """A server under `compute: none`: its trainings take their time on the virtual clock and teach nothing.
+
+    Attributes:
+        index: its number.
+        settings: of the run.
+        validation: images that would be scored after an epoch.
+        test: images that would be scored at the end.
+    """
+
+    index: int
+    settings: Settings
+    validation: int
+    test: int
+
+    def work(self, ticket: TrainingTicket) -> Work:
+        """Returns how much a training would be."""
+        return training_work(self.settings, self.index, ticket, self.validation, self.test)
+
+    def train(
+        self,
+        ticket: TrainingTicket,
+        items: np.ndarray,
+        labels: np.ndarray,
+        started_at: float,
+        check: Callable[[], None],
+    ) -> TrainedModel:
+        """Returns a model that is not there."""
+        check()
+        return TrainedModel(ticket.number, self.index, "none", "", 0, started_at, None, None)
+
+
+def training_work(settings: Settings, index: int, ticket: TrainingTicket, validation: int, test: int) -> Work:
+    """Returns how much a training is: the images it learns from and those it scores, epoch by epoch."""
+    trained, validations = images_of_training(ticket.labels, settings.training)
+    scored = validations * validation + test
+    return Work("training", index, ticket.number, trained, scored)
+
+
+async def serve(server: Server | CostedServer, hub: Hub, clock: Clock) -> None:
     """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
     items, labels = hub.labels(0, 0)
     check = _now_and_then(lambda: hub.check(f"server-{server.index}"))
@@ -137,11 +192,23 @@ async def serve(server: Server, hub: Hub, clock: Clock) -> None:
             new_items, new_labels = hub.labels(len(items), ticket.labels)  # L only grows
             items, labels = np.concatenate([items, new_items]), np.concatenate([labels, new_labels])
             log.info("trains on %d labels (ticket %d)", ticket.labels, ticket.number)
-            trained = server.train(ticket, items[: ticket.labels], labels[: ticket.labels], started_at, check)
+            lesson = items[: ticket.labels], labels[: ticket.labels]
+            trained = await clock.spend(server.work(ticket), server.train, ticket, *lesson, started_at, check)
             version = hub.publish(trained)
-            log.info("published v%d: test accuracy %.4f", version, trained.test_accuracy)
+            log.info("published v%d: test accuracy %s", version, trained.test_accuracy)
     except Stopped:
         return
+
+
+def _learned_before(path: pathlib.Path, lesson: str) -> dict[str, Any] | None:
+    """Returns what a model file holds that was learned from these labels; None when there is none."""
+    if not path.exists():
+        return None
+    try:
+        known = load_model(path)
+    except UserError:
+        return None
+    return known if known.get("lesson") == lesson else None
 
 
 def save_patiently(path: pathlib.Path, payload: dict[str, Any], check: Callable[[], None]) -> None:
@@ -183,7 +250,14 @@ async def start(
     hub.release("server", index)  # what one before it may have held
     use_threads("server", settings)
     device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
-    torch.backends.cudnn.benchmark = device.type == "cuda"
+    torch.backends.cudnn.benchmark = device.type == "cuda" and settings.engine == "local"
     image_set = open_set(images)
-    bank = ImageBank(image_set.images, device)
+    bank = shared_bank(images / "images.npy", device)
     await serve(Server(index, run, settings, image_set, load_split(run / "split.npz"), bank), hub, clock)
+
+
+async def start_costed(
+    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, validation: int, test: int
+) -> None:
+    """Lets server `index` of a run without computing serve."""
+    await serve(CostedServer(index, settings, validation, test), hub, clock)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from aal.batches import ImageBank
-from aal.clock import Clock
+from aal.batches import ImageBank, shared_bank
+from aal.clock import Clock, Work
 from aal.config import Settings
 from aal.devices import resolve_device, use_threads
 from aal.errors import Stopped
@@ -18,7 +18,6 @@ from aal.publish import load_model
 from aal.seeding import derive
 from aal.strategies import Strategy, assign, choose
 from aal.training import predict
-from data import open_set
 from models import rebuild
 
 log = logging.getLogger("aal")
@@ -42,6 +41,10 @@ class Worker:
     bank: ImageBank
     seed: int
     _loaded: tuple[int, torch.nn.Module, dict] | None = field(default=None, init=False)
+
+    def work(self, turn: Turn, remaining: np.ndarray) -> Work:
+        """Returns how much a selection is."""
+        return selection_work(self.index, turn, self.strategy, len(remaining))
 
     def select(self, turn: Turn, remaining: np.ndarray) -> np.ndarray:
         """Chooses the best `turn.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
@@ -70,18 +73,47 @@ class Worker:
         return torch.softmax(logits, dim=1).numpy()
 
 
-async def work(worker: Worker, hub: Hub, clock: Clock) -> None:
+@dataclass(frozen=True)
+class CostedWorker:
+    """A worker under `compute: none`: its selections take their time on the virtual clock and are random.
+
+    Attributes:
+        index: its number.
+        strategy: how it would rank.
+        seed: of the run.
+    """
+
+    index: int
+    strategy: Strategy
+    seed: int
+
+    def work(self, turn: Turn, remaining: np.ndarray) -> Work:
+        """Returns how much a selection would be."""
+        return selection_work(self.index, turn, self.strategy, len(remaining))
+
+    def select(self, turn: Turn, remaining: np.ndarray) -> np.ndarray:
+        """Chooses `turn.count` of the remaining ids, all alike."""
+        chance = np.random.default_rng(derive(self.seed, "worker", self.index, turn.batch))
+        return remaining[np.sort(chance.choice(len(remaining), min(turn.count, len(remaining)), replace=False))]
+
+
+def selection_work(index: int, turn: Turn, strategy: Strategy, remaining: int) -> Work:
+    """Returns how much a selection is: a strategy that needs nothing of the model scores nothing."""
+    return Work("selection", index, turn.batch, trained=0, scored=remaining if strategy.needs else 0)
+
+
+async def work(worker: Worker | CostedWorker, hub: Hub, clock: Clock) -> None:
     """A worker's life: wait for its turn, choose, offer; until its batches or its shard are used up."""
     remaining = hub.remaining(worker.index)
     try:
         while True:
             turn = await clock.until(hub.turn, worker.index)
             started_at = clock.now()
-            chosen = worker.select(turn, remaining)
+            chosen = await clock.spend(worker.work(turn, remaining), worker.select, turn, remaining)
             offer = Offer(
                 worker.index, turn.batch, chosen.tolist(), worker.strategy.name, turn.model.version, started_at
             )
-            await clock.until(hub.offer, offer)
+            hub.offer(offer)
             log.info("offered %d images chosen with v%d (batch %d)", len(chosen), offer.version, offer.batch)
             remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
     except Stopped:
@@ -95,6 +127,11 @@ async def start(
     hub.release("worker", index)  # what one before it may have held
     use_threads("worker", settings)
     device = resolve_device(settings.devices.workers[index % len(settings.devices.workers)], index)
-    bank = ImageBank(open_set(images).images, device)
+    bank = shared_bank(images / "images.npy", device)
     strategy = assign(settings, workers)[index]
     await work(Worker(index, run, strategy, bank, settings.seed), hub, clock)
+
+
+async def start_costed(index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, workers: int) -> None:
+    """Lets worker `index` of `workers` of a run without computing work."""
+    await work(CostedWorker(index, assign(settings, workers)[index], settings.seed), hub, clock)

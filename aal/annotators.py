@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import math
+import itertools
 import pathlib
-import random
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from aal.config import AnnotatorSettings, Settings
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.messages import Answer, Ask, Query
-from aal.seeding import derive
+from aal.seeding import log_normal, uniforms
 
 
 @dataclass
@@ -46,13 +45,12 @@ class Annotator:
         The time is log-normal with the mean and the relative deviation of the settings; the label is the true one, or
         by the error rate one of the others, all alike.
         """
-        chance = random.Random(derive(self.seed, "annotator", self.index, item))
-        variance = math.log1p(self.settings.spread**2)
-        seconds = self.settings.seconds_per_label * math.exp(chance.gauss(-variance / 2, math.sqrt(variance)))
+        pace, turn, error, other = uniforms(self.seed, "annotator", self.index, item)
+        factor = log_normal(self.settings.spread, pace, turn)
         label = int(self.truth[item])
-        if self.classes > 1 and chance.random() < self.settings.error_rate:
-            label = (label + chance.randrange(1, self.classes)) % self.classes
-        return seconds, label
+        if self.classes > 1 and error < self.settings.error_rate:
+            label = (label + 1 + int(other * (self.classes - 1))) % self.classes
+        return self.settings.seconds_per_label * factor, label
 
 
 class Desk:
@@ -62,6 +60,7 @@ class Desk:
     share one commit.
     """
 
+    AT_ONCE = 1000  # asks in a call: when S is empty, it is no use to send them all
     FIRST_PAUSE_S = 0.002
     LONGEST_PAUSE_S = 0.05
 
@@ -96,8 +95,7 @@ class Desk:
                 if not moved and not self._asks:
                     self._hub.check("annotators")
                 self._news.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), pause if self._asks else self.LONGEST_PAUSE_S)
+                await self._clock.pause(self._news, pause if self._asks else self.LONGEST_PAUSE_S)
         except Stopped:
             with contextlib.suppress(Stopped):
                 self._pass_answers()
@@ -117,17 +115,15 @@ class Desk:
         return len(batch)
 
     def _pass_asks(self) -> int:
-        if not self._asks:
-            return 0
-        served = dict(self._hub.draw([ask for ask, _ in self._asks]))
-        still_waiting: deque[tuple[Ask, asyncio.Future[Query]]] = deque()
-        for ask, future in self._asks:
-            if ask.annotator in served:
-                future.set_result(served[ask.annotator])
-            else:
-                still_waiting.append((ask, future))
-        self._asks = still_waiting
-        return len(served)
+        before = len(self._asks)
+        while self._asks:
+            asks = [ask for ask, _ in itertools.islice(self._asks, self.AT_ONCE)]
+            queries = self._hub.draw(asks, len(self._asks))
+            for query in queries:
+                self._asks.popleft()[1].set_result(query)
+            if len(queries) < len(asks):
+                break
+        return before - len(self._asks)
 
 
 async def annotate_all(annotators: Iterable[Annotator], desk: Desk, clock: Clock) -> None:
@@ -155,11 +151,17 @@ async def annotate(annotator: Annotator, desk: Desk, clock: Clock) -> None:
 
 
 async def start(
-    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, classes: int
+    index: int,
+    run: pathlib.Path,
+    settings: Settings,
+    hub: Hub,
+    clock: Clock,
+    truth: pathlib.Path | np.ndarray,
+    classes: int,
 ) -> None:
-    """Lets all simulated annotators of a run work in this process."""
+    """Lets all simulated annotators of a run work in this process; `truth` is (n,) labels, or their file."""
     hub.release("annotators", index)
-    truth = np.load(images / "labels.npy", mmap_mode="r")
+    truth = truth if isinstance(truth, np.ndarray) else np.load(truth, mmap_mode="r")
     people = [
         Annotator(number, settings.annotators, truth, classes, settings.seed)
         for number in range(settings.annotators.number)

@@ -1,5 +1,7 @@
 """Batches of images, from uint8 rows to what a network takes: cut, augmented and normalised whole, on the device."""
 
+import functools
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -30,6 +32,17 @@ class ImageBank:
     def batch(self, ids: Tensor) -> Tensor:
         """Returns the images of `ids` (n,), uint8 (n, H, W, C) on the device."""
         return self._images[ids]
+
+
+@functools.cache
+def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
+    """Returns the bank of an .npy file of images; the roles of one process share it.
+
+    Args:
+        path: of (N, H, W, C) uint8, which is mapped.
+        device: where the batches are wanted.
+    """
+    return ImageBank(np.load(path, mmap_mode="c"), device)  # torch wants writable memory, the file stays as it is
 
 
 def normalisation_of(

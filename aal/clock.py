@@ -1,11 +1,32 @@
 """The time that roles live by. They wait only through a clock, so that another one can be virtual."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Heavy work of a role, told by what makes it long.
+
+    Attributes:
+        kind: what is done.
+        role: number of the server or worker that does it.
+        number: of the ticket or the batch.
+        trained: images times epochs that a model learns from.
+        scored: images that a model predicts.
+    """
+
+    kind: Literal["training", "selection"]
+    role: int
+    number: int
+    trained: int
+    scored: int
 
 
 class Clock(Protocol):
@@ -21,6 +42,14 @@ class Clock(Protocol):
 
     async def until(self, attempt: Callable[..., T | None], *args: Any) -> T:
         """Repeats `attempt(*args)`, which returns at once, until it gives something else than None."""
+        ...
+
+    async def pause(self, news: asyncio.Event, seconds: float) -> None:
+        """Waits until `news` is set, `seconds` have passed or the hub has changed."""
+        ...
+
+    async def spend(self, work: Work, act: Callable[..., T], *args: Any) -> T:
+        """Does heavy work, `act(*args)`, and lets the time pass that it takes."""
         ...
 
 
@@ -52,3 +81,12 @@ class WallClock:
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, self.LONGEST_PAUSE_S)
         return result
+
+    async def pause(self, news: asyncio.Event, seconds: float) -> None:
+        """Waits for the event for so long; what other processes change is for the caller to look at."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(news.wait(), seconds)
+
+    async def spend(self, work: Work, act: Callable[..., T], *args: Any) -> T:
+        """Works, which takes the time it takes."""
+        return act(*args)

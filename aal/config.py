@@ -31,7 +31,8 @@ def _plain(name: object) -> str:
     return re.sub(r"[-_ ]", "", str(name)).lower()
 
 
-def _data_type(name: object) -> object:
+def data_type_of(name: object) -> object:
+    """Returns the data type that a name stands for; what is none, unchanged."""
     return DATA_NAMES.get(_plain(name), name)
 
 
@@ -43,7 +44,9 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-DataType = Annotated[Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(_data_type)]
+DataType = Annotated[
+    Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(data_type_of)
+]
 StrategyName = Annotated[Literal["random", "entropy", "least_confidence", "margin"], BeforeValidator(_strategy)]
 ModelName = Literal["vgg16", "vgg16_bn", "resnet18", "cnn"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
@@ -143,6 +146,22 @@ class DeviceSettings(Group):
     worker_threads: Positive | None = Field(None, description="CPU threads a worker; null shares the cores")
 
 
+class CostSettings(Group):
+    """What work costs on the virtual clock, in its seconds; `annotators` say what a label costs.
+
+    In a config `costs: measured` and `costs: paper` stand for whole groups.
+    """
+
+    per_image_trained: Seconds = Field(0.0008, description="of each image and epoch of a training")
+    per_image_scored: Seconds = Field(0.0003, description="of each image of a selection, a validation, a test")
+    per_selection: Seconds = Field(0.05, description="of each selection, whatever its images")
+    per_model_published: Seconds = Field(0.2, description="of each training, whatever its images")
+    spread: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.0, description="standard deviation of each of these times, as a share of the mean"
+    )
+    measured: bool = Field(False, description="take these times from a short calibration on this machine first")
+
+
 class Settings(Group):
     """All settings of a run."""
 
@@ -153,7 +172,16 @@ class Settings(Group):
     mode: Literal["async", "sync"] = Field(
         "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
     )
-    engine: Literal["local"] = Field("local", description="where the roles run: processes on this machine")
+    engine: Literal["local", "simulated"] = Field(
+        "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
+    )
+    compute: Literal["full", "none"] = Field(
+        "full", description="none: on the virtual clock, training and scoring are only their costs"
+    )
+    costs: CostSettings = Field(CostSettings(), description="what work costs on the virtual clock")
+    examples: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="images of an imagined set, for compute none; null: as many as data_type has"
+    )
 
     data_type: DataType = Field(description="cifar-10, cifar-100, mini-imagenet, digits or folder")
     data_dir: str = Field("data/downloads", description="where the images are, or are downloaded to")
@@ -228,6 +256,15 @@ class Settings(Group):
         return 2 * max(self.round_size, self.server_train_threshold)
 
 
+# Virtual seconds that give the paper's figure 4, read off the picture: the asynchronous interval is what a selection
+# takes; the synchronous one adds a training, a line in its images that was fitted to the four batch sizes.
+PAPER_COSTS: dict[str, dict[str, float]] = {
+    "cifar-10": {"per_image_trained": 3.394e-4, "per_selection": 129.0, "per_model_published": 374.0},
+    "cifar-100": {"per_image_trained": 1.163e-4, "per_selection": 136.0, "per_model_published": 50.0},
+    "mini-imagenet": {"per_image_trained": 2.695e-3, "per_selection": 162.0, "per_model_published": 473.0},
+}
+
+
 def misfit(name: str, side: int) -> str | None:
     """Returns what is wrong with giving a network images of `side` pixels; None when they fit."""
     if side >= SMALLEST_IMAGES[name]:
@@ -278,5 +315,14 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     for name in dict.fromkeys(s.models):
         if problem := misfit(name, side):
             yield ("models", "data_type", "image_size"), problem
+    if s.engine == "local":
+        if s.compute == "none":
+            yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"
+        if s.costs.measured:
+            yield ("costs", "engine"), "are for engine simulated, whose clock is virtual"
+    if s.examples is not None and s.compute == "full":
+        yield ("examples", "compute"), "imagines a set, which only compute none can do"
+    if s.costs.measured and s.examples is not None:
+        yield ("costs", "examples"), "measured needs images, and examples imagines them"
     if s.test_share is not None and s.data_type not in ("folder", "digits"):
         yield ("test_share", "data_type"), f"is for folder and digits; {s.data_type} has its own test set"

@@ -62,7 +62,7 @@ class Hub:
             self._state[shard] = UNLABELLED
 
         self._schedule = Schedule(settings, [len(shard) for shard in parts.shards])
-        self._asking: set[int] = set()
+        self._idle_annotators = 0
         self._models: list[ModelRef] = []
         self._accuracy: float | None = None
         self._stopped = False
@@ -125,7 +125,9 @@ class Hub:
             return shard[self._state[shard] == UNLABELLED]
 
     def turn(self, worker: int) -> Turn | None:
-        """Gives a worker the right to choose its next batch, when the staleness bound and S allow it.
+        """Gives a worker the right to choose its next batch, when the staleness bound allows it and S has room.
+
+        The room is kept for it, so that what is chosen is offered at once, not held back while models grow newer.
 
         Raises:
             Stopped: the run is over, or this worker has offered all that it may.
@@ -136,30 +138,27 @@ class Hub:
             count = self._schedule.next_count(worker)
             if count == 0:
                 raise Stopped
-            if self.queries.room < count or not self._schedule.admits(worker, len(self.labeled), self._idle):
+            if self.room < count or not self._schedule.admits(worker, len(self.labeled), self._idle):
                 return None
             self._schedule.begin_choosing(worker)
             return Turn(self._schedule.batches[worker], count, self._models[-1])
 
-    def offer(self, offer: Offer) -> bool | None:
-        """Puts a worker's batch into S; None while S is too full for it.
+    def offer(self, offer: Offer) -> None:
+        """Puts the batch into S that a worker had the turn to choose.
 
         Raises:
-            ValueError: an item is not an unlabelled one of this worker's shard, or the batch is not its next one.
+            ValueError: an item is not an unlabelled one of this worker's shard, or it had no turn for this batch.
         """
         with self._lock:
             self._beat(f"worker-{offer.worker}")
             self._check()
             items = np.array(offer.items, np.int64)
-            if offer.batch != self._schedule.batches[offer.worker] or len(items) > self._schedule.next_count(
-                offer.worker
-            ):
+            due = self._schedule.is_choosing(offer.worker) and offer.batch == self._schedule.batches[offer.worker]
+            if not due or len(items) > self._schedule.next_count(offer.worker):
                 raise ValueError(f"worker {offer.worker}: batch {offer.batch} of {len(items)} is not due")
             mine = (self._owner[items] == offer.worker) & (self._state[items] == UNLABELLED)
             if not mine.all() or len(np.unique(items)) != len(items):
                 raise ValueError(f"worker {offer.worker}: offers items that are not unlabelled ones of its shard")
-            if self.queries.room < len(items):
-                return None
             now, newest = self._clock.now(), self._models[-1].version
             origin = (offer.worker, offer.strategy, offer.version, newest, now)
             self.queries.offer(Query(item, *origin) for item in offer.items)
@@ -173,34 +172,35 @@ class Hub:
                 ),
                 ("INSERT INTO selections VALUES(?,?,?,?,?,?,?)", [chosen]),
             )
-            return True
 
     # ------------------------------------------------------------------ annotators
 
-    def draw(self, asks: list[Ask]) -> list[tuple[int, Query]]:
-        """Serves annotators in the order of `asks`, as far as S goes; returns (annotator, query) of the served."""
+    def draw(self, asks: list[Ask], idle: int) -> list[Query]:
+        """Serves annotators in the order of `asks`, as far as S goes.
+
+        Args:
+            asks: of annotators who wait for a query.
+            idle: how many wait in all; of many, the longest waiting may ask for the others.
+
+        Returns:
+            The queries of the first asks, one each.
+        """
         with self._lock:
             self._beat("annotators")
             self._check()
             now = self._clock.now()
             self.queries.expire(now)
             deadline = now + self._settings.annotators.lease_s
-            served: list[tuple[int, Query]] = []
-            waits = []
-            for ask in asks:
-                query = self.queries.draw(ask.annotator, deadline)
-                if query is None:
-                    self._asking.add(ask.annotator)
-                    continue
-                self._asking.discard(ask.annotator)
-                served.append((ask.annotator, query))
-                waits.append((ask.annotator, ask.asked_at, now))
-            drawn = [(now, annotator, query.item) for annotator, query in served]
+            served = [(ask, self.queries.draw(ask.annotator, deadline)) for ask in asks[: self.queries.waiting]]
+            self._idle_annotators = idle - len(served)
             self._journal.write(
-                ("INSERT INTO waits VALUES(?,?,?)", waits),
-                ("UPDATE queries SET drawn_at=?, annotator=? WHERE item=?", drawn),
+                ("INSERT INTO waits VALUES(?,?,?)", [(ask.annotator, ask.asked_at, now) for ask, _ in served]),
+                (
+                    "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?",
+                    [(now, ask.annotator, query.item) for ask, query in served],
+                ),
             )
-            return served
+            return [query for _, query in served]
 
     def answer(self, answers: list[Answer]) -> list[bool]:
         """Moves answered items from S to L, once; returns for each answer whether it was taken.
@@ -239,19 +239,18 @@ class Hub:
             elif role == "worker":
                 self._schedule.stop_choosing(index)
             elif role == "annotators":  # all of them, for they share a process
-                self._asking.clear()
+                self._idle_annotators = 0
                 self.queries.release_all()
 
     def status(self) -> Status:
-        """Returns how far the run is; leases that have run out return to S, even when nobody draws."""
+        """Returns how far the run is."""
         with self._lock:
-            self.queries.expire(self._clock.now())
             return Status(
                 seconds=self._clock.now(),
                 labels=len(self.labeled) - self._initial,
                 budget=self._schedule.offered + self._schedule.still_to_offer(),
                 waiting=self.queries.waiting,
-                idle_annotators=len(self._asking),
+                idle_annotators=self._idle_annotators,
                 version=self._models[-1].version if self._models else None,
                 test_accuracy=self._accuracy,
                 finished=self._finished,
@@ -300,6 +299,11 @@ class Hub:
             self._journal.write(("INSERT OR REPLACE INTO meta VALUES(?,?)", rows))
         self._journal.close()
         return str(self._journal.failure) if self._journal.failure else None
+
+    @property
+    def room(self) -> int:
+        """Queries that S still has room for, and that no worker is choosing already."""
+        return self.queries.room - self._schedule.promised
 
     @property
     def _idle(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 GATHER_S = 0.05  # writes that nobody waits for may share a commit for so long
+BACKLOG = 200_000  # changes in memory, at the most
 
 
 Statement = tuple[str, Iterable[Sequence[Any]]]  # SQL, and the rows to execute it for
@@ -28,13 +29,15 @@ class Journal:
     Args:
         path: of the SQLite file; created with its tables when absent.
         patience_s: how long a lock is waited for before the journal fails.
+        durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
 
     Raises:
         JournalFailed: the file cannot be opened.
     """
 
-    def __init__(self, path: pathlib.Path, patience_s: float = 60.0) -> None:
+    def __init__(self, path: pathlib.Path, patience_s: float = 60.0, durable: bool = True) -> None:
         self._path = path
+        self._durably = durable
         self._patience_s = patience_s
         self._changed = threading.Condition()
         self._pending: list[list[Statement]] = []
@@ -46,7 +49,7 @@ class Journal:
         try:
             connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_s)
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
             connection.executescript(SCHEMA.read_text(encoding="utf-8"))
             connection.commit()
         except sqlite3.Error as error:
@@ -58,9 +61,12 @@ class Journal:
         """Queues statements, each for many rows, that belong together: all of them come to be on disk, or none."""
         change = [(sql, rows) for sql, rows in statements if rows]
         with self._changed:
+            if not self._pending:
+                self._changed.notify_all()
             self._pending.append(change)
             self._written += 1
-            self._changed.notify_all()
+            if len(self._pending) > BACKLOG:
+                self._changed.wait_for(lambda: len(self._pending) <= BACKLOG or self.failure is not None)
 
     def flush(self) -> None:
         """Waits until everything written so far is committed.
@@ -71,6 +77,8 @@ class Journal:
         with self._changed:
             if self._closing:
                 raise JournalFailed(f"{self._path}: is closed")
+            if not self._durably and self.failure is None:
+                return
             goal = self._written
             self._urgent = True
             self._changed.notify_all()

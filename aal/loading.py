@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from aal.config import RECIPES, Settings, contradictions
+from aal.config import PAPER_COSTS, RECIPES, Settings, contradictions, data_type_of
 from aal.errors import UserError
 from aal.problems import told
 
@@ -126,7 +126,7 @@ def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Se
     Raises:
         UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
     """
-    tree = _with_recipe(tree)
+    tree = _with_costs(_with_recipe(tree))
     changed = set(changed)
     try:
         settings = Settings.model_validate(tree)
@@ -151,6 +151,16 @@ def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
     recipe = tree.get("recipe", "modern")
     base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
     return {**tree, "training": {**base, **(changed or {})}}
+
+
+def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
+    named = tree.get("costs")
+    if named == "measured":
+        return {**tree, "costs": {"measured": True}}
+    preset = PAPER_COSTS.get(str(data_type_of(tree.get("data_type"))))
+    if named == "paper" and preset is not None:
+        return {**tree, "costs": {"per_image_scored": 0.0, **preset}}
+    return tree
 
 
 def _coerced(sound: dict[str, Any]) -> dict[str, Any]:

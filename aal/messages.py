@@ -34,7 +34,7 @@ class TrainedModel:
     epoch: int
     started_at: float
     val_accuracy: float | None
-    test_accuracy: float
+    test_accuracy: float | None
 
 
 @dataclass(frozen=True, slots=True)

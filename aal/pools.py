@@ -66,10 +66,8 @@ class QueryPool:
         """Puts queries into the pool; the caller has seen to it that they are new and fit."""
         self._waiting.extend(queries)
 
-    def draw(self, annotator: int, deadline: float) -> Query | None:
-        """Leases a query drawn uniformly at random, or returns None when none waits."""
-        if not self._waiting:
-            return None
+    def draw(self, annotator: int, deadline: float) -> Query:
+        """Leases a query drawn uniformly at random; the caller has seen to it that one waits."""
         position = self._random.randrange(len(self._waiting))
         query = self._waiting[position]
         last = self._waiting.pop()
@@ -111,11 +109,16 @@ class QueryPool:
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, item, annotator = heapq.heappop(self._deadlines)
-            lease = self._leases.get(item)
-            if lease is not None and lease.annotator == annotator and lease.deadline == deadline:
-                self._give_back(lease)
+            if self._holds(deadline, item, annotator):
+                self._give_back(self._leases[item])
                 expired.append(item)
         return expired
+
+    def first_deadline(self) -> float | None:
+        """Returns when the first of the leases runs out; None while there is none."""
+        while self._deadlines and not self._holds(*self._deadlines[0]):
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
 
     def release(self, annotator: int) -> list[int]:
         """Returns all queries of an annotator who is gone; their items are the result."""
@@ -130,6 +133,11 @@ class QueryPool:
         for lease in held:
             self._give_back(lease)
         return [lease.query.item for lease in held]
+
+    def _holds(self, deadline: float, item: int, annotator: int) -> bool:
+        """Whether the lease of this deadline is still out."""
+        lease = self._leases.get(item)
+        return lease is not None and lease.annotator == annotator and lease.deadline == deadline
 
     def _give_back(self, lease: Lease) -> None:
         del self._leases[lease.query.item]

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from aal.config import Settings
+from aal.config import PAPER_COSTS, Settings
 
 TEMPLATES = {
     "int_type": "must be a whole number",
@@ -43,7 +43,10 @@ def told(detail: Any) -> tuple[str, str]:
         return key, f"no such setting; {hint}"
     if detail["type"] == "missing":
         return key, "must be given"
-    if detail["type"] == "string_pattern_mismatch":
+    if key == "costs":
+        named = f"paper (for {', '.join(PAPER_COSTS)}), measured"
+        text = f"must be {named} or hold `key: value` lines"
+    elif detail["type"] == "string_pattern_mismatch":
         wanted = "letters, digits, dots and dashes" if key == "name" else "auto, cpu, cuda or cuda:i"
         text = f"must be {wanted}"
     else:

@@ -71,5 +71,6 @@ def _words(status: Status) -> str:
     if status.version is None:
         model = "training the first model"
     else:
-        model = f"model v{status.version} test {status.test_accuracy:.3f}"
+        tested = f" test {status.test_accuracy:.3f}" if status.test_accuracy is not None else ""
+        model = f"model v{status.version}{tested}"
     return f"{model}, {status.waiting} queries wait, {status.idle_annotators} idle"

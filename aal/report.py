@@ -24,6 +24,7 @@ PICTURES = {
     "staleness": "How many versions the model that chose a query was behind the newest one.",
     "timeline": "Who did what when.",
 }
+VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
 DEFINITIONS = """\
 - *Curve*: the published models in order of version. *Final* is the one trained on most labels; of several, the newest.
 - *AUBC*: area under test accuracy against labels (trapezoids; equally many labels count once, with their mean),
@@ -172,8 +173,9 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
     parts = [
         f"# Run {name}\n",
         f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
-        f"Started: {_text(meta.get('started'))}. "
+        f"Started: {_text(meta.get('started', '(virtual time)'))}. "
         f"Ended: {_text(meta.get('ended', 'not yet, or it was killed'))}.\n",
+        *([VIRTUAL] if summary["engine"] == "simulated" else []),
         *map(_break, record.breaks),
         f"The test set was only reported; it chose nothing. {epoch}\n",
         _main_figures(record, summary),

@@ -128,11 +128,12 @@ def about(settings: Settings) -> dict[str, str]:
         "seed": str(settings.seed),
         "mode": settings.mode,
         "engine": settings.engine,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
         "version_python": platform.python_version(),
         "version_aal": VERSION,
     }
+    if settings.engine == "local":  # a simulated run is the same to the last row, whenever it is done
+        facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     for package in _SOFTWARE:
         facts[f"version_{package}"] = importlib.metadata.version(package)
     return facts

@@ -26,7 +26,8 @@ class Schedule:
         self.held: dict[int, tuple[int, TrainingTicket]] = {}
         self._returned: list[TrainingTicket] = []
         self._idle_servers: dict[int, None] = {}
-        self._choosing: set[int] = set()
+        self._choosing: dict[int, int] = {}
+        self.promised = 0
 
     def resume(self, past: Past) -> None:
         """Goes on where a former run ended: what was offered and trained counts, tickets without a model return."""
@@ -53,7 +54,7 @@ class Schedule:
             return None
         if self._returned:
             ticket = self._returned.pop(0)
-        elif self._training_due(labels, idle):
+        elif self.training_due(labels, idle):
             ticket = TrainingTicket(self.issued, labels)
             self.issued += 1
             self.ticketed = labels  # a surplus over the threshold is absorbed
@@ -86,13 +87,14 @@ class Schedule:
         """Whether every label that can be bought is bought and in a published model."""
         return self._all_answered(idle) and labels == self.ticketed and not self.held and not self._returned
 
-    def _training_due(self, labels: int, idle: bool) -> bool:
+    def training_due(self, labels: int, idle: bool) -> bool:
+        """Whether L has grown so far, or nothing else can move any more, that a server may train."""
         growth = labels - self.ticketed
         if self.issued == 0 or (growth > 0 and self._all_answered(idle)):
             return True
         if growth == 0 or self._trainings_spent():
             return False
-        return growth >= self._settings.server_train_threshold or self._stalled(idle)
+        return growth >= self._settings.server_train_threshold or self.stalled(idle)
 
     def _trainings_spent(self) -> bool:
         """Whether only the last of `server_train_num` trainings, which uses every label, is left."""
@@ -125,15 +127,21 @@ class Schedule:
         spent = self._trainings_spent()
         if spent and not self.held and not self._returned and self._settings.mode == "async":
             return True
-        return self._within_bound(worker) or ((spent or labels == self.ticketed) and self._stalled(idle))
+        return self._within_bound(worker) or ((spent or labels == self.ticketed) and self.stalled(idle))
 
     def begin_choosing(self, worker: int) -> None:
-        """Notes that a worker is choosing its next batch."""
-        self._choosing.add(worker)
+        """Notes that a worker is choosing its next batch, for which there is to be room in S."""
+        self.stop_choosing(worker)
+        self._choosing[worker] = self.next_count(worker)
+        self.promised += self._choosing[worker]
+
+    def is_choosing(self, worker: int) -> bool:
+        """Whether a worker has the turn to choose a batch."""
+        return worker in self._choosing
 
     def stop_choosing(self, worker: int) -> None:
         """Notes that a worker, dead or done, chooses no longer."""
-        self._choosing.discard(worker)
+        self.promised -= self._choosing.pop(worker, 0)
 
     def note_offer(self, worker: int, count: int) -> None:
         """Counts a batch of `count` items that a worker has put into S."""
@@ -155,7 +163,7 @@ class Schedule:
     def _all_answered(self, idle: bool) -> bool:
         return idle and not self.still_to_offer()
 
-    def _stalled(self, idle: bool) -> bool:
+    def stalled(self, idle: bool) -> bool:
         """Whether nothing moves any more unless somebody is let through.
 
         A threshold that is no multiple of a round, or surplus labels that a ticket absorbed, can leave fewer versions

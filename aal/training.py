@@ -135,6 +135,12 @@ def _shape(number: int, training: TrainingSettings) -> tuple[int, int]:
     return math.ceil(number / size), size
 
 
+def images_of_training(number: int, training: TrainingSettings) -> tuple[int, int]:
+    """Returns how many images a training on `number` labels learns from in all epochs, and how often it validates."""
+    steps, size = _shape(number, training)
+    return training.epochs * steps * size, training.epochs - min(training.validate_after, training.epochs - 1)
+
+
 def _batches(
     bank: ImageBank, ids: Tensor, labels: Tensor, training: TrainingSettings, pixels: Pixels
 ) -> Iterator[tuple[Tensor, Tensor]]:

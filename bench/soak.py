@@ -112,7 +112,8 @@ def machine(settings: Settings, hub: Any, origin: float) -> None:
             return False
         items = left[worker][start[worker] : start[worker] + turn.count].tolist()
         start[worker] += len(items)
-        return bool(hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, clock.now())))
+        hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, clock.now()))
+        return True
 
     try:
         while True:

@@ -1,5 +1,6 @@
 """The hub as a whole: whatever the settings and the order of events, a run ends with every label bought and used."""
 
+import asyncio
 import contextlib
 import pathlib
 import random
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from aal.clock import Work
 from aal.config import Settings
 from aal.errors import Stopped
 from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
@@ -40,6 +42,12 @@ class HandClock:
 
     async def until(self, attempt: Callable[..., Any], *args: Any) -> Any:
         raise AssertionError("the hub never waits")
+
+    async def pause(self, news: asyncio.Event, seconds: float) -> None:
+        raise AssertionError("the hub never waits")
+
+    async def spend(self, work: Work, act: Callable[..., Any], *args: Any) -> Any:
+        raise AssertionError("the hub never works")
 
 
 class MemoryJournal(Journal):
@@ -150,8 +158,8 @@ class Crowd:
             else:
                 remaining = self.hub.remaining(index).tolist()
                 items = self.random.sample(remaining, turn.count)
-                if self.hub.offer(Offer(index, turn.batch, items, "random", turn.model.version, 0.0)):
-                    self.turns[index] = None
+                self.hub.offer(Offer(index, turn.batch, items, "random", turn.model.version, 0.0))
+                self.turns[index] = None
         except Stopped:
             del self.turns[index]
 
@@ -164,7 +172,7 @@ class Crowd:
             self.answered[item] = index
             return
         try:
-            held.extend(query.item for _, query in self.hub.draw([Ask(index, self.clock.now())]))
+            held.extend(query.item for query in self.hub.draw([Ask(index, self.clock.now())], 1))
         except Stopped:
             held.clear()
 
@@ -269,13 +277,14 @@ def offer(hub: Hub, worker: int) -> bool:
     if turn is None:
         return False
     items = hub.remaining(worker)[: turn.count].tolist()
-    return bool(hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, 0.0)))
+    hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, 0.0))
+    return True
 
 
 def answer_all(hub: Hub) -> int:
     count = 0
-    while served := hub.draw([Ask(0, 0.0)]):
-        count += sum(hub.answer([Answer(query.item, 0, 2) for _, query in served]))
+    while served := hub.draw([Ask(0, 0.0)], 1):
+        count += sum(hub.answer([Answer(query.item, 0, 2) for query in served]))
     return count
 
 
@@ -329,6 +338,9 @@ def test_a_full_pool_makes_the_worker_wait_and_drops_nothing() -> None:
     assert offer(hub, 0)
     assert hub.turn(1) is None
     assert answer_all(hub) == 5
+    assert hub.turn(0) is not None
+    assert hub.turn(1) is None, "the room is kept for what worker 0 is choosing"
+    hub.release("worker", 0)
     assert offer(hub, 1)
 
 
@@ -347,7 +359,7 @@ def test_a_label_outside_the_classes_is_refused() -> None:
     hub, _ = make_hub(make_settings())
     train(hub)
     offer(hub, 0)
-    ((_, query),) = hub.draw([Ask(0, 0.0)])
+    (query,) = hub.draw([Ask(0, 0.0)], 1)
     with pytest.raises(ValueError, match="label 3"):
         hub.answer([Answer(query.item, 0, 3)])
     assert hub.answer([Answer(query.item, 0, 2)]) == [True]
@@ -359,9 +371,9 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
     clock.time = 1.0
     offer(hub, 0)
     clock.time = 2.0
-    ((annotator, query),) = hub.draw([Ask(7, 1.5)])
+    (query,) = hub.draw([Ask(7, 1.5)], 1)
     clock.time = 3.0
-    assert hub.answer([Answer(query.item, annotator, 2)]) == [True]
+    assert hub.answer([Answer(query.item, 7, 2)]) == [True]
     reader = sqlite3.connect(f"file:{tmp_path / 'run.db'}?mode=ro", uri=True)
     try:
         rows = reader.execute("SELECT * FROM queries WHERE answered_at IS NOT NULL").fetchall()

@@ -22,9 +22,7 @@ def test_a_draw_is_uniform_and_seeded() -> None:
     for seed in range(3000):
         pool = QueryPool(10, seed)
         pool.offer(map(query, range(10)))
-        drawn = pool.draw(0, 1.0)
-        assert drawn is not None
-        counts[drawn.item] += 1
+        counts[pool.draw(0, 1.0).item] += 1
     assert set(counts) == set(range(10))
     assert max(abs(count - 300) for count in counts.values()) < 90  # five deviations
     first, second = QueryPool(10, 7), QueryPool(10, 7)
@@ -109,13 +107,13 @@ class Interleavings(RuleBasedStateMachine):
         self.pool.offer(query(item) for item in range(self.next_item, self.next_item + count))
         self.next_item += count
 
+    @precondition(lambda self: self.pool.waiting)
     @rule(annotator=st.integers(0, 3), lease=st.floats(0.1, 10))
     def draw(self, annotator: int, lease: float) -> None:
-        waiting = self.pool.waiting
         drawn = self.pool.draw(annotator, self.now + lease)
-        assert (drawn is None) == (waiting == 0)
-        if drawn is not None:
-            self.drawn[drawn.item].add(annotator)
+        self.drawn[drawn.item].add(annotator)
+        deadline = self.pool.first_deadline()
+        assert deadline is not None and deadline <= self.now + lease
 
     @precondition(lambda self: self.next_item)
     @rule(data=st.data(), annotator=st.integers(0, 3))

@@ -21,6 +21,7 @@ from typing import Any
 
 from aal.clock import WallClock
 from aal.config import Settings
+from aal.engines.signals import collected
 from aal.engines.supervisor import FOR_GOOD, HUB_GONE, USERS_MISTAKE, WITHOUT_HUB, HubLost, Place, Role, Supervisor
 from aal.errors import INTERRUPTED, RunFailed, Stopped, UserError
 from aal.hub import Hub
@@ -76,7 +77,7 @@ def run_local(
         UserError: a role met what only the user can mend, such as a device that is not there.
     """
     restarts = 0
-    with _signals() as caught:
+    with collected(2) as caught:
         while True:
             try:
                 ended = _run_once(settings, run, parts, roles, meta, progress, past, caught)
@@ -175,25 +176,6 @@ def _importable() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[str]]:
-    """Collects the names of the signals that ask for an end, instead of dying of them; the third one ends at once."""
-    caught: list[str] = []
-
-    def note(number: int, _: object) -> None:
-        caught.append(signal.Signals(number).name)
-        if len(caught) > 2:
-            os._exit(INTERRUPTED[caught[0]])
-
-    kinds = [signal.Signals[name] for name in INTERRUPTED]
-    before = {kind: signal.signal(kind, note) for kind in kinds}
-    try:
-        yield caught
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _guard(*more: signal.Signals) -> None:

@@ -1,0 +1,298 @@
+"""The simulated engine: waits that end by the change itself, the paper's example, the same run to the last row."""
+
+import asyncio
+import hashlib
+import pathlib
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from aal.clock import Work
+from aal.config import CostSettings, Settings
+from aal.engines.simulated import run_simulated
+from aal.engines.supervisor import Role
+from aal.engines.virtual import VirtualClock, VirtualLoop
+from aal.errors import RunFailed
+from aal.loading import resolve
+from aal.parts import Parts
+from aal.progress import Progress
+from tests.test_runs import QUICK, ROOT, command, query, resume, wait_for
+
+FREE = {"per_image_trained": 0.0, "per_image_scored": 0.0, "per_selection": 0.0, "per_model_published": 0.0}
+
+
+def imagined(pool: int = 1000, **changes: Any) -> tuple[Settings, Parts]:
+    """A run that computes nothing, and the ids of its parts: 4 for testing, 2 for validation, 4 initial ones."""
+    tree = {
+        **{"data_type": "digits", "models": "cnn", "engine": "simulated", "compute": "none", "initial_size": 4},
+        **changes,
+    }
+    s = resolve(tree, "test")
+    ids = np.arange(10 + pool)
+    shards = list(np.array_split(ids[10:], 1 if s.mode == "sync" else s.worker_num))
+    return s, Parts(10, ids % 10, ids[:4], ids[4:6], ids[6:10], shards)
+
+
+def simulate(run: pathlib.Path, s: Settings, parts: Parts) -> pathlib.Path:
+    """Runs it; returns its folder."""
+    run.mkdir(exist_ok=True)
+    roles = [
+        Role("server", "server_train:start_costed", 1 if s.mode == "sync" else s.server_num, (2, 4)),
+        Role("worker", "work_query:start_costed", len(parts.shards), (len(parts.shards),)),
+        Role("annotators", "aal.annotators:start", 1, (parts.truth, parts.classes)),
+    ]
+    assert run_simulated(s, run, parts, roles, {"seed": str(s.seed)}, Progress()) == "finished"
+    return run
+
+
+def rows(run: pathlib.Path) -> str:
+    """Every row of every table."""
+    with closing(sqlite3.connect(run / "run.db")) as db:
+        return "\n".join(db.iterdump())
+
+
+# ---------------------------------------------------------------------- the loop and the clock
+
+
+@pytest.mark.unit
+def test_an_hour_passes_at_once_and_ties_keep_their_order() -> None:
+    loop = VirtualLoop()
+    seen: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        seen.append((name, loop.time()))
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(sleeper(name, seconds) for name, seconds in (("b", 3600), ("a", 1), ("c", 3600))))
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(all_of_them())
+    assert [name for name, _ in seen] == ["a", "b", "c"]
+    assert [when for _, when in seen] == pytest.approx([1, 3600, 3600])
+
+
+@pytest.mark.unit
+def test_waiting_for_what_nobody_does_is_an_error() -> None:
+    async def forever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, pytest.raises(RunFailed, match="every role waits"):
+        runner.run(forever())
+
+
+@pytest.mark.unit
+def test_work_takes_what_the_cost_model_says() -> None:
+    costs = CostSettings(per_image_trained=0.5, per_image_scored=0.1, per_selection=2, per_model_published=7)
+    with closing(VirtualLoop()) as loop:
+        clock = VirtualClock(loop, costs, seed=0)
+        spread = VirtualClock(loop, costs.model_copy(update={"spread": 0.5}), seed=0)
+    assert clock.cost(Work("training", 0, 0, trained=10, scored=20)) == 10 * 0.5 + 20 * 0.1 + 7
+    assert clock.cost(Work("selection", 0, 0, trained=0, scored=20)) == 20 * 0.1 + 2
+    times = np.array([spread.cost(Work("selection", 0, number, 0, 20)) for number in range(20_000)])
+    assert times.mean() == pytest.approx(4.0, rel=0.02) and times.std() == pytest.approx(2.0, rel=0.05)
+    assert spread.cost(Work("selection", 0, 5, 0, 20)) == times[5], "the same work costs the same, whenever it is done"
+
+
+# ---------------------------------------------------------------------- runs that compute nothing
+
+
+def one_by_one(server_num: int, **changes: Any) -> tuple[Settings, Parts]:
+    """Queries one at a time, a second each, and trainings of three seconds (paper, section 3.2)."""
+    example: dict[str, Any] = {"worker_num": 1, "worker_query_num": 24, "query_batch": 1, "server_train_threshold": 1}
+    return imagined(
+        **example,
+        server_num=server_num,
+        max_staleness=None,
+        query_pool_size=1,
+        # A hair less than three seconds, so that a model is there when the query of the same moment is chosen.
+        costs={**FREE, "per_selection": 1.0, "per_model_published": 2.999},
+        annotators={"number": 1, "seconds_per_label": 0.0, "spread": 0.0},
+        **changes,
+    )
+
+
+@pytest.mark.unit
+def test_the_papers_worked_example(tmp_path: pathlib.Path) -> None:
+    """Section 3.2: with one server the first 4 queries use version 0 and every 3 further ones a new version; with three
+    servers every query after the first 4 sees a new model."""
+    versions = "select version from queries order by offered_at"
+    one = [version for (version,) in query(simulate(tmp_path / "one", *one_by_one(1)), versions)]
+    assert one == [0] * 4 + [1 + number // 3 for number in range(20)]
+    three = [version for (version,) in query(simulate(tmp_path / "three", *one_by_one(3)), versions)]
+    assert three == [0] * 4 + list(range(1, 21))
+
+
+@pytest.mark.unit
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+)
+@given(
+    drawn=st.fixed_dictionaries(
+        {
+            "server_num": st.integers(1, 4),
+            "worker_num": st.integers(1, 5),
+            "worker_query_num": st.integers(1, 5),
+            "query_batch": st.integers(1, 6),
+            "max_staleness": st.sampled_from([0, 1, 2, None]),
+            "mode": st.sampled_from(["async", "async", "sync"]),
+            "server_train_num": st.sampled_from([None, 1, 3]),
+            "seed": st.integers(0, 1000),
+        }
+    ),
+    threshold=st.integers(1, 40),
+    pool=st.integers(8, 120),
+    room=st.sampled_from([None, 6, 20]),
+    seconds=st.sampled_from([0.0, 0.3, 3.0]),
+    lease=st.sampled_from([4.0, 1000.0]),
+    annotators=st.integers(1, 12),
+)
+def test_any_run_ends_and_is_the_same_to_the_last_row(
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: dict[str, Any],
+    threshold: int,
+    pool: int,
+    room: int | None,
+    seconds: float,
+    lease: float,
+    annotators: int,
+) -> None:
+    """No wake-up is forgotten (that would be an error of the loop), whatever waits for whatever."""
+    budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
+    threshold = min(threshold, budget)
+    setting = imagined(
+        pool,
+        **drawn,
+        server_train_threshold=threshold,
+        query_pool_size=max(room, threshold) if room and drawn["mode"] == "sync" else room,
+        val_size=2,
+        costs={"per_image_trained": 0.002, "per_image_scored": 0.01, "spread": 0.5},
+        annotators={"number": annotators, "seconds_per_label": seconds, "spread": 1.0, "lease_s": lease},
+    )
+    folder = tmp_path_factory.mktemp("runs")
+    first, second = simulate(folder / "first", *setting), simulate(folder / "second", *setting)
+    assert rows(first) == rows(second)
+    s, parts = setting
+    shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in parts.shards]
+    bought = min(s.budget, pool) if s.mode == "sync" else sum(shards)
+    assert query(first, "select count(*), count(distinct arrival) from queries where label >= 0") == [(bought, bought)]
+    assert query(first, "select max(labels) from models") == [(4 + bought,)]
+    assert query(
+        first, "select count(*) from queries where not offered_at <= drawn_at or not drawn_at <= answered_at"
+    ) == [(0,)]
+
+
+@pytest.mark.unit
+def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tmp_path: pathlib.Path) -> None:
+    setting = imagined(
+        **{"worker_num": 1, "worker_query_num": 1, "query_batch": 40, "server_train_threshold": 40},
+        annotators={"number": 40, "seconds_per_label": 1.0, "spread": 3.0, "lease_s": 5.0},
+    )
+    run = simulate(tmp_path / "run", *setting)
+    draws = query(run, "select count(*) from waits")[0][0]
+    assert draws > 40, "somebody took more than five seconds, and the query was drawn again"
+    (offered,) = query(run, "select offered_at from queries limit 1")[0]
+    again = {round(when - offered, 6) for (when,) in query(run, "select got_at from waits where got_at > asked_at")}
+    assert 5.0 in again
+
+
+@pytest.mark.unit
+def test_nobody_waits_for_models_unless_labels_come_faster(tmp_path: pathlib.Path) -> None:
+    plenty: dict[str, Any] = {"worker_num": 4, "worker_query_num": 6, "query_batch": 25, "server_train_threshold": 100}
+    people: dict[str, Any] = {"number": 10, "seconds_per_label": 1.0, "spread": 0.0}
+    slow: dict[str, Any] = {"costs": {**FREE, "per_model_published": 1000.0}, "max_staleness": 1, "annotators": people}
+    quick: dict[str, Any] = {**slow, "costs": {**FREE, "per_model_published": 9.0}}
+    waits = (
+        "select coalesce(max(got_at - asked_at), 0) from waits where asked_at > (select min(published_at) from models)"
+    )
+    assert query(simulate(tmp_path / "quick", *imagined(**plenty, **quick)), waits)[0][0] < 0.5
+    assert query(simulate(tmp_path / "slow", *imagined(**plenty, **slow)), waits)[0][0] > 900
+
+
+@pytest.mark.unit
+def test_a_role_that_fails_is_named(tmp_path: pathlib.Path) -> None:
+    s, parts = imagined(worker_num=1, query_batch=10, server_train_threshold=10)
+    roles = [Role("server", "tests.test_simulated:failing", 1)]
+    with pytest.raises(RunFailed, match="server-0: ZeroDivisionError: division by zero"):
+        run_simulated(s, tmp_path, parts, roles, {"seed": "0"}, Progress())
+
+
+async def failing(*_: object) -> None:
+    raise ZeroDivisionError("division by zero")
+
+
+# ---------------------------------------------------------------------- runs that compute
+
+SIMULATED = [*QUICK, "engine=simulated", "costs.spread=0.3", "annotators.spread=0.5", "devices.server_threads=1"]
+
+
+def tables(run: pathlib.Path) -> tuple[str, list[tuple[str, str]]]:
+    models = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in (run / "models").iterdir()}
+    return rows(run), sorted(models.items())
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_the_same_config_gives_the_same_run_to_the_last_row_also_when_it_is_killed_and_resumed(
+    tmp_path: pathlib.Path, mode: str
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = [*SIMULATED, f"mode={mode}"]
+    done = subprocess.run(command(whole, *words), cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "All times are virtual" in (whole / "report" / "report.md").read_text()
+    with subprocess.Popen(command(broken, *words), cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
+        wait_for(lambda: (broken / "models").exists() and len(list((broken / "models").glob("*.pt"))) > 1)
+        process.kill()
+    resumed = resume(broken)
+    assert resumed.returncode == 0, resumed.stderr
+    assert tables(whole) == tables(broken)
+    trained = re.findall(r"trains on", (broken / "log.txt").read_text())
+    assert len(trained) > len(list((broken / "models").glob("*.pt"))), "it was repeated from the start"
+
+
+@pytest.mark.process
+def test_ctrl_c_ends_a_simulated_run_and_it_can_go_on(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        command(run, *SIMULATED, "training.epochs=40"),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        wait_for(lambda: (run / "models").exists() and list((run / "models").glob("*.pt")))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in out, (out, err)
+    assert resume(run).returncode == 0
+
+
+@pytest.mark.process
+def test_costs_of_this_machine_are_measured_once_and_written_down(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = [*QUICK, "engine=simulated", "costs=measured", "worker_query_num=1"]
+    done = subprocess.run(command(run, *words), cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    costs = resolve_costs(run)
+    assert not costs.measured
+    assert all(0 < cost < 1 for name, cost in costs.model_dump().items() if name.startswith("per_"))
+    again = tmp_path / "again"
+    call = [sys.executable, "main.py", "--config", str(run / "config.yaml"), "--out", str(again)]
+    assert subprocess.run(call, cwd=ROOT, capture_output=True, timeout=100).returncode == 0
+    assert rows(run) == rows(again), "a run's own config repeats it"
+
+
+def resolve_costs(run: pathlib.Path) -> CostSettings:
+    from aal.loading import load
+
+    return load(str(run / "config.yaml")).costs
