@@ -1,0 +1,214 @@
+"""Reproduces a figure or table of the paper: runs what it takes, draws it, and judges the paper's claims.
+
+Examples:
+  python reproduce.py figure2 --scale tiny
+  python reproduce.py figure2 --methods AAL random entropy --batches 5000
+  python reproduce.py table1 --scale paper --data_type cifar-100 --seeds 5
+
+Runs that are finished are not run again: the same command goes on with a sweep that was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from aal.config import STRATEGY_NAMES, data_type_of
+from aal.errors import INTERRUPTED, RunFailed, UserError
+from aal.files import write_whole
+from reproduction.plans import Run, single
+from reproduction.published import BATCHES, DATA_TYPES, METHODS, STRATEGIES
+from reproduction.scales import SCALES, Setup
+
+if TYPE_CHECKING:
+    from reproduction.checks import Check
+    from reproduction.pages import Story
+    from reproduction.places import Place
+    from reproduction.results import Result
+
+FIGURES = ("figure2", "figure3", "figure4", "table1")
+DONE, FAILED, USERS_MISTAKE = 0, 1, 2
+MOST_SEEDS = 100
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: the words after the program's name; those of this process by default.
+
+    Returns:
+        The exit code: 0 done, 1 a run or a check failed, 2 the user's mistake, 130 interrupted (129, 143 by others).
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = _parser().parse_args(words)
+        setup, place = _checked(arguments)
+        with place.claimed():
+            return _make(arguments.figure, setup, place, arguments.jobs, shlex.join(["python", "reproduce.py", *words]))
+    except (UserError, RunFailed) as error:
+        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return USERS_MISTAKE if isinstance(error, UserError) else FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED["SIGINT"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument(
+        "--data_type", metavar="D", help=f"{', '.join(DATA_TYPES)}, or digits (at scale tiny, where it is the default)"
+    )
+    parser.add_argument("--scale", default="cpu", choices=SCALES, help="paper: its own setting; cpu: a fifth of it")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3); figure4 needs one")
+    parser.add_argument("--methods", nargs="+", metavar="M", help=f"some of {', '.join(METHODS)}; all by default")
+    parser.add_argument(
+        "--batches", nargs="+", type=int, metavar="B", help="some of the paper's batch sizes, 1000 2500 5000"
+    )
+    parser.add_argument("--out", metavar="DIR", help="results/<data_type>-<scale> by default")
+    parser.add_argument("--data_dir", metavar="DIR", help="where the images are; as in the configs by default")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; a core or a GPU each by default")
+    return parser
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
+    """Returns what was chosen.
+
+    Raises:
+        UserError: all that is wrong with it, a line each.
+    """
+    from reproduction.places import Place
+    from reproduction.presets import directory
+
+    figure, scale = arguments.figure, arguments.scale
+    problems = []
+    data_type = data_type_of(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
+    allowed = (*DATA_TYPES, "digits") if scale == "tiny" else DATA_TYPES
+    if data_type not in allowed:
+        problems.append(f"--data_type {arguments.data_type}: at scale {scale} it is one of {', '.join(allowed)}")
+    if not 1 <= arguments.seeds <= MOST_SEEDS:
+        problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    methods = _some(arguments.methods, _methods_of(figure), "--methods", figure, problems)
+    sizes = BATCHES if figure in ("figure2", "figure3") else ()
+    batches = _some(arguments.batches, sizes, "--batches", figure, problems)
+    if problems:
+        raise UserError(*problems)
+    data_dir = str(pathlib.Path(arguments.data_dir or directory(str(data_type))).absolute())
+    seeds = 1 if figure == "figure4" else arguments.seeds
+    setup = Setup(scale, str(data_type), data_dir, seeds, methods, batches)
+    return setup, Place(pathlib.Path(arguments.out or f"results/{data_type}-{scale}"))
+
+
+def _methods_of(figure: str) -> tuple[str, ...]:
+    return {"figure2": METHODS, "figure3": STRATEGIES, "figure4": (), "table1": (*STRATEGIES, "AAL")}[figure]
+
+
+def _some(
+    chosen: list[Any] | None, allowed: tuple[Any, ...], option: str, figure: str, problems: list[str]
+) -> tuple[Any, ...]:
+    """Returns the chosen ones in the order of the paper, all when none is named; notes what is not allowed."""
+    if chosen is None:
+        return allowed
+    plain = [STRATEGY_NAMES.get(str(one).replace("-", "").replace("_", "").lower(), one) for one in chosen]
+    plain = ["AAL" if str(one).upper() == "AAL" else one for one in plain]
+    for one in plain:
+        if one not in allowed:
+            told = f"of {figure} it is some of {', '.join(map(str, allowed))}" if allowed else f"{figure} has no choice"
+            problems.append(f"{option} {one}: {told}")
+    return tuple(one for one in allowed if one in plain)
+
+
+def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: str) -> int:
+    """Runs the sweep and writes the figure; returns the exit code."""
+    from reproduction.sweep import Sweep
+
+    plan = _plan(figure, setup, place)
+    sweep = Sweep(figure, place, plan, *_jobs(figure, setup, jobs))
+    ended = sweep.go() if sweep.left else "finished"
+    if ended != "finished":
+        print(f"stopped with {sweep.left} of {len(plan)} runs to go; to go on: {command}", flush=True)
+        return INTERRUPTED[ended]
+    return _write(figure, setup, place, plan, command)
+
+
+def _plan(figure: str, setup: Setup, place: Place) -> list[Run]:
+    from reproduction import figure2, figure3, figure4, table1
+
+    if figure != "figure4":
+        return {"figure2": figure2, "figure3": figure3, "table1": table1}[figure].plan(setup)
+    return figure4.plan(setup, _measured(setup, place))
+
+
+def _measured(setup: Setup, place: Place) -> dict[str, float]:
+    """Returns what work costs on this machine; measured once, then kept, so that all runs have the same costs."""
+    if setup.scale not in place.notes()["costs"]:
+        from aal.calibration import calibrate
+        from data import open_set, prepare, split
+        from models import build_model
+
+        print("measuring what training and scoring cost on this machine", flush=True)
+        started = time.monotonic()
+        settings = single(setup, "entropy", "async", BATCHES[0], seed=0).settings
+        images = open_set(prepare(settings))
+        initial = split(images, settings).initial
+        costs = calibrate(settings, images.images, images.labels, initial, build_model)
+        place.note("costs", setup.scale, costs.model_dump(exclude={"measured"}))
+        place.add_seconds("figures", "figure4", time.monotonic() - started)
+    return place.notes()["costs"][setup.scale]
+
+
+def _jobs(figure: str, setup: Setup, wanted: int | None) -> tuple[int, int]:
+    """Returns how many runs go on at a time, and how many GPUs they share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if setup.scale != "paper" or figure == "figure4":
+        return wanted or cores, 0
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return wanted or max(gpus, 1), gpus  # without a GPU, one run with all cores
+
+
+def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: str) -> int:
+    """Writes picture, CSV and page; returns the exit code."""
+    from aal.figures import save
+    from reproduction import checks, figure2, figure3, figure4, table1
+    from reproduction.pages import compose
+    from reproduction.results import read_results, write_csv
+
+    results = read_results(plan, place.runs)
+    tell = {"figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1}[figure].tell
+    story: Story = tell(setup, results)
+    found: list[Check] = [] if figure == "figure4" else checks.check(results)
+    page = compose(figure, story, setup, results, found, command, _seconds(figure, place, results))
+    try:
+        save(story.picture, place.out / figure)
+        write_csv(place.out / f"{figure}.csv", story.rows)
+        write_whole(place.out / f"{figure}.md", page.encode())
+    except OSError as error:
+        raise UserError(f"{place.out}: cannot be written: {error.strerror or error}") from None
+    for claim in story.claims:
+        print(f"{claim.text}: {claim.verdict} ({claim.runs})")
+    print(f"page: {place.out / figure}.md", flush=True)
+    broken = [check.promise for check in found if check.broken]
+    if broken:
+        raise RunFailed("\n".join(f"check failed: {promise}" for promise in broken))
+    return DONE
+
+
+def _seconds(figure: str, place: Place, results: list[Result]) -> tuple[float, float]:
+    notes = place.notes()
+    return notes["figures"].get(figure, 0.0), sum(notes["runs"].get(result.run.name, 0.0) for result in results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

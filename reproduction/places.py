@@ -1,0 +1,101 @@
+"""Where a sweep keeps what it has, and how far each of its runs is."""
+
+import contextlib
+import json
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from aal.config import Settings
+from aal.errors import UserError
+from aal.files import write_whole
+from aal.loading import read_config, resolve
+from reproduction.plans import Run
+
+FREE_TO_CHANGE = {"name", "data_dir", "prepared_dir", "devices"}
+State = Literal["absent", "begun", "finished"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep keeps what it has: runs, their configs, what they print, how long it took.
+
+    Attributes:
+        out: the folder of all that.
+    """
+
+    out: pathlib.Path
+
+    @property
+    def runs(self) -> pathlib.Path:
+        """The folder of the run folders."""
+        return self.out / "runs"
+
+    def notes(self) -> dict[str, Any]:
+        """Returns what was noted: real seconds by figure and by run, measured costs."""
+        path = self.out / "sweep.json"
+        notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {"figures": {}, "runs": {}, "costs": {}, **notes}
+
+    def note(self, kind: Literal["figures", "runs", "costs"], name: str, value: Any) -> None:
+        """Notes something; it is on disk afterwards."""
+        notes = self.notes()
+        notes[kind][name] = value
+        write_whole(self.out / "sweep.json", (json.dumps(notes, indent=2) + "\n").encode())
+
+    def add_seconds(self, kind: Literal["figures", "runs"], name: str, seconds: float) -> None:
+        """Adds to the real seconds that something took, over all sittings."""
+        self.note(kind, name, round(self.notes()[kind].get(name, 0.0) + seconds, 1))
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Holds the folder for this program alone.
+
+        Raises:
+            UserError: it cannot be made, or another program holds it.
+        """
+        try:
+            for folder in (self.runs, self.out / "configs", self.out / "logs"):
+                folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.out / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise UserError(f"--out {self.out}: another reproduce.py works in this folder") from None
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f"--out {self.out}: cannot be used: {error.strerror}") from None
+
+
+def state_of(run: Run, folder: pathlib.Path) -> State:
+    """Returns how far a run is.
+
+    Raises:
+        UserError: the folder holds a run with other settings, or no run.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return "absent"
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run; remove it")
+    there, wanted = _told(resolve(read_config(path), str(path))), _told(run.settings)
+    if other := sorted(key for key in wanted if there[key] != wanted[key]):
+        raise UserError(f"{folder}: was run with another {', '.join(other)} than is planned now; use another --out")
+    return "finished" if _ended(folder) == "finished" else "begun"
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(exclude=FREE_TO_CHANGE)
+
+
+def _ended(folder: pathlib.Path) -> str | None:
+    if not (folder / "run.db").is_file():
+        return None
+    with contextlib.suppress(sqlite3.Error):
+        address = (folder / "run.db").resolve().as_uri() + "?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
+            row = db.execute("select value from meta where key = 'ended'").fetchone()
+            return row[0] if row else None
+    return None

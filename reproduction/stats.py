@@ -1,0 +1,102 @@
+"""Areas, paired differences with their confidence interval, and what they say of a claim: pure functions of numbers."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t
+
+Numbers = npt.NDArray[np.float64]
+CONFIDENCE = 0.95
+
+
+class Verdict(StrEnum):
+    """What the runs say of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNCLEAR = "cannot be told from this many runs"
+    UNTRIED = "not tried here"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % confidence interval; from one seed it is unbounded.
+
+    Attributes:
+        mean: of the seeds.
+        low: lower end.
+        high: upper end.
+        seeds: how many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def __str__(self) -> str:
+        """In percentage points."""
+        mean, low, high = (100 * value for value in (self.mean, self.low, self.high))
+        return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" if self.seeds > 1 else f"{mean:+.2f} (one seed, no interval)"
+
+
+def interval(values: Numbers) -> Interval:
+    """Returns the mean of one value a seed and its interval by Student's t: mean +- t(n - 1) * s / sqrt(n)."""
+    mean, seeds = float(values.mean()), values.size
+    if seeds < 2:
+        return Interval(mean, -math.inf, math.inf, seeds)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * values.std(ddof=1) / math.sqrt(seeds))
+    return Interval(mean, mean - half, mean + half, seeds)
+
+
+def judge(of: Interval, above: float = -math.inf, below: float = math.inf) -> Verdict:
+    """Judges the claim that a mean lies between two bounds: by whether its whole interval does, or none of it."""
+    if of.seeds < 2:
+        return Verdict.UNCLEAR
+    if of.low > above and of.high < below:
+        return Verdict.HOLDS
+    if of.high <= above or of.low >= below:
+        return Verdict.FAILS
+    return Verdict.UNCLEAR
+
+
+def certain(holds: bool) -> Verdict:
+    """Returns the verdict on a claim that chance has no part in."""
+    return Verdict.HOLDS if holds else Verdict.FAILS
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """Returns the verdict on a claim that is several at once: it fails with any of them, and holds with all."""
+    found = set(verdicts)
+    if not found or found == {Verdict.UNTRIED}:
+        return Verdict.UNTRIED
+    if Verdict.FAILS in found:
+        return Verdict.FAILS
+    return Verdict.HOLDS if found == {Verdict.HOLDS} else Verdict.UNCLEAR
+
+
+def at_labels(labels: Numbers, accuracy: Numbers, wanted: Numbers) -> Numbers:
+    """Returns a curve's accuracy at label counts, by straight lines between its points.
+
+    Args:
+        labels: (n,) of the points, in any order; those with equally many count as one with their mean accuracy.
+        accuracy: (n,) of these.
+        wanted: (w,) label counts within those of the curve.
+
+    Raises:
+        ValueError: the curve does not reach as far.
+    """
+    at, which = np.unique(labels, return_inverse=True)
+    mean = np.bincount(which, accuracy) / np.bincount(which)
+    if wanted.min() < at[0] or wanted.max() > at[-1]:
+        raise ValueError(f"a curve from {at[0]:g} to {at[-1]:g} labels says nothing of {wanted.tolist()}")
+    return np.interp(wanted, at, mean)
+
+
+def aubc(labels: Numbers, accuracy: Numbers) -> Numbers:
+    """Returns the area under accuracy (..., n) against labels (n,) by trapezoids, divided by the span of labels."""
+    return np.asarray(np.trapezoid(accuracy, labels, axis=-1) / np.ptp(labels))

@@ -1,0 +1,218 @@
+"""The command: what it is told wrongly, sweeps that are stopped, continued and fail, and one figure for real."""
+
+import io
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+import reproduce
+from aal.errors import RunFailed
+from bench.chaos import survivors
+from reproduction import figure2, sweep
+from reproduction.places import Place
+from reproduction.scales import Setup
+from reproduction.work import Watch
+from tests.fake_runs import fake
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SETUP = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
+WORDS = ["figure2", "--scale", "tiny", "--methods", "AAL", "random", "--batches", "5000", "--seeds", "2"]
+# Stands for main.py: says what it was told, then does as the test wants.
+PATIENT = "import sys, time; print(sys.argv[1:], flush=True); time.sleep(600)"
+FAILING = """
+import sys, time
+if "AAL-async-batch5000-seed0" in str(sys.argv):
+    print("error: the disk is full")
+    sys.exit({code})
+time.sleep(600)
+"""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> Place:
+    place = Place(tmp_path / "out")
+    with place.claimed():
+        pass
+    return place
+
+
+@pytest.mark.unit
+def test_all_mistakes_are_told_at_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["figure2", "--data_type", "digits", "--seeds", "0", "--jobs", "0", "--methods", "badge", "--batches", "7"]
+    assert reproduce.main([*words, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --data_type digits: at scale cpu it is one of cifar-10, cifar-100, mini-imagenet",
+        "error: --seeds 0: must be from 1 to 100",
+        "error: --jobs 0: must be at least 1",
+        "error: --methods badge: of figure2 it is some of random, entropy, least_confidence, margin, AAL",
+        "error: --batches 7: of figure2 it is some of 1000, 2500, 5000",
+    ]
+    assert reproduce.main(["figure4", "--methods", "AAL", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: --methods AAL: figure4 has no choice\n"
+    assert reproduce.main([*WORDS, "--out", str(ROOT / "main.py")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --out {ROOT / 'main.py'}: cannot be used")
+
+
+@pytest.mark.unit
+def test_names_are_those_of_the_settings(tmp_path: pathlib.Path) -> None:
+    words = ["figure2", "--data_type", "CIFAR100", "--methods", "aal", "UncertaintyMargin", "Least-Confidence"]
+    setup, place = reproduce._checked(reproduce._parser().parse_args(words))
+    assert (setup.data_type, setup.methods) == ("cifar-100", ("least_confidence", "margin", "AAL"))
+    assert (place.out, setup.seeds) == (pathlib.Path("results/cifar-100-cpu"), 3)
+    setup, _ = reproduce._checked(reproduce._parser().parse_args(["figure4", "--scale", "tiny"]))
+    assert (setup.data_type, setup.seeds) == ("digits", 1)
+
+
+@pytest.mark.unit
+def test_finished_runs_are_not_run_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "START", ["/nothing/here"])
+    for run in figure2.plan(SETUP):
+        fake(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
+    assert reproduce.main([*WORDS, "--out", str(tmp_path)]) == 0
+    assert f"page: {tmp_path / 'figure2.md'}" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.glob("figure2.*")} == {
+        f"figure2.{kind}" for kind in ("png", "pdf", "csv", "md")
+    }
+
+
+@pytest.mark.unit
+def test_a_failed_check_is_an_error(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in figure2.plan(SETUP):
+        fake(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9], epoch=2 if run.seed else 3)
+    assert reproduce.main([*WORDS, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        "error: check failed: The epoch that was kept is the best on the validation images, the last of equals\n"
+    )
+    assert (
+        "**failed**: random-async-batch5000-seed1, AAL-async-batch5000-seed1" in (tmp_path / "figure2.md").read_text()
+    )
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("code", [1, 3])
+def test_a_run_that_fails_ends_the_others(place: Place, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(sweep, "START", [sys.executable, "-c", FAILING.format(code=code)])
+    with pytest.raises(
+        RunFailed, match=r"^AAL-async-batch5000-seed0: the disk is full; see .*/logs/AAL-async-batch5000"
+    ):
+        sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go()
+    assert not children()
+    assert set(place.notes()["runs"]) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
+
+
+@pytest.mark.process
+def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "START", [sys.executable, "-c", PATIENT.replace("time.sleep(600)", "")])
+    done, begun, *absent = figure2.plan(SETUP)
+    fake(done, place.runs, [0.5, 0.6, 0.7, 0.8, 0.9])
+    fake(begun, place.runs, [0.5, 0.6], ended="interrupted")
+    assert sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go() == "finished"
+    logs = {path.stem: path.read_text() for path in (place.out / "logs").iterdir()}
+    assert set(logs) == {run.name for run in (begun, *absent)}
+    assert f"'--resume', '{place.runs / begun.name}'" in logs[begun.name]
+    config = place.out / "configs" / f"{absent[0].name}.yaml"
+    assert f"'--config', '{config}', '--out', '{place.runs / absent[0].name}'" in logs[absent[0].name]
+    assert config.is_file()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_leaves_nobody_behind(
+    tmp_path: pathlib.Path, kind: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "reproduce.py"), *WORDS, "--out", str(out)]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: len(list(out.glob("runs/*/run.db"))) == min(2, len(os.sched_getaffinity(0))))
+    process.send_signal(kind)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[kind]
+    assert "stopped with 4 of 4 runs to go; to go on: python reproduce.py figure2 --scale tiny" in told
+    assert not children()
+
+
+@pytest.mark.process
+def test_runs_die_with_a_sweep_that_is_killed(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "reproduce.py"), *WORDS, "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(out.glob("runs/*/run.db")))
+    runs = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not survivors(runs, seconds=5.0)
+
+
+@pytest.mark.process
+@pytest.mark.timeout(240)
+def test_a_figure_for_real(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, str(ROOT / "reproduce.py"), *WORDS, "--out", "out"]
+    command[command.index("2", command.index("--seeds"))] = "1"
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=220)
+    assert done.returncode == 0, done.stderr
+    assert "figure2: 2 runs left" in done.stderr
+    page = (tmp_path / "out" / "figure2.md").read_text()
+    assert "**failed**" not in page and page.count("| kept |") == 5
+    again = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+@pytest.mark.unit
+def test_a_file_gets_a_line_for_each_run_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    watch = Watch("table1", total=1000.0, done=200.0, stream=stream)
+    watch.show(200.0, 8, 2)
+    now += 30.0
+    watch.show(300.0, 8, 2)  # nothing has ended, and the last line is young
+    now += 30.0
+    watch.show(400.0, 6, 2)
+    now += 3600.0
+    watch.show(500.0, 1, 1)
+    watch.show(1000.0, 0, 0)
+    watch.close()
+    assert stream.getvalue().splitlines() == [
+        "table1: 8 runs left, 2 under way",
+        "table1: 6 runs left, 2 under way, about 3 min",  # 200 of the 800 in a minute
+        "table1: 1 run left, 1 under way, about 1.7 h",
+        "table1: 0 runs left",
+    ]
+
+
+@pytest.mark.unit
+def test_a_terminal_gets_one_bar() -> None:
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (40, 100))
+    with os.fdopen(writer, "w") as terminal:
+        watch = Watch("figure2", total=1000.0, done=0.0, stream=terminal)
+        watch.show(500.0, 3, 2)
+        watch.close()
+        terminal.flush()
+        seen = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert "figure2 |██████████" in seen and "3 runs left, 2 under way, about 1 s" in seen

@@ -1,0 +1,170 @@
+"""What the pages say of runs that were made up, so that the truth is known."""
+
+import csv
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+from aal.errors import UserError
+from reproduction import figure2, figure3, figure4, table1
+from reproduction.checks import check
+from reproduction.pages import compose
+from reproduction.plans import Run, single
+from reproduction.results import Result, read_results, write_csv
+from reproduction.scales import Setup
+from tests.fake_runs import fake
+
+pytestmark = pytest.mark.unit
+SCALE = ("tiny", "digits", "data/downloads")
+COSTS = {"per_image_trained": 0.001, "per_image_scored": 0.0, "per_selection": 1.0, "per_model_published": 0.0}
+
+
+def made(plan: list[Run], runs: pathlib.Path, accuracies: Callable[[Run], list[float]]) -> list[Result]:
+    for run in plan:
+        fake(run, runs, accuracies(run))
+    return read_results(plan, runs)
+
+
+def curve(run: Run, gain: float) -> list[float]:
+    """All curves of a seed begin at one point; then the methods differ by their gain."""
+    start = 0.5 + 0.01 * run.seed
+    return [start, *(start + 0.05 * number + gain + 1e-4 * run.seed for number in range(1, len(run.grid)))]
+
+
+def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
+    setup = Setup(*SCALE, 3, ("random", "entropy", "AAL"), (1000, 5000))
+    gains = {(1000, "random"): 0.0, (1000, "entropy"): 0.02, (1000, "AAL"): 0.05}
+    gains |= {(5000, "random"): 0.0, (5000, "entropy"): 0.05, (5000, "AAL"): -0.04}
+    results = made(figure2.plan(setup), tmp_path, lambda run: curve(run, gains[run.batch, run.method]))
+    story = figure2.tell(setup, results)
+    assert [(claim.verdict, claim.runs) for claim in story.claims] == [
+        ("holds", "3 seeds"),
+        ("holds", "3 seeds"),
+        ("does not hold", "3 seeds"),  # AAL is below random
+        ("does not hold", "3 seeds"),
+    ]
+    # The initial point is shared, so 0.05 at the last of four equal steps, 7/8 of it in the area.
+    assert "AAL - Entropy: +2.63" in story.claims[1].evidence
+    write_csv(tmp_path / "points.csv", story.rows)
+    rows = list(csv.DictReader((tmp_path / "points.csv").read_text().splitlines()))
+    assert len(rows) == 3 * 2 * 3 * 5
+    assert {row["batch"] for row in rows} == {"1000", "5000"} and rows[1]["labels"] == "120"
+    page = compose("figure2", story, setup, results, check(results), "the command", (61.0, 7300.0))
+    for told in (
+        "| Batch size 5,000: random sampling is below Entropy, AAL | **does not hold** | Entropy +4.3",
+        "![Test accuracy against labels, mean and standard deviation over seeds.](figure2.png)",
+        "| 100 | 51.0 ± 1.0 | 51.0 ± 1.0 | 51.0 ± 1.0 |",
+        "The sweep took 1 min 1 s; its runs 2 h 1 min together",
+        "    the command",
+        "Hardware: a machine.",
+        "| python | 3.11.9 |",
+        "| All runs of a seed have the same test, validation and initial images | kept | 3 seeds |",
+    ):
+        assert told in page
+    assert "failed" not in page and "nan" not in page
+
+
+def test_one_seed_and_missing_methods_tell_nothing(tmp_path: pathlib.Path) -> None:
+    setup = Setup(*SCALE, 1, ("entropy", "AAL"), (5000,))
+    story = figure2.tell(setup, made(figure2.plan(setup), tmp_path, lambda run: curve(run, 0.0)))
+    assert [claim.verdict for claim in story.claims] == ["not tried here", "cannot be told from this many runs"]
+    assert "one seed, no interval" in story.claims[1].evidence
+
+
+def test_the_papers_values_stand_beside_ours(tmp_path: pathlib.Path) -> None:
+    setup = Setup("tiny", "cifar-10", "data/downloads", 2, ("random", "AAL"), (5000,))
+    story = figure2.tell(setup, made(figure2.plan(setup), tmp_path, lambda run: curve(run, 0.0)))
+    assert "(86.8)" in story.tables[1] and "(64.4)" in story.tables[1]
+    assert [row["paper_accuracy"] for row in story.rows if row["method"] == "AAL"][:5] == [
+        0.644,
+        0.754,
+        0.806,
+        0.840,
+        0.868,
+    ]
+
+
+def test_figure3_pairs_runs_at_the_same_number_of_labels(tmp_path: pathlib.Path) -> None:
+    setup = Setup(*SCALE, 3, ("entropy", "margin"), (2500,))
+    gains = {("entropy", "async"): 0.001, ("margin", "async"): 0.03}
+    results = made(figure3.plan(setup), tmp_path, lambda run: curve(run, gains.get((run.method, run.mode), 0.0)))
+    story = figure3.tell(setup, results)
+    assert [claim.verdict for claim in story.claims] == ["holds", "does not hold", "does not hold", "holds"]
+    assert "asynchronous - synchronous: +3.00 [+3.00, +3.00]" in story.claims[1].evidence
+    assert "the largest 3.0" in story.claims[3].evidence
+    assert story.tables[1].count("\n") == 2 + 2 * 4  # without the initial models
+
+
+def test_table1_has_two_means_that_may_differ(tmp_path: pathlib.Path) -> None:
+    setup = Setup(*SCALE, 3, ("AAL",), ())
+
+    def bent(run: Run) -> list[float]:  # all curves are one and the same, which rises steeply at first
+        return [0.9 - 40 / labels + 1e-3 * run.seed for labels in run.grid]
+
+    story = table1.tell(setup, made(table1.plan(setup), tmp_path, bent))
+    assert [claim.verdict for claim in story.claims] == ["holds", "holds", "does not hold", "does not hold"]
+    assert "4 - 2: +0.00" in story.claims[2].evidence
+    assert "points higher than at their own" in story.tables[3]
+    assert "| AAL | 69.7 ± 0.1 |" in story.tables[1]
+
+
+def test_figure4_tells_times_for_both_bounds(tmp_path: pathlib.Path) -> None:
+    setup = Setup(*SCALE, 1, (), ())
+    plan = figure4.plan(setup, COSTS)
+    for run in plan:
+        seconds = 500 + run.batch / 10 if run.mode == "sync" else 100.0 if run.bound is None else 400 + run.batch / 10
+        fake(run, tmp_path, [None] * 5, every_s=seconds)
+    results = read_results(plan, tmp_path)
+    story = figure4.tell(setup, results)
+    assert [claim.verdict for claim in story.claims] == 2 * [
+        "holds",
+        "does not hold",
+        "does not hold",
+        "holds",
+        "holds",
+    ]
+    assert "| 1,000 | 600 | 500 | 100 | 740 | 129 |" in story.tables[0]
+    assert "| measured |" not in story.tables[1] and "740" not in story.tables[1]
+    assert {row["bound"] for row in story.rows} == {1, ""}
+    page = compose("figure4", story, setup, results, [], "the command", (1.0, 1.0))
+    assert "nothing that could leak" in page and "24 runs, 1 seed." in page
+
+
+def test_a_range_of_the_paper_stays_one(tmp_path: pathlib.Path) -> None:
+    setup = Setup("tiny", "mini-imagenet", "data/downloads", 1, (), ())
+    plan = figure4.plan(setup, COSTS)
+    for run in plan:
+        fake(run, tmp_path, [None] * 5, every_s=100.0)
+    assert "150 to 175" in figure4.tell(setup, read_results(plan, tmp_path)).tables[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (0, {"offered": [3]}),  # a test image
+        (0, {"offered": [13]}),  # a validation image
+        (1, {"initial": 30}),
+        (2, {"accuracies": [0.6, 0.7, 0.7, 0.7, 0.7]}),
+        (3, {"accuracies": [0.5, 0.7, 0.7]}),
+        (4, {"epoch": 2}),
+    ],
+)
+def test_every_fault_is_found(tmp_path: pathlib.Path, number: int, fault: dict) -> None:
+    setup = Setup(*SCALE, 2, ("random", "AAL"), (5000,))
+    plan, sound = figure2.plan(setup), [0.5, 0.6, 0.7, 0.8, 0.9]
+    for run in plan:
+        fake(run, tmp_path, sound)
+    assert not any(one.broken for one in check(read_results(plan, tmp_path)))
+    fake(plan[1], tmp_path, **{"accuracies": sound, **fault})
+    broken = {place: one.broken for place, one in enumerate(check(read_results(plan, tmp_path))) if one.broken}
+    expected = {number} | ({3} if "offered" in fault else set())  # more was bought than was planned, too
+    assert broken == {number: [plan[1].name] for number in expected}
+
+
+def test_a_curve_that_is_too_short_is_told(tmp_path: pathlib.Path) -> None:
+    setup = Setup(*SCALE, 1, ("AAL",), (5000,))
+    run = single(setup, "AAL", "async", 5000, 0)
+    fake(run, tmp_path, [0.5, 0.6])
+    with pytest.raises(UserError, match="from 100 to 200 labels says nothing"):
+        figure2.tell(setup, read_results([run], tmp_path))

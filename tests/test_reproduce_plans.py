@@ -1,0 +1,153 @@
+"""What is run for a figure, and how far it is."""
+
+import dataclasses
+import itertools
+import pathlib
+
+import pytest
+
+from aal.errors import UserError
+from aal.loading import dump, load
+from reproduction import figure2, figure3, figure4, presets, published, table1
+from reproduction.places import Place, state_of
+from reproduction.plans import Run, several, single, timed
+from reproduction.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
+from reproduction.scales import SCALES, Setup
+from reproduction.work import share_done, work_of
+from tests.fake_runs import fake
+
+pytestmark = pytest.mark.unit
+TINY = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
+
+
+def setups() -> list[Setup]:
+    kinds = [(scale, data_type) for scale in SCALES for data_type in DATA_TYPES]
+    return [Setup(*kind, "data/downloads", 1, STRATEGIES, BATCHES) for kind in [*kinds, ("tiny", "digits")]]
+
+
+@pytest.mark.parametrize("setup", setups(), ids=lambda setup: f"{setup.scale}-{setup.data_type}")
+def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
+    plan = [*figure2.plan(setup), *figure3.plan(setup), *table1.plan(setup), *figure4.plan(setup, {"spread": 0.0})]
+    for run in plan:
+        settings = run.settings
+        assert settings.engine == "simulated"
+        assert settings.budget % settings.server_train_threshold == 0
+        assert run.grid[0] == settings.initial_size and run.grid[-1] == settings.initial_size + settings.budget
+        assert settings.server_train_threshold % settings.round_size == 0
+        assert work_of(run) > 0
+
+
+def test_the_same_name_means_the_same_settings() -> None:
+    setup = Setup("cpu", "cifar-10", "here", 2, STRATEGIES, BATCHES)
+    plan = [*figure2.plan(setup), *figure3.plan(setup), *table1.plan(setup), *figure4.plan(setup, {"spread": 0.0})]
+    by_name: dict[str, Run] = {}
+    for run in plan:
+        assert by_name.setdefault(run.name, run) == run
+    assert {run.name for run in figure2.plan(setup)} < {run.name for run in figure3.plan(setup)}
+
+
+def test_the_papers_own_settings() -> None:
+    paper = Setup("paper", "cifar-100", "", 1, METHODS, BATCHES)
+    one = single(paper, "AAL", "async", 2500, seed=4).settings
+    assert (one.initial_size, one.val_size, one.worker_num, one.seed, one.max_staleness) == (10_000, 5000, 10, 4, 1)
+    assert (one.query_batch, one.server_train_threshold, one.worker_query_num) == (250, 2500, 4)
+    assert (one.assignment_type, one.query_strategy, one.models, one.recipe) == ("RA", None, ["vgg16"], "paper")
+    assert (one.training.learning_rate, one.training.epochs) == (1e-4, 1000)
+    four = several(paper, "margin", 4, seed=0).settings
+    assert (four.server_num, four.query_batch, four.worker_query_num, four.server_train_threshold) == (4, 50, 40, 2500)
+    assert (four.budget, four.assignment_type, four.query_strategy) == (20_000, "DA", "margin")
+    times = timed(paper, "paper", None, "sync", 1, 10_000)
+    assert (times.settings.compute, times.settings.mode, times.grid[:2]) == ("none", "sync", [10_000, 20_000])
+    assert times.settings.annotators.seconds_per_label == 0
+
+
+def test_a_fifth_of_it_is_a_fifth() -> None:
+    small, paper = (Setup(scale, "cifar-10", "", 1, METHODS, BATCHES) for scale in ("cpu", "paper"))
+    for batch in BATCHES:
+        grids = [single(setup, "AAL", "async", batch, 0).grid for setup in (small, paper)]
+        assert [5 * labels for labels in grids[0]] == grids[1]
+    for servers in published.SERVERS:
+        grids = [several(setup, "AAL", servers, 0).grid for setup in (small, paper)]
+        assert [5 * labels for labels in grids[0]] == grids[1]
+    # A round is labelled while the middle training goes on: (1000 + 2 * 1000) images, 20 epochs.
+    s = single(small, "AAL", "async", 5000, 0).settings
+    training = 3000 * s.training.epochs * s.costs.per_image_trained
+    assert s.server_train_threshold * s.annotators.seconds_per_label / s.annotators.number == pytest.approx(
+        training, 0.01
+    )
+
+
+def test_measured_times_are_of_the_scales_network_at_the_papers_label_counts() -> None:
+    costs = {"per_image_trained": 1.0, "spread": 0.0}
+    for scale, network, epochs in (("cpu", "vgg16_bn", 20), ("paper", "vgg16", 1000)):
+        run = timed(Setup(scale, "cifar-100", "", 1, (), ()), "measured", costs, "async", None, 1000)
+        s = run.settings
+        assert (s.models, s.training.epochs, s.costs.per_image_trained, run.grid[1]) == ([network], epochs, 1.0, 11_000)
+        assert s.max_staleness is None
+
+
+def test_the_published_numbers_have_the_shape_of_the_plans() -> None:
+    for data_type, batch, method in itertools.product(DATA_TYPES, BATCHES, METHODS):
+        rounds = published.study(data_type).rounds[batch]
+        curve = [published.accuracy(data_type, batch, method, number) for number in range(rounds + 2)]
+        assert None not in curve[:-1] and curve[-1] is None
+    assert published.accuracy("digits", 1000, "AAL", 1) is None
+    assert published.accuracy("cifar-10", 5000, "AAL", 4) == 0.868
+    assert published.seconds("mini-imagenet", "async", 10_000) == (150, 175)
+    assert published.mean_accuracy("cifar-10", "AAL", 4) == 0.843
+    assert published.study("digits") == published.study("cifar-10")
+    assert set(PUBLISHED) == {"settings", "figure2", "figure4", "table1"}
+
+
+def test_the_configs_of_the_paper_are_the_plans() -> None:
+    texts = presets.presets()
+    assert {path.name for path in presets.FOLDER.iterdir()} == set(texts)
+    for name, text in texts.items():
+        assert (presets.FOLDER / name).read_text() == text, f"{name}: run python -m reproduction.presets"
+    setup = Setup("paper", "cifar-10", "data/downloads", 1, ("AAL",), BATCHES)
+    for name, run in (
+        ("cifar10-batch1000", single(setup, "AAL", "async", 1000, 0)),
+        ("cifar10-servers4", several(setup, "AAL", 4, 0)),
+    ):
+        assert load(f"paper/{name}").model_copy(update={"name": None}) == run.settings
+
+
+def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:
+    run = single(TINY, "AAL", "async", 5000, 0)
+    folder = tmp_path / run.name
+    assert state_of(run, folder) == "absent" and share_done(run, folder) == 0
+    folder.mkdir()
+    assert state_of(run, folder) == "absent"
+    (folder / "config.yaml").write_text(dump(run.settings))
+    assert state_of(run, folder) == "begun" and share_done(run, folder) == 0
+    fake(run, tmp_path, [0.1, 0.2], ended="interrupted")
+    assert state_of(run, folder) == "begun" and 0 < share_done(run, folder) < 0.5
+    fake(run, tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert state_of(run, folder) == "finished" and share_done(run, folder) == 1
+
+
+def test_a_run_with_other_settings_is_not_mixed_in(tmp_path: pathlib.Path) -> None:
+    run = single(TINY, "AAL", "async", 5000, 0)
+    fake(run, tmp_path, [0.1])
+    elsewhere = dataclasses.replace(run, config={**run.config, "data_dir": "there", "devices": {"servers": "auto"}})
+    assert state_of(elsewhere, tmp_path / run.name) == "finished"
+    other = dataclasses.replace(run, config={**run.config, "val_size": 50, "width": 0.5})
+    with pytest.raises(UserError, match="was run with another val_size, width than is planned now; use another --out"):
+        state_of(other, tmp_path / run.name)
+    (tmp_path / run.name / "config.yaml").unlink()
+    with pytest.raises(UserError, match="holds no run"):
+        state_of(run, tmp_path / run.name)
+
+
+def test_notes_add_up_and_two_programs_do_not_share_a_folder(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path / "out")
+    with place.claimed():
+        place.add_seconds("runs", "one", 1.5)
+        place.add_seconds("runs", "one", 2.0)
+        place.note("costs", "tiny", {"spread": 0.0})
+        with pytest.raises(UserError, match=r"another reproduce\.py works in this folder"), place.claimed():
+            pass
+    assert place.notes() == {"figures": {}, "runs": {"one": 3.5}, "costs": {"tiny": {"spread": 0.0}}}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be used"), Place(tmp_path / "file").claimed():
+        pass

@@ -1,0 +1,97 @@
+"""What numbers say of a claim: intervals, verdicts, areas."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reproduction.stats import Interval, Verdict, all_of, at_labels, aubc, certain, interval, judge
+
+pytestmark = pytest.mark.unit
+HOLDS, FAILS, UNCLEAR, UNTRIED = Verdict.HOLDS, Verdict.FAILS, Verdict.UNCLEAR, Verdict.UNTRIED
+accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=12)
+
+
+@given(accuracies)
+def test_paired_intervals_are_those_of_scipy(first: list[float]) -> None:
+    second = np.array(sorted(first)) * 0.5
+    found = interval(np.array(first) - second)
+    if np.ptp(np.array(first) - second) > 1e-6:  # of numbers that are nearly equal scipy warns
+        theirs = scipy.stats.ttest_rel(first, second).confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert found.low <= found.mean <= found.high and found.seeds == len(first)
+
+
+def test_equal_differences_have_no_width_and_one_seed_has_no_end() -> None:
+    assert interval(np.array([0.5, 0.5, 0.5])) == Interval(0.5, 0.5, 0.5, 3)
+    assert interval(np.array([0.5])) == Interval(0.5, -math.inf, math.inf, 1)
+    assert str(interval(np.array([0.01]))) == "+1.00 (one seed, no interval)"
+    assert str(Interval(0.01, -0.002, 0.022, 3)) == "+1.00 [-0.20, +2.20]"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below", "verdict"),
+    [
+        (0.001, 0.02, 0, math.inf, HOLDS),
+        (0.0, 0.02, 0, math.inf, UNCLEAR),
+        (-0.01, 0.02, 0, math.inf, UNCLEAR),
+        (-0.02, 0.0, 0, math.inf, FAILS),
+        (-0.009, 0.5, -0.01, math.inf, HOLDS),
+        (-0.5, -0.02, -0.01, math.inf, FAILS),
+        (-0.009, 0.009, -0.01, 0.01, HOLDS),
+        (-0.009, 0.011, -0.01, 0.01, UNCLEAR),
+        (0.011, 0.02, -0.01, 0.01, FAILS),
+        (-0.02, -0.011, -0.01, 0.01, FAILS),
+    ],
+)
+def test_verdicts(low: float, high: float, above: float, below: float, verdict: Verdict) -> None:
+    assert judge(Interval((low + high) / 2, low, high, 3), above, below) is verdict
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1))
+def test_one_seed_never_tells(value: float, above: float, width: float) -> None:
+    assert judge(interval(np.array([value])), above, above + width) is UNCLEAR
+    assert judge(interval(np.array([value]))) is UNCLEAR
+
+
+@given(accuracies, st.floats(-1, 1))
+def test_a_claim_and_its_opposite_never_both_hold(values: list[float], bound: float) -> None:
+    over, under = judge(interval(np.array(values)), above=bound), judge(interval(np.array(values)), below=bound)
+    assert not (over is HOLDS and under is HOLDS)
+    assert (over is HOLDS) <= (under is FAILS)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "together"),
+    [
+        ([], UNTRIED),
+        ([UNTRIED], UNTRIED),
+        ([HOLDS, HOLDS], HOLDS),
+        ([HOLDS, UNCLEAR], UNCLEAR),
+        ([HOLDS, UNTRIED], UNCLEAR),
+        ([HOLDS, UNCLEAR, FAILS], FAILS),
+        ([certain(True), certain(False)], FAILS),
+    ],
+)
+def test_several_claims_at_once(verdicts: list[Verdict], together: Verdict) -> None:
+    assert all_of(verdicts) is together
+
+
+def test_a_curve_is_read_between_its_points_and_not_beyond() -> None:
+    labels, accuracy = np.array([300.0, 100.0, 200.0, 200.0]), np.array([0.9, 0.5, 0.6, 0.8])
+    assert at_labels(labels, accuracy, np.array([100.0, 150.0, 200.0, 300.0])) == pytest.approx([0.5, 0.6, 0.7, 0.9])
+    for beyond in (99.0, 301.0):
+        with pytest.raises(ValueError, match="says nothing"):
+            at_labels(labels, accuracy, np.array([beyond]))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.lists(st.integers(1, 50), min_size=1, max_size=8))
+def test_the_area_of_a_line_is_its_middle_wherever_its_points_are(start: float, end: float, steps: list[int]) -> None:
+    labels = np.cumsum([10, *steps]).astype(float)
+    line = start + (end - start) * (labels - labels[0]) / np.ptp(labels)
+    assert aubc(labels, line) == pytest.approx((start + end) / 2)
+    assert aubc(labels, np.array([line, line])).shape == (2,)
+    assert at_labels(labels, line, labels) == pytest.approx(line)
