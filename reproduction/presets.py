@@ -16,6 +16,8 @@ NAMES = {
     "mini-imagenet": ("miniimagenet", "mini-ImageNet"),
 }
 COMMENTS = {
+    "data_type": "downloaded when it is not there; mini-ImageNet you put there",
+    "seed": "of everything random in the run",
     "data_dir": "where the images are, or are downloaded to",
     "engine": "one process whose clock is virtual; local: real processes and real time",
     "initial_size": "images labelled at the start",
@@ -32,7 +34,13 @@ COMMENTS = {
     "server_train_threshold": "new labels that start a training",
     "max_staleness": "rounds that selection may run ahead: as many trainings as there are servers may overlap",
     "costs": "virtual seconds of work that give the paper's figure 4",
-    "annotators": "who answers: at once, as in the published code",
+    "annotators": "who answers",
+}
+INNER = {
+    "learning_rate": "its value, or its peak under one_cycle",
+    "epochs": "passes over the labelled images",
+    "number": "simulated people who label at once",
+    "seconds_per_label": "mean time of a label; nobody labels in the published code",
 }
 
 
@@ -59,7 +67,8 @@ def _text(about: str, run: Run) -> str:
     lines = [f"# {about}", ""]
     for key, value in run.config.items():
         head, *rest = yaml.safe_dump({key: value}, sort_keys=False).splitlines()
-        lines += [f"{head:<27} # {COMMENTS[key]}" if key in COMMENTS else head, *rest]
+        lines.append(f"{head:<27} # {COMMENTS[key]}")
+        lines += [f"{line:<27} # {INNER[line.split(':')[0].strip()]}" for line in rest]
     return "\n".join(lines) + "\n"
 
 

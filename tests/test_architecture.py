@@ -45,7 +45,7 @@ def test_the_lowest_rooms_know_nothing_above_them(module: str, lower: set[str]) 
 
 def test_main_hub_and_annotators_live_without_torch() -> None:
     code = (
-        "import sys, main, aal.hub, aal.annotators, aal.engines.local, aal.report, data\n"
+        "import sys, main, aal.hub, aal.annotators, aal.engines.local, aal.engines.simulated, aal.report, data\n"
         "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

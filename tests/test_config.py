@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aal.config import RECIPES
+from aal.config import PAPER_COSTS, RECIPES
 from aal.errors import UserError
 from aal.loading import CONFIGS, dump, find_config, load, override, read_config, resolve
 
@@ -88,6 +88,24 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
 def test_contradictions_are_told(tree: dict[str, Any], key: str) -> None:
     (told,) = problems({"data_type": "cifar-10", **tree})
     assert told.startswith(f"my.yaml: {key}: ")
+
+
+def test_costs_have_names(tmp_path: pathlib.Path) -> None:
+    tree = {"data_type": "cifar10", "engine": "simulated"}
+    assert resolve({**tree, "costs": "paper"}, "x").costs.model_dump(exclude={"spread", "measured"}) == {
+        **PAPER_COSTS["cifar-10"],
+        "per_image_scored": 0.0,
+    }
+    assert resolve({**tree, "costs": "measured"}, "x").costs.measured
+    assert resolve({**tree, "costs": {"per_selection": 3.0}}, "x").costs.per_selection == 3.0
+    assert problems({**tree, "costs": "quick"}) == [
+        "my.yaml: costs: must be paper (for cifar-10, cifar-100, mini-imagenet), measured or hold `key: value` lines, "
+        "not quick"
+    ]
+    assert "costs: must be paper (for cifar-10" in problems({"data_type": "folder", "costs": "paper"})[0]
+    assert problems({**tree, "costs": {"per_selection": -1.0}}) == [
+        "my.yaml: costs.per_selection: must be at least 0.0, not -1.0"
+    ]
 
 
 def test_overrides_reach_into_groups_and_are_yaml() -> None:
