@@ -90,12 +90,13 @@ def _start(settings: Settings, out: str | None) -> int:
 
 def _resume(run: pathlib.Path, assignments: list[str]) -> int:
     from aal.past import read_past
-    from aal.runs import claim, resumed_settings, write_settings
+    from aal.runs import MODELS, claim, resumed_settings, write_settings
     from data import load_split, save_split, split
 
     settings = resumed_settings(run, assignments)
     with claim(run):
         write_settings(run, settings)
+        (run / MODELS).mkdir(exist_ok=True)
         try:
             past = read_past(run / "run.db")
         except UserError:
@@ -194,7 +195,7 @@ def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
     if failure is not None:
         say(f"error: {failure}; see {run / 'log.txt'}", sys.stderr)
     elif not finished:
-        say("interrupted; every label that was given is kept", sys.stdout)
+        say("interrupted; nothing that was done is lost", sys.stdout)
     if not finished:
         say(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
     if not (run / "run.db").exists():

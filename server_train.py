@@ -19,7 +19,7 @@ from aal.errors import RunFailed, Stopped, UserError
 from aal.hub import Hub
 from aal.messages import TrainedModel, TrainingTicket
 from aal.publish import load_model, save_model
-from aal.runs import MODELS
+from aal.runs import MODELS, VERSION
 from aal.seeding import derive
 from aal.training import ADVICE, images_of_training, learn
 from data import ImageSet, Split, load_split, open_set
@@ -56,6 +56,12 @@ class Server:
         """Returns how much a training is."""
         return training_work(self.settings, self.index, ticket, len(self.split.validation), len(self.split.test))
 
+    def _lesson(self, ticket: TrainingTicket, name: str, items: np.ndarray, labels: np.ndarray) -> str:
+        """Returns a digest of all that decides what a training learns; the split and the images are the run's."""
+        s = self.settings
+        how = (ticket.number, s.seed, name, s.width, s.training, VERSION, torch.__version__)
+        return hashlib.blake2b(repr(how).encode() + items.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
+
     def train(
         self,
         ticket: TrainingTicket,
@@ -83,7 +89,7 @@ class Server:
         s, truth = self.settings, self.images.labels
         name = s.models[self.index % len(s.models)]
         path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
-        lesson = hashlib.blake2b(items.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
+        lesson = self._lesson(ticket, name, items, labels)
         known = _learned_before(self.run / path, lesson)
         if known is not None:
             accuracies = known["val_accuracy"], known["test_accuracy"]
@@ -251,6 +257,7 @@ async def start(
     use_threads("server", settings)
     device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
     torch.backends.cudnn.benchmark = device.type == "cuda" and settings.engine == "local"
+    torch.backends.cudnn.deterministic = settings.engine == "simulated"
     image_set = open_set(images)
     bank = shared_bank(images / "images.npy", device)
     await serve(Server(index, run, settings, image_set, load_split(run / "split.npz"), bank), hub, clock)

@@ -26,7 +26,8 @@ def calibrate(
 ) -> CostSettings:
     """Measures for some seconds, with the devices and threads of the settings, on an otherwise idle machine.
 
-    Roles that share cores slow one another down in a real run; that is not in these figures.
+    Roles that share cores slow one another down in a real run; that is not in these figures. The first of `models`
+    stands for all of them, and a validation costs what a selection does.
 
     Args:
         settings: of the run.

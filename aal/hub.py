@@ -138,6 +138,7 @@ class Hub:
             count = self._schedule.next_count(worker)
             if count == 0:
                 raise Stopped
+            self._schedule.stop_choosing(worker)  # one that asks again has lost its turn
             if self.room < count or not self._schedule.admits(worker, len(self.labeled), self._idle):
                 return None
             self._schedule.begin_choosing(worker)

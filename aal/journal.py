@@ -92,6 +92,8 @@ class Journal:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(2 * self._patience_s)
+        if self._thread.is_alive() and self.failure is None:
+            self.failure = JournalFailed(f"{self._path}: the disk does not answer")
 
     def _run(self, connection: sqlite3.Connection) -> None:
         try:

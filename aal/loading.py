@@ -13,6 +13,7 @@ from aal.config import PAPER_COSTS, RECIPES, Settings, contradictions, data_type
 from aal.errors import UserError
 from aal.problems import told
 
+PRESET = "preset"  # beside single costs, the name of the group that they change
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -102,7 +103,8 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
         *groups, last = key.split(".")
         for group in groups:
             inner = target.get(group)
-            target[group] = dict(inner) if isinstance(inner, dict) else {}
+            named = {PRESET: inner} if group == "costs" and isinstance(inner, str) else {}
+            target[group] = dict(inner) if isinstance(inner, dict) else named
             target = target[group]
         target[last] = value
     if problems:
@@ -154,13 +156,16 @@ def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
-    named = tree.get("costs")
-    if named == "measured":
-        return {**tree, "costs": {"measured": True}}
+    """Fills in the costs that a name stands for; single ones beside it (`costs.spread=0.2`) change it."""
+    given = tree.get("costs")
+    changed = dict(given) if isinstance(given, dict) else {}
+    name = changed.pop(PRESET, given)
     preset = PAPER_COSTS.get(str(data_type_of(tree.get("data_type"))))
-    if named == "paper" and preset is not None:
-        return {**tree, "costs": {"per_image_scored": 0.0, **preset}}
-    return tree
+    if name == "measured":
+        return {**tree, "costs": {"measured": True, **changed}}
+    if name == "paper" and preset is not None:
+        return {**tree, "costs": {"per_image_scored": 0.0, **preset, **changed}}
+    return {**tree, "costs": name} if isinstance(name, str) else tree
 
 
 def _coerced(sound: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from typing import TextIO
 
 from tqdm import tqdm
@@ -48,11 +49,11 @@ class Progress:
             self._bar.total = status.budget
             self._bar.n = status.labels
             self._bar.set_postfix_str(_words(status), refresh=True)
-        elif status.version != self._lined_version or status.seconds - self._lined_at >= self._line_every_s:
+        elif status.version != self._lined_version or time.monotonic() - self._lined_at >= self._line_every_s:
             rate = status.labels / status.seconds if status.seconds > 0 else 0.0
             done = f"{status.seconds:7.1f} s  {status.labels}/{status.budget} labels  {rate:.1f} label/s"
             say(f"{done}  {_words(status)}", self._stream)
-            self._lined_at, self._lined_version = status.seconds, status.version
+            self._lined_at, self._lined_version = time.monotonic(), status.version
 
     def note(self, text: str) -> None:
         """Says something that a person should know, on a line of its own."""

@@ -23,7 +23,7 @@ HARMLESS = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
     *("on_failure", "restart_limit", "hung_after_s"),
 }
-_SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "pydantic", "pyyaml")
+_SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
 def create_run(settings: Settings, out: str | None) -> pathlib.Path:
@@ -42,8 +42,9 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
             raise UserError(f"--out {out}: is a file; name a folder")
         if out is not None and run.exists() and any(run.iterdir()):
             raise UserError(f"--out {out}: is not an empty folder; name a new one, or use --resume {out}")
-        (run / MODELS).mkdir(parents=True, mode=0o755)
+        run.mkdir(parents=True, exist_ok=True, mode=0o755)
         write_settings(run, settings)
+        (run / MODELS).mkdir(mode=0o755)
     except OSError as error:
         raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
     return run
@@ -121,6 +122,18 @@ def log_to(run: pathlib.Path, role: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
 
 
+def _processors() -> list[str]:
+    """The CPU and the GPUs, as Linux and NVIDIA's driver name them; elsewhere only the kind of machine."""
+    names = [f"{os.cpu_count()} CPU cores", platform.machine()]
+    places = [("model name", pathlib.Path("/proc/cpuinfo"))]
+    places += [("Model", path) for path in sorted(pathlib.Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    for key, path in places:
+        with contextlib.suppress(OSError):
+            lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
+            names += [value.strip() for name, _, value in lines if name.strip() == key][:1]
+    return names
+
+
 def about(settings: Settings) -> dict[str, str]:
     """Returns what `run.db` says of a run's origin: config, seed, versions, hardware, time."""
     facts = {
@@ -128,7 +141,7 @@ def about(settings: Settings) -> dict[str, str]:
         "seed": str(settings.seed),
         "mode": settings.mode,
         "engine": settings.engine,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
+        "hardware": ", ".join([*_processors(), platform.system()]),
         "version_python": platform.python_version(),
         "version_aal": VERSION,
     }

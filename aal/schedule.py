@@ -154,7 +154,7 @@ class Schedule:
         """Batch b belongs to round b * round_size // threshold and needs version round - max_staleness."""
         s = self._settings
         if s.mode == "sync":
-            return False  # chooses only when all else is done: see _stalled
+            return False  # chooses only when all else is done: see stalled
         if s.max_staleness is None:
             return True
         labelling_round = self.batches[worker] * s.round_size // s.server_train_threshold

@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
 def _summary(config: str, seed: int, run: pathlib.Path, settings: list[str]) -> dict[str, Any]:
     call = [sys.executable, "main.py", "--config", config, "--seed", str(seed), "--out", str(run), *settings]
     print(*call[1:], file=sys.stderr, flush=True)
-    subprocess.run(call, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    subprocess.run(call, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     return dict(json.loads((run / "summary.json").read_text(encoding="utf-8")))
 
 

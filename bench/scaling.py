@@ -1,7 +1,7 @@
 """How annotator wait, staleness and labels per second move with servers, workers, annotators and training time.
 
-Runs of the simulated engine that compute nothing. Writes scaling.csv, scaling.png and scaling.pdf into a folder; with
---largest, only runs 64 servers, 1,000 workers, 10,000 annotators and ten million images.
+Runs of the simulated engine that compute nothing, the last with 64 servers, 1,000 workers, 10,000 annotators and ten
+million images. Writes scaling.csv, scaling.png and scaling.pdf into a folder.
 
 Example:
   python -m bench.scaling --out docs
@@ -9,6 +9,7 @@ Example:
 
 import argparse
 import csv
+import itertools
 import pathlib
 import sqlite3
 import sys
@@ -36,11 +37,11 @@ from data import imagined_set, split
 SERVERS, WORKERS, ANNOTATORS, TRAINING_S = 4, 10, 100, 200.0
 LABEL_S, SELECTION_S, BATCH = 5.0, 20.0, 100  # a worker chooses 5 images a second, 100 annotators label 20
 ROUND = 1000  # new labels that start a training: 50 s of work for 100 annotators
-ROUNDS = 30
+ROUNDS = 40
 BOUNDS: tuple[int | None, ...] = (1, 4, None)
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "servers": ("Servers m", (1, 2, 3, 4, 6, 8, 16, 64)),
-    "workers": ("Workers k", (1, 2, 4, 10, 50)),
+    "servers": ("Servers m", (1, 2, 3, 4, 5, 8, 16, 64)),
+    "workers": ("Workers k", (1, 2, 4, 10, 100, 1000)),
     "annotators": ("Annotators", (10, 30, 100, 300, 1000, 10_000)),
     "training_s": ("Seconds of a training", (10, 50, 100, 200, 400, 800)),
 }
@@ -53,7 +54,18 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Point:
-    """A setting and what came of it; waits and rates without the time before the first model."""
+    """A setting and what came of the second half of its labels.
+
+    Attributes:
+        sweep: which setting moves.
+        bound: `max_staleness`; None for free workers.
+        servers, workers, annotators, training_s, images: the setting.
+        labels: bought in all.
+        wait_s, wait_p99_s: of an annotator for a query.
+        unseen_rounds: labels that were there when a query was drawn and that its model had not learned from.
+        labels_per_s: answers.
+        real_s: seconds that the simulation took.
+    """
 
     sweep: str
     bound: int | None
@@ -76,19 +88,17 @@ def main(words: list[str] | None = None) -> int:
         prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), help="where to write (default: here)")
-    parser.add_argument("--largest", action="store_true", help="only the one large run")
     arguments = parser.parse_args(words)
     points = []
-    for point in [largest()] if arguments.largest else sweep():
+    for point in itertools.chain(sweep(), largest()):
         print(point, flush=True)
         points.append(point)
-    if not arguments.largest:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        with (arguments.out / "scaling.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(vars(points[0])))
-            writer.writeheader()
-            writer.writerows({**vars(point), "real_s": f"{point.real_s:.1f}"} for point in points)
-        figures.save(picture(points), arguments.out / "scaling")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "scaling.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(vars(points[0])))
+        writer.writeheader()
+        writer.writerows({**vars(point), "real_s": f"{point.real_s:.1f}"} for point in points)
+    figures.save(picture(points), arguments.out / "scaling")
     return 0
 
 
@@ -101,10 +111,10 @@ def sweep() -> Iterator[Point]:
                 yield simulate(name, bound, **moved)
 
 
-def largest() -> Point:
+def largest() -> Iterator[Point]:
     """The largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators."""
     size: dict[str, Any] = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
-    return simulate("largest", None, **size, images=10_000_000, threshold=100_000, rounds=10)
+    yield simulate("largest", None, **size, images=10_000_000, threshold=100_000, rounds=10)
 
 
 def simulate(
@@ -152,22 +162,21 @@ def run(settings: Settings, folder: pathlib.Path) -> None:
 
 
 def measure(path: pathlib.Path, threshold: int) -> dict[str, Any]:
-    """Returns the figures of a run; unseen are labels that were there when a query was chosen, but not in its model."""
+    """Returns the figures of a run; the first half of the labels, in which queues and models settle, does not count."""
     with closing(sqlite3.connect(path)) as db:
-        begin = db.execute("select min(published_at) from models").fetchone()[0]
-        first = "select max(asked_at, ?), got_at from waits where got_at >= ?"
-        asked, got = np.array(db.execute(first, (begin, begin)).fetchall()).T
         answered = np.array(db.execute("select answered_at from queries order by answered_at").fetchall())[:, 0]
-        chosen = "select selections.started_at, models.labels, items from selections join models using (version)"
-        started, labels, items = np.array(db.execute(chosen).fetchall()).T
-    initial = labels.min()
-    unseen = initial + np.searchsorted(answered, started, "right") - labels
+        half = answered[len(answered) // 2]
+        asked, got = np.array(db.execute("select asked_at, got_at from waits where got_at >= ?", (half,)).fetchall()).T
+        seen = "select drawn_at, labels from queries join models using (version) where drawn_at >= ?"
+        drawn, labels = np.array(db.execute(seen, (half,)).fetchall()).T
+        initial = db.execute("select min(labels) from models").fetchone()[0]
+    unseen = initial + np.searchsorted(answered, drawn, "right") - labels
     return {
         "labels": len(answered),
         "wait_s": float((got - asked).mean()),
         "wait_p99_s": float(np.percentile(got - asked, 99)),
-        "unseen_rounds": float(np.average(unseen, weights=items) / threshold),
-        "labels_per_s": len(answered) / float(answered[-1] - begin),
+        "unseen_rounds": float(unseen.mean() / threshold),
+        "labels_per_s": (len(answered) - len(answered) // 2) / float(answered[-1] - half),
     }
 
 

@@ -98,6 +98,10 @@ def test_costs_have_names(tmp_path: pathlib.Path) -> None:
     }
     assert resolve({**tree, "costs": "measured"}, "x").costs.measured
     assert resolve({**tree, "costs": {"per_selection": 3.0}}, "x").costs.per_selection == 3.0
+    spread = resolve(override({**tree, "costs": "paper"}, ["costs.spread=0.2"]), "x").costs
+    assert spread.spread == 0.2 and spread.per_selection == PAPER_COSTS["cifar-10"]["per_selection"]
+    assert resolve(override(tree, ["costs=measured", "costs.spread=0.2"]), "x").costs.measured
+    assert problems(override({**tree, "costs": "quick"}, ["costs.spread=0.2"]))[0].endswith("not quick")
     assert problems({**tree, "costs": "quick"}) == [
         "my.yaml: costs: must be paper (for cifar-10, cifar-100, mini-imagenet), measured or hold `key: value` lines, "
         "not quick"

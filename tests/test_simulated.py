@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import pathlib
 import re
 import signal
@@ -22,6 +23,7 @@ from aal.engines.simulated import run_simulated
 from aal.engines.supervisor import Role
 from aal.engines.virtual import VirtualClock, VirtualLoop
 from aal.errors import RunFailed
+from aal.journal import Journal
 from aal.loading import resolve
 from aal.parts import Parts
 from aal.progress import Progress
@@ -224,6 +226,20 @@ def test_a_role_that_fails_is_named(tmp_path: pathlib.Path) -> None:
     roles = [Role("server", "tests.test_simulated:failing", 1)]
     with pytest.raises(RunFailed, match="server-0: ZeroDivisionError: division by zero"):
         run_simulated(s, tmp_path, parts, roles, {"seed": "0"}, Progress())
+
+
+@pytest.mark.unit
+def test_a_record_that_cannot_be_written_is_the_reason_that_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = Journal.write, itertools.count()
+
+    def broken(journal: Journal, *statements: Any) -> None:
+        write(journal, *statements, *([("INSERT INTO nowhere VALUES(?)", [(1,)])] if next(calls) == 40 else []))
+
+    monkeypatch.setattr(Journal, "write", broken)
+    with pytest.raises(RunFailed, match=r"run\.db: cannot be written: no such table: nowhere"):
+        simulate(tmp_path / "run", *imagined(worker_num=2, query_batch=500, server_train_threshold=1000, pool=6000))
 
 
 async def failing(*_: object) -> None:
