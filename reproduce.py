@@ -188,7 +188,10 @@ def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: st
     results = read_results(plan, place.runs)
     tell = {"figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1}[figure].tell
     story: Story = tell(setup, results)
-    found: list[Check] = [] if figure == "figure4" else checks.check(results)
+    found: list[Check] = []
+    if figure != "figure4":
+        verdicts = {claim.text: claim.verdict for claim in story.claims}
+        found = [*checks.check(results), checks.concluded(results, verdicts)]
     page = compose(figure, story, setup, results, found, command, _seconds(figure, place, results))
     try:
         save(story.picture, place.out / figure)

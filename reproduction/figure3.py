@@ -1,5 +1,6 @@
 """Figure 3: synchronous against asynchronous accuracy, one strategy for all workers, one server."""
 
+import itertools
 from typing import Any
 
 import matplotlib as mpl
@@ -7,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aal.figures import ABOVE, COLOURS, PAGE, STYLE
-from reproduction.pages import SILENT, Claim, Story, seeds_told, spread, table
+from reproduction.pages import SILENT, Claim, Story, spread, table
 from reproduction.plans import Run, single
 from reproduction.published import BATCHES, TITLES
 from reproduction.results import Result, matrix, point_rows
 from reproduction.scales import Setup
-from reproduction.stats import Numbers, all_of, interval, judge
+from reproduction.stats import Numbers, all_of, aubc, interval, judge, seeds_told
 
 MARGIN, CLOSE = 0.01, 0.02
 LOOKS = dict(zip(BATCHES, zip(COLOURS, "osD", strict=False), strict=True))
@@ -57,10 +58,10 @@ def tell(setup: Setup, results: list[Result]) -> Story:
         picture=_draw(setup, pairs),
         caption="Test accuracy of the asynchronous runs against that of the synchronous ones at the same number of "
         f"labels, a marker a pair of runs. On the line both are equal; the band is ±{100 * CLOSE:g} points around it.",
-        rows=point_rows(results, lambda run, number: None),
+        rows=point_rows(results),
         claims=_claims(setup, pairs),
         rules=RULES,
-        tables=_tables(setup, pairs, grids),
+        tables=[*_tables(pairs, grids), _areas(setup, results)],
         silent=(
             *SILENT,
             "The accuracies behind the points; all lie within about 0.02 of the diagonal but one (least confidence, "
@@ -104,7 +105,7 @@ def _claims(setup: Setup, pairs: Pairs) -> list[Claim]:
     ]
 
 
-def _tables(setup: Setup, pairs: Pairs, grids: dict[int, list[int]]) -> list[str]:
+def _tables(pairs: Pairs, grids: dict[int, list[int]]) -> list[str]:
     rows: list[list[str]] = []
     for (method, batch), (prompt, late) in pairs.items():
         for number, labels in enumerate(grids[batch]):
@@ -116,6 +117,21 @@ def _tables(setup: Setup, pairs: Pairs, grids: dict[int, list[int]]) -> list[str
         note,
         table(("strategy", "batch size", "labels", "synchronous", "asynchronous", "difference, points"), rows),
     ]
+
+
+def _areas(setup: Setup, results: list[Result]) -> str:
+    grids = {result.run.batch: result.run.grid for result in results}
+    rows = []
+    for method, batch in itertools.product(setup.methods, setup.batches):
+        labels = np.array(grids[batch], float)
+        prompt, late = (
+            aubc(labels, matrix(results, grids[batch], method=method, batch=batch, mode=mode))
+            for mode in ("sync", "async")
+        )
+        rows.append([TITLES[method], f"{batch:,}", spread(prompt), spread(late), str(interval(late - prompt))])
+    head = ("strategy", "batch size", "AUBC, synchronous", "AUBC, asynchronous", "difference, points")
+    about = "Areas under the curves (AUBC) in %, initial models included as in figure 2; differences seed by seed."
+    return f"{about}\n\n{table(head, rows)}"
 
 
 @mpl.rc_context(STYLE)

@@ -10,7 +10,7 @@ from reproduction.checks import Check
 from reproduction.published import TITLES
 from reproduction.results import Result
 from reproduction.scales import Setup
-from reproduction.stats import Numbers, Verdict
+from reproduction.stats import Numbers, Verdict, seeds_told
 
 SILENT = (
     "How many runs a curve is the mean of; the published code sets one seed, for the order of CIFAR-10 alone, and the "
@@ -51,6 +51,8 @@ class Story:
         tables: Markdown with our figures beside the paper's.
         silent: what the paper does not say.
         differs: how the runs differ from the paper beyond the scale.
+        data: what the runs are about, where it is not the images that were chosen.
+        scale_differs: what the scale changes, where it is not what the scale says of itself.
     """
 
     title: str
@@ -62,17 +64,14 @@ class Story:
     tables: list[str]
     silent: tuple[str, ...]
     differs: str
+    data: str | None = None
+    scale_differs: str | None = None
 
 
 def table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     """Returns a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def seeds_told(count: int) -> str:
-    """Returns the number of seeds in words."""
-    return f"{count} seed{'s' * (count != 1)}"
 
 
 def spread(values: Numbers, published: float | None = None) -> str:
@@ -108,9 +107,10 @@ def compose(
         seconds: real ones of the sweep, and of its runs together.
     """
     count = len({result.run.seed for result in results})
+    data, smaller = story.data or setup.data_type, story.scale_differs or setup.size.differs
     parts = [
         f"# {story.title}\n",
-        f"Data: {setup.data_type}. Scale: {setup.scale}. {len(results)} runs, {seeds_told(count)}.\n",
+        f"Data: {data}. Scale: {setup.scale}. {len(results)} runs, {seeds_told(count)}.\n",
         f"![{story.caption}]({figure}.png)\n",
         f"{story.caption} [PDF]({figure}.pdf), [every number]({figure}.csv).\n",
         "## The paper's claims\n",
@@ -130,7 +130,7 @@ def compose(
         f"Hardware: {_distinct(results, 'hardware')}.\n",
         table(("software", "version"), _versions(results)),
         "## How it differs from the paper\n",
-        f"{setup.size.differs}\n\n{story.differs}\n",
+        f"{smaller}\n\n{story.differs}\n",
         "## What the paper does not say\n",
         "\n".join(f"- {line}" for line in story.silent) + "\n",
     ]
@@ -139,8 +139,11 @@ def compose(
 
 def _checks(checks: Sequence[Check]) -> str:
     if not checks:
-        return "These runs have neither images nor models, only times: there is nothing that could leak.\n"
-    told = (f"**failed**: {', '.join(one.broken)}" if one.broken else "kept" for one in checks)
+        return (
+            "These runs have neither images nor models, only times: there is nothing that could leak. No conclusion "
+            "about accuracy is drawn from them.\n"
+        )
+    told = (f"**failed**: {', '.join(one.broken)}" if one.broken else one.kept for one in checks)
     rows = ((one.promise, found, one.looked_at) for one, found in zip(checks, told, strict=True))
     head = ("promise", "", "looked at")
     return f"Read from the folders of the runs, after the last had ended.\n\n{table(head, rows)}"

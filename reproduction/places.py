@@ -12,8 +12,9 @@ from filelock import FileLock, Timeout
 
 from aal.config import Settings
 from aal.errors import UserError
-from aal.files import write_whole
+from aal.files import TEMPORARY, write_whole
 from aal.loading import read_config, resolve
+from aal.runs import MODELS
 from reproduction.plans import Run
 
 FREE_TO_CHANGE = {"name", "data_dir", "prepared_dir", "devices"}
@@ -75,7 +76,7 @@ def state_of(run: Run, folder: pathlib.Path) -> State:
     Raises:
         UserError: the folder holds a run with other settings, or no run.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    if _left(folder) is not None:
         return "absent"
     path = folder / "config.yaml"
     if not path.is_file():
@@ -84,6 +85,22 @@ def state_of(run: Run, folder: pathlib.Path) -> State:
     if other := sorted(key for key in wanted if there[key] != wanted[key]):
         raise UserError(f"{folder}: was run with another {', '.join(other)} than is planned now; use another --out")
     return "finished" if _ended(folder) == "finished" else "begun"
+
+
+def vacate(folder: pathlib.Path) -> None:
+    """Removes what is left of a run that was killed before it could write its settings; nothing else."""
+    for path in _left(folder) or []:
+        path.rmdir() if path.is_dir() else path.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
+
+
+def _left(folder: pathlib.Path) -> list[pathlib.Path] | None:
+    """Returns what is in the folder of a run that did not come as far as its settings; None when it did."""
+    found = list(folder.iterdir()) if folder.exists() else []
+    unwritten = [path for path in found if path.name.startswith(TEMPORARY)]
+    empty = [path for path in found if path.name == MODELS and path.is_dir() and not any(path.iterdir())]
+    return found if len(unwritten) + len(empty) == len(found) else None
 
 
 def _told(settings: Settings) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from aal.config import Settings
 from aal.loading import resolve
-from reproduction.published import study
+from reproduction.published import SERVERS, study
 from reproduction.scales import SCALES, Scale, Setup
 
 WORKERS = 10  # paper, section 4.1
 BOUGHT_BY_SERVERS = 20_000  # labels of the study of several servers
-EXAMPLES = 62_500  # of which the seed keeps a fifth for testing, so that 50,000 are left as in CIFAR
+OUTSIDE_TEST = 50_000  # images of each of the paper's sets
 TIMED_ROUNDS = 4  # more do not fit CIFAR-10 with batches of 10,000
 ANNOTATORS = 20
 # Virtual seconds of a VGG-16 of a quarter of the width on one CPU core; fixed, so that a run is the same everywhere.
@@ -73,20 +73,23 @@ def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
 def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
     """Returns a run of the study with several servers (paper, table 1).
 
-    As many trainings may overlap as there are servers (`max_staleness`), and labels come at the same pace for all.
+    The bound is the published code's, and at most two trainings overlap under it. The room in S and the pace of the
+    labels are those that suit the most servers, whose rounds are the shortest, and the same for any number.
     """
     bought, slowest = setup.size.labels(BOUGHT_BY_SERVERS), BOUGHT_BY_SERVERS // 2
+    shortest = setup.size.labels(slowest // SERVERS[-1])
     config = {
         **_common(setup, seed, method),
         "server_num": servers,
         "worker_query_num": setup.size.queries,
         "query_batch": bought // (WORKERS * setup.size.queries),
         "server_train_threshold": setup.size.labels(slowest // servers),
-        "max_staleness": servers,
-        **_pace(setup, setup.size.labels(slowest), 2),
+        "max_staleness": 1,
+        "query_pool_size": 2 * shortest,
+        **_pace(setup, shortest, bought // shortest),
     }
     batch = slowest // servers
-    return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config, servers)
+    return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config)
 
 
 def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, bound: int | None, batch: int) -> Run:
@@ -105,7 +108,7 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
     config = {
         **_common(network, 0, "entropy", SCALES["paper"]),
         "compute": "none",
-        "examples": EXAMPLES,
+        "examples": _examples(data_type),
         "mode": mode,
         "worker_query_num": TIMED_ROUNDS,
         "query_batch": batch // WORKERS,
@@ -116,6 +119,13 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
     }
     kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
     return Run(f"times-{costs}-{kind}-batch{batch}", "entropy", mode, 1, batch, 0, config, bound, costs)
+
+
+def _examples(data_type: str) -> int:
+    """Returns how many images to imagine, so that as many are outside the test set as in the paper."""
+    from data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
+
+    return round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE)))
 
 
 def _common(setup: Setup, seed: int, method: str, counts: Scale | None = None) -> dict[str, Any]:

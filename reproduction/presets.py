@@ -32,7 +32,8 @@ COMMENTS = {
     "worker_query_num": "batches that each worker offers",
     "query_batch": "images a batch",
     "server_train_threshold": "new labels that start a training",
-    "max_staleness": "rounds that selection may run ahead: as many trainings as there are servers may overlap",
+    "max_staleness": "rounds that selection may run ahead, as in the published code; two trainings may overlap",
+    "query_pool_size": "queries that may wait at once; as many for any number of servers",
     "costs": "virtual seconds of work that give the paper's figure 4",
     "annotators": "who answers",
 }

@@ -25,7 +25,9 @@ class Result:
         folder: of the run.
         summary: as in its `summary.json`.
         meta: what it noted of its origin.
-        unseen: labels bought that a model had not learned from when a query it chose was offered; mean over queries.
+        unseen: labels in L when a query was drawn that the model which chose it had not learned from; mean over the
+            answered queries.
+        by_initial: share of these queries that the initial model chose.
     """
 
     run: Run
@@ -33,6 +35,7 @@ class Result:
     summary: dict[str, Any]
     meta: dict[str, str]
     unseen: float
+    by_initial: float
 
     def at(self, labels: Iterable[int]) -> Numbers:
         """Returns the test accuracy at label counts.
@@ -59,14 +62,17 @@ def read_results(plan: Iterable[Run], runs: pathlib.Path) -> list[Result]:
         UserError: a folder holds no readable run.
     """
     records = [(run, runs / run.name, read(runs / run.name)) for run in plan]
-    return [Result(run, folder, summary_of(record), record.meta, _unseen(record)) for run, folder, record in records]
+    return [Result(run, folder, summary_of(record), record.meta, *_age(record)) for run, folder, record in records]
 
 
-def _unseen(record: Record) -> float:
-    queries = record.queries
-    bought = np.searchsorted(np.sort(queries["answered_at"][record.answered]), queries["offered_at"], "left")
+def _age(record: Record) -> tuple[float, float]:
+    """Returns `unseen` and `by_initial`. When labels cost no time, those of the moment of the draw do not count."""
+    drawn_at, answered_at, version = (
+        record.queries[key][record.answered] for key in ("drawn_at", "answered_at", "version")
+    )
+    bought = np.searchsorted(np.sort(answered_at), drawn_at, "left")
     learned = {model["version"]: model["labels"] - record.initial for model in record.models}
-    return float(np.mean(bought - [learned[version] for version in queries["version"]]))
+    return float(np.mean(bought - [learned[one] for one in version])), float(np.mean(version == 0))
 
 
 def of_kind(results: Iterable[Result], **kind: Any) -> list[Result]:
@@ -89,19 +95,21 @@ def write_csv(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     write_whole(path, text.getvalue().encode())
 
 
-def point_rows(results: Iterable[Result], published: Callable[[Run, int], float | None]) -> list[dict[str, Any]]:
+def point_rows(
+    results: Iterable[Result], published: Callable[[Run, int], float | None] | None = None
+) -> list[dict[str, Any]]:
     """Returns a row for each point of each curve.
 
     Args:
         results: of the runs.
-        published: from a run and the number of a point to the paper's accuracy.
+        published: from a run and the number of a point to the paper's accuracy; None where the paper has no points.
     """
     return [
         {
             "run": result.run.name,
             **{key: getattr(result.run, key) for key in ("method", "mode", "servers", "batch", "seed")},
             **{key: point[key] for key in ("labels", "queries", "test_accuracy", "val_accuracy", "seconds")},
-            "paper_accuracy": published(result.run, number),
+            **({"paper_accuracy": published(result.run, number)} if published else {}),
         }
         for result in results
         for number, point in enumerate(result.summary["curve"])

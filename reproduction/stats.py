@@ -11,6 +11,7 @@ from scipy.stats import t
 
 Numbers = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+NO_WIDTH = 1e-9  # what rounding leaves of it
 
 
 class Verdict(StrEnum):
@@ -20,6 +21,7 @@ class Verdict(StrEnum):
     FAILS = "does not hold"
     UNCLEAR = "cannot be told from this many runs"
     UNTRIED = "not tried here"
+    GIVEN = "by construction"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Interval:
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" if self.seeds > 1 else f"{mean:+.2f} (one seed, no interval)"
 
 
+def seeds_told(count: int) -> str:
+    """Returns the number of seeds in words."""
+    return f"{count} seed{'s' * (count != 1)}"
+
+
 def interval(values: Numbers) -> Interval:
     """Returns the mean of one value a seed and its interval by Student's t: mean +- t(n - 1) * s / sqrt(n)."""
     mean, seeds = float(values.mean()), values.size
@@ -54,8 +61,11 @@ def interval(values: Numbers) -> Interval:
 
 
 def judge(of: Interval, above: float = -math.inf, below: float = math.inf) -> Verdict:
-    """Judges the claim that a mean lies between two bounds: by whether its whole interval does, or none of it."""
-    if of.seeds < 2:
+    """Judges the claim that a mean lies between two bounds: by whether its whole interval does, or none of it.
+
+    An interval without width comes of differences that are all equal; it tells nothing of how others would spread.
+    """
+    if of.seeds < 2 or of.high - of.low <= NO_WIDTH:
         return Verdict.UNCLEAR
     if of.low > above and of.high < below:
         return Verdict.HOLDS
@@ -67,6 +77,11 @@ def judge(of: Interval, above: float = -math.inf, below: float = math.inf) -> Ve
 def certain(holds: bool) -> Verdict:
     """Returns the verdict on a claim that chance has no part in."""
     return Verdict.HOLDS if holds else Verdict.FAILS
+
+
+def given_by(holds: bool) -> Verdict:
+    """Returns the verdict on a claim that what was put into the runs had to fulfil: no finding, unless it fails."""
+    return Verdict.GIVEN if holds else Verdict.FAILS
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:

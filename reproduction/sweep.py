@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -15,7 +15,7 @@ import yaml
 from aal.engines.signals import collected
 from aal.errors import RunFailed, UserError
 from aal.files import write_whole
-from reproduction.places import Place, state_of
+from reproduction.places import Place, state_of, vacate
 from reproduction.plans import Run
 from reproduction.work import Watch, share_done, work_of
 
@@ -86,22 +86,20 @@ class Sweep:
         """Starts or resumes a run, deaf to the terminal's Ctrl-C: this program passes it on, once."""
         folder = self._place.runs / run.name
         if self._states[run.name] == "absent":
+            vacate(folder)
             config = self._place.out / "configs" / f"{run.name}.yaml"
             write_whole(config, yaml.safe_dump(run.config, sort_keys=False).encode())
             words = ["--config", str(config), "--out", str(folder)]
         else:
             words = ["--resume", str(folder), f"data_dir={json.dumps(run.config['data_dir'])}"]
         slot = self._free.pop(0)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self._gpus)
         with self._log(run).open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - the words are ours
                 [*START, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=environment_of(slot, self._gpus, os.environ),
                 start_new_session=True,
             )
         self._children.append(_Child(run, slot, process, time.monotonic()))
@@ -150,3 +148,20 @@ class Sweep:
             time.sleep(LOOK_EVERY_S)
         for child in list(self._children):
             self._end(child)
+
+
+def environment_of(slot: int, gpus: int, own: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of a run: our own, this repository's modules first, one of the GPUs that we may use.
+
+    Args:
+        slot: number of the run among those that go on at a time.
+        gpus: how many are shared out; 0 leaves the choice to the runs.
+        own: this program's environment.
+    """
+    paths = [str(ROOT), *filter(None, [own.get("PYTHONPATH")])]
+    environment = {**own, "PYTHONPATH": os.pathsep.join(paths)}
+    if gpus:
+        named = own.get("CUDA_VISIBLE_DEVICES")
+        allowed = [str(number) for number in range(gpus)] if named is None else named.split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = allowed[slot % gpus].strip()
+    return environment

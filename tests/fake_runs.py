@@ -26,6 +26,7 @@ def fake(
     *,
     ended: str = "finished",
     every_s: float = 1.0,
+    first_s: float | None = None,
     offered: Sequence[int] = (),
     initial: int = 20,
     epoch: int = 3,
@@ -38,6 +39,7 @@ def fake(
         accuracies: test accuracy of each model.
         ended: what the run notes of its end.
         every_s: seconds between two batches of a worker.
+        first_s: seconds between the first two, where they differ.
         offered: ids that were offered besides those of the shards.
         initial: the first id of the initial set.
         epoch: that the models say they keep; 3 is right.
@@ -72,10 +74,12 @@ def fake(
         for number, item in enumerate([*ids, *offered])
     ]
     models = [
-        (version, 0, labels, float(version), version + 0.5, 0.5, accuracy, f"{version}.pt", "cnn", 3, version)
+        (version, 0, labels, float(version), version + 0.5, 0.5, accuracy, f"models/{version}.pt", "cnn", 3, version)
         for version, (labels, accuracy) in enumerate(zip(grid, accuracies, strict=True))
     ]
-    selections = [(0, batch, "margin", 0, 1, batch * every_s, batch * every_s) for batch in range(4)]
+    late = 0.0 if first_s is None else first_s - every_s
+    offers = [batch * every_s + (late if batch else 0.0) for batch in range(4)]
+    selections = [(0, batch, "margin", 0, 1, at, at) for batch, at in enumerate(offers)]
     tables: dict[str, list[tuple]] = {"examples": examples, "queries": queries, "models": models}
     tables["selections"] = selections
     with sqlite3.connect(folder / "run.db") as db:
@@ -87,7 +91,8 @@ def fake(
         db.executemany("insert into meta values(?,?)", [*META.items(), ("ended", ended)])
     db.close()
     if s.compute == "full":
-        _save(folder / "models" / "last.pt", grid[-1], epoch)
+        for version, labels in enumerate(grid):
+            _save(folder / "models" / f"{version}.pt", labels, epoch)
     return folder
 
 

@@ -112,6 +112,18 @@ def test_a_failed_check_is_an_error(
     )
 
 
+@pytest.mark.unit
+def test_runs_share_the_gpus_that_the_user_allows_and_keep_their_path() -> None:
+    def gpu(slot: int, gpus: int, **own: str) -> str | None:
+        return sweep.environment_of(slot, gpus, own).get("CUDA_VISIBLE_DEVICES")
+
+    assert [gpu(slot, 2) for slot in range(3)] == ["0", "1", "0"]
+    assert [gpu(slot, 2, CUDA_VISIBLE_DEVICES="3, GPU-7f") for slot in range(3)] == ["3", "GPU-7f", "3"]
+    assert gpu(0, 0, CUDA_VISIBLE_DEVICES="") == "" and gpu(0, 0) is None
+    assert sweep.environment_of(0, 0, {"PYTHONPATH": "mine"})["PYTHONPATH"] == f"{ROOT}{os.pathsep}mine"
+    assert sweep.environment_of(0, 0, {"HOME": "here"}) == {"HOME": "here", "PYTHONPATH": str(ROOT)}
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("code", [1, 3])
 def test_a_run_that_fails_ends_the_others(place: Place, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
@@ -130,13 +142,14 @@ def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monke
     done, begun, *absent = figure2.plan(SETUP)
     fake(done, place.runs, [0.5, 0.6, 0.7, 0.8, 0.9])
     fake(begun, place.runs, [0.5, 0.6], ended="interrupted")
+    (place.runs / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
     assert sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go() == "finished"
     logs = {path.stem: path.read_text() for path in (place.out / "logs").iterdir()}
     assert set(logs) == {run.name for run in (begun, *absent)}
     assert f"'--resume', '{place.runs / begun.name}'" in logs[begun.name]
     config = place.out / "configs" / f"{absent[0].name}.yaml"
     assert f"'--config', '{config}', '--out', '{place.runs / absent[0].name}'" in logs[absent[0].name]
-    assert config.is_file()
+    assert config.is_file() and not (place.runs / absent[0].name).exists()
 
 
 @pytest.mark.process
@@ -172,11 +185,14 @@ def test_runs_die_with_a_sweep_that_is_killed(tmp_path: pathlib.Path) -> None:
 def test_a_figure_for_real(tmp_path: pathlib.Path) -> None:
     command = [sys.executable, str(ROOT / "reproduce.py"), *WORDS, "--out", "out"]
     command[command.index("2", command.index("--seeds"))] = "1"
+    husk = tmp_path / "out" / "runs" / "random-async-batch5000-seed0"
+    (husk / "models").mkdir(parents=True)  # killed before it could write its settings
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=220)
     assert done.returncode == 0, done.stderr
     assert "figure2: 2 runs left" in done.stderr
     page = (tmp_path / "out" / "figure2.md").read_text()
     assert "**failed**" not in page and page.count("| kept |") == 5
+    assert "one seed: nothing is concluded" in page
     again = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, "")
 
@@ -205,14 +221,20 @@ def test_a_file_gets_a_line_for_each_run_that_ends(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.unit
-def test_a_terminal_gets_one_bar() -> None:
+def test_a_terminal_gets_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (40, 100))
     with os.fdopen(writer, "w") as terminal:
         watch = Watch("figure2", total=1000.0, done=0.0, stream=terminal)
+        now += 5.0
         watch.show(500.0, 3, 2)
         watch.close()
         terminal.flush()
-        seen = os.read(reader, 100_000).decode()
+        written = b""
+        while not written.endswith(b"\n"):  # it comes in pieces
+            written += os.read(reader, 100_000)
+    seen = written.decode()
     os.close(reader)
-    assert "figure2 |██████████" in seen and "3 runs left, 2 under way, about 1 s" in seen
+    assert "figure2 |██████████" in seen and "3 runs left, 2 under way, about 5 s" in seen

@@ -8,7 +8,7 @@ import pytest
 
 from aal.errors import UserError
 from reproduction import figure2, figure3, figure4, table1
-from reproduction.checks import check
+from reproduction.checks import check, concluded
 from reproduction.pages import compose
 from reproduction.plans import Run, single
 from reproduction.results import Result, read_results, write_csv
@@ -27,9 +27,9 @@ def made(plan: list[Run], runs: pathlib.Path, accuracies: Callable[[Run], list[f
 
 
 def curve(run: Run, gain: float) -> list[float]:
-    """All curves of a seed begin at one point; then the methods differ by their gain."""
-    start = 0.5 + 0.01 * run.seed
-    return [start, *(start + 0.05 * number + gain + 1e-4 * run.seed for number in range(1, len(run.grid)))]
+    """All curves of a seed begin at one point; then the methods differ by their gain, about 1 % more each seed."""
+    start, gain = 0.5 + 0.01 * run.seed, gain * (0.99 + 0.01 * run.seed)
+    return [start, *(start + 0.05 * number + gain for number in range(1, len(run.grid)))]
 
 
 def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
@@ -50,7 +50,8 @@ def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
     rows = list(csv.DictReader((tmp_path / "points.csv").read_text().splitlines()))
     assert len(rows) == 3 * 2 * 3 * 5
     assert {row["batch"] for row in rows} == {"1000", "5000"} and rows[1]["labels"] == "120"
-    page = compose("figure2", story, setup, results, check(results), "the command", (61.0, 7300.0))
+    found = [*check(results), concluded(results, {claim.text: claim.verdict for claim in story.claims})]
+    page = compose("figure2", story, setup, results, found, "the command", (61.0, 7300.0))
     for told in (
         "| Batch size 5,000: random sampling is below Entropy, AAL | **does not hold** | Entropy +4.3",
         "![Test accuracy against labels, mean and standard deviation over seeds.](figure2.png)",
@@ -60,6 +61,8 @@ def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
         "Hardware: a machine.",
         "| python | 3.11.9 |",
         "| All runs of a seed have the same test, validation and initial images | kept | 3 seeds |",
+        "| Every conclusion about accuracy is from at least two seeds | kept | 4 claims, 3 seeds |",
+        "chosen on the very runs",
     ):
         assert told in page
     assert "failed" not in page and "nan" not in page
@@ -67,9 +70,14 @@ def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
 
 def test_one_seed_and_missing_methods_tell_nothing(tmp_path: pathlib.Path) -> None:
     setup = Setup(*SCALE, 1, ("entropy", "AAL"), (5000,))
-    story = figure2.tell(setup, made(figure2.plan(setup), tmp_path, lambda run: curve(run, 0.0)))
+    results = made(figure2.plan(setup), tmp_path, lambda run: curve(run, 0.0))
+    story = figure2.tell(setup, results)
     assert [claim.verdict for claim in story.claims] == ["not tried here", "cannot be told from this many runs"]
     assert "one seed, no interval" in story.claims[1].evidence
+    told = concluded(results, {claim.text: claim.verdict for claim in story.claims})
+    page = compose("figure2", story, setup, results, [told], "the command", (61.0, 7300.0))
+    promise = "Every conclusion about accuracy is from at least two seeds"
+    assert f"| {promise} | one seed: nothing is concluded | 2 claims, 1 seed |" in page
 
 
 def test_the_papers_values_stand_beside_ours(tmp_path: pathlib.Path) -> None:
@@ -87,24 +95,31 @@ def test_the_papers_values_stand_beside_ours(tmp_path: pathlib.Path) -> None:
 
 def test_figure3_pairs_runs_at_the_same_number_of_labels(tmp_path: pathlib.Path) -> None:
     setup = Setup(*SCALE, 3, ("entropy", "margin"), (2500,))
-    gains = {("entropy", "async"): 0.001, ("margin", "async"): 0.03}
+    gains = {("entropy", "async"): 0.001, ("margin", "async"): 0.032}
     results = made(figure3.plan(setup), tmp_path, lambda run: curve(run, gains.get((run.method, run.mode), 0.0)))
     story = figure3.tell(setup, results)
     assert [claim.verdict for claim in story.claims] == ["holds", "does not hold", "does not hold", "holds"]
-    assert "asynchronous - synchronous: +3.00 [+3.00, +3.00]" in story.claims[1].evidence
-    assert "the largest 3.0" in story.claims[3].evidence
+    assert "asynchronous - synchronous: +3.20 [+3.12, +3.28]" in story.claims[1].evidence
+    assert "the largest 3.2" in story.claims[3].evidence
     assert story.tables[1].count("\n") == 2 + 2 * 4  # without the initial models
+    # With the initial models, as in figure 2: 7/8 of the gain is in the area.
+    assert "| Margin | 2,500 | 61.0 ± 1.0 | 63.8 ± 1.0 | +2.80 [+2.73, +2.87] |" in story.tables[2]
+    assert "paper_accuracy" not in story.rows[0]
 
 
 def test_table1_has_two_means_that_may_differ(tmp_path: pathlib.Path) -> None:
     setup = Setup(*SCALE, 3, ("AAL",), ())
 
     def bent(run: Run) -> list[float]:  # all curves are one and the same, which rises steeply at first
-        return [0.9 - 40 / labels + 1e-3 * run.seed for labels in run.grid]
+        return [0.9 - 40 / labels + 1e-3 * run.seed * (1 + 0.01 * run.servers) for labels in run.grid]
 
     story = table1.tell(setup, made(table1.plan(setup), tmp_path, bent))
-    assert [claim.verdict for claim in story.claims] == ["holds", "holds", "does not hold", "does not hold"]
+    nothing = "cannot be told from this many runs"
+    assert [claim.verdict for claim in story.claims] == ["holds", "holds", nothing, nothing]
     assert "4 - 2: +0.00" in story.claims[2].evidence
+    assert "paper_accuracy" not in story.rows[0]
+    # In these runs each model chooses a round: half a round is unseen in the mean, and the first is an eighth of all.
+    assert "| 4 | 9.0 | 24 | 12 % | 0.5 |" in story.tables[4]
     assert "points higher than at their own" in story.tables[3]
     assert "| AAL | 69.7 ± 0.1 |" in story.tables[1]
 
@@ -114,21 +129,28 @@ def test_figure4_tells_times_for_both_bounds(tmp_path: pathlib.Path) -> None:
     plan = figure4.plan(setup, COSTS)
     for run in plan:
         seconds = 500 + run.batch / 10 if run.mode == "sync" else 100.0 if run.bound is None else 400 + run.batch / 10
-        fake(run, tmp_path, [None] * 5, every_s=seconds)
+        first = seconds - 300 if (run.mode, run.bound) == ("async", 1) else None
+        fake(run, tmp_path, [None] * 5, every_s=seconds, first_s=first)
     results = read_results(plan, tmp_path)
     story = figure4.tell(setup, results)
-    assert [claim.verdict for claim in story.claims] == 2 * [
-        "holds",
-        "does not hold",
-        "does not hold",
-        "holds",
-        "holds",
-    ]
-    assert "| 1,000 | 600 | 500 | 100 | 740 | 129 |" in story.tables[0]
-    assert "| measured |" not in story.tables[1] and "740" not in story.tables[1]
+    found, given = ["does not hold", "does not hold"], "by construction"
+    assert [claim.verdict for claim in story.claims] == [given, *found, given, given, "holds", *found, "holds", "holds"]
+    assert "| 1,000 | 600 | 400 | 100 | 740 | 129 |" in story.tables[0]
+    assert "| 1,000 | 600 | 500 | 100 |" in story.tables[1]  # the longest
+    assert "740" not in story.tables[2]
     assert {row["bound"] for row in story.rows} == {1, ""}
+    assert (story.rows[4]["interval_s"], story.rows[4]["longest_s"]) == (400, 500)
     page = compose("figure4", story, setup, results, [], "the command", (1.0, 1.0))
     assert "nothing that could leak" in page and "24 runs, 1 seed." in page
+    assert "Data: no images, only the counts of cifar-10. Scale: tiny." in page
+    assert setup.size.differs not in page and "on images of digits" in page
+    for told in (
+        "three intervals",
+        "the first of the three is free",
+        "No conclusion about accuracy",
+        "which share cores",
+    ):
+        assert told in page.replace("\n", " ")
 
 
 def test_a_range_of_the_paper_stays_one(tmp_path: pathlib.Path) -> None:
@@ -137,29 +159,6 @@ def test_a_range_of_the_paper_stays_one(tmp_path: pathlib.Path) -> None:
     for run in plan:
         fake(run, tmp_path, [None] * 5, every_s=100.0)
     assert "150 to 175" in figure4.tell(setup, read_results(plan, tmp_path)).tables[0]
-
-
-@pytest.mark.parametrize(
-    ("number", "fault"),
-    [
-        (0, {"offered": [3]}),  # a test image
-        (0, {"offered": [13]}),  # a validation image
-        (1, {"initial": 30}),
-        (2, {"accuracies": [0.6, 0.7, 0.7, 0.7, 0.7]}),
-        (3, {"accuracies": [0.5, 0.7, 0.7]}),
-        (4, {"epoch": 2}),
-    ],
-)
-def test_every_fault_is_found(tmp_path: pathlib.Path, number: int, fault: dict) -> None:
-    setup = Setup(*SCALE, 2, ("random", "AAL"), (5000,))
-    plan, sound = figure2.plan(setup), [0.5, 0.6, 0.7, 0.8, 0.9]
-    for run in plan:
-        fake(run, tmp_path, sound)
-    assert not any(one.broken for one in check(read_results(plan, tmp_path)))
-    fake(plan[1], tmp_path, **{"accuracies": sound, **fault})
-    broken = {place: one.broken for place, one in enumerate(check(read_results(plan, tmp_path))) if one.broken}
-    expected = {number} | ({3} if "offered" in fault else set())  # more was bought than was planned, too
-    assert broken == {number: [plan[1].name] for number in expected}
 
 
 def test_a_curve_that_is_too_short_is_told(tmp_path: pathlib.Path) -> None:

@@ -7,14 +7,18 @@ import pathlib
 import pytest
 
 from aal.errors import UserError
-from aal.loading import dump, load
+from aal.loading import dump, load, resolve
+from aal.parts import Parts
+from data import imagined_set, split
 from reproduction import figure2, figure3, figure4, presets, published, table1
-from reproduction.places import Place, state_of
+from reproduction.places import Place, state_of, vacate
 from reproduction.plans import Run, several, single, timed
 from reproduction.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
+from reproduction.results import read_results
 from reproduction.scales import SCALES, Setup
 from reproduction.work import share_done, work_of
 from tests.fake_runs import fake
+from tests.test_simulated import simulate
 
 pytestmark = pytest.mark.unit
 TINY = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
@@ -56,6 +60,9 @@ def test_the_papers_own_settings() -> None:
     four = several(paper, "margin", 4, seed=0).settings
     assert (four.server_num, four.query_batch, four.worker_query_num, four.server_train_threshold) == (4, 50, 40, 2500)
     assert (four.budget, four.assignment_type, four.query_strategy) == (20_000, "DA", "margin")
+    for servers in published.SERVERS:  # the published code's bound, and as much room in S, for any number of servers
+        run = several(paper, "margin", servers, seed=0)
+        assert (run.bound, run.settings.max_staleness, run.settings.pool_bound) == (1, 1, 5000)
     times = timed(paper, "paper", None, "sync", 1, 10_000)
     assert (times.settings.compute, times.settings.mode, times.grid[:2]) == ("none", "sync", [10_000, 20_000])
     assert times.settings.annotators.seconds_per_label == 0
@@ -69,6 +76,11 @@ def test_a_fifth_of_it_is_a_fifth() -> None:
     for servers in published.SERVERS:
         grids = [several(setup, "AAL", servers, 0).grid for setup in (small, paper)]
         assert [5 * labels for labels in grids[0]] == grids[1]
+        s = several(small, "AAL", servers, 0).settings
+        assert (s.max_staleness, s.pool_bound) == (1, 1000)
+        # The round of four servers, 500 labels, is given while the middle training goes on: 1000 + 4000 / 2 images.
+        training = 3000 * s.training.epochs * s.costs.per_image_trained
+        assert 500 * s.annotators.seconds_per_label / s.annotators.number == pytest.approx(training, 0.01)
     # A round is labelled while the middle training goes on: (1000 + 2 * 1000) images, 20 epochs.
     s = single(small, "AAL", "async", 5000, 0).settings
     training = 3000 * s.training.epochs * s.costs.per_image_trained
@@ -84,6 +96,31 @@ def test_measured_times_are_of_the_scales_network_at_the_papers_label_counts() -
         s = run.settings
         assert (s.models, s.training.epochs, s.costs.per_image_trained, run.grid[1]) == ([network], epochs, 1.0, 11_000)
         assert s.max_staleness is None
+
+
+@pytest.mark.parametrize("data_type", DATA_TYPES)
+def test_imagined_sets_leave_as_many_images_as_the_papers(data_type: str) -> None:
+    run = timed(Setup("cpu", data_type, "", 1, (), ()), "paper", None, "async", 1, 1000)
+    parts = split(imagined_set(run.settings, run.config["examples"]), run.settings)
+    assert len(parts.validation) + len(parts.initial) + sum(map(len, parts.shards)) == 50_000
+
+
+def test_the_fewer_servers_the_older_the_models_that_choose(tmp_path: pathlib.Path) -> None:
+    found = {}
+    for servers in published.SERVERS:
+        run = several(TINY, "AAL", servers, 0)
+        settings = resolve({**run.config, "compute": "none", "examples": 3000}, run.name)
+        images = imagined_set(settings, 3000)
+        parts = split(images, settings)
+        folder = tmp_path / run.name
+        folder.mkdir()
+        (folder / "config.yaml").write_text(dump(settings))
+        simulate(folder, settings, Parts(10, images.labels, parts.test, parts.validation, parts.initial, parts.shards))
+        found[servers] = read_results([run], tmp_path)[0]
+    for fewer, more in itertools.pairwise(found.values()):
+        assert fewer.unseen > more.unseen
+        assert fewer.by_initial > more.by_initial
+    assert found[4].by_initial < 0.5
 
 
 def test_the_published_numbers_have_the_shape_of_the_plans() -> None:
@@ -118,6 +155,16 @@ def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:
     assert state_of(run, folder) == "absent" and share_done(run, folder) == 0
     folder.mkdir()
     assert state_of(run, folder) == "absent"
+    (folder / "models").mkdir()  # killed before it could write its settings
+    (folder / ".tmp-config.yaml-7").write_text("seed")
+    assert state_of(run, folder) == "absent"
+    vacate(folder)
+    assert not folder.exists()
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "mine.pt").touch()
+    with pytest.raises(UserError, match="holds no run"):
+        state_of(run, folder)
+    (folder / "models" / "mine.pt").unlink()
     (folder / "config.yaml").write_text(dump(run.settings))
     assert state_of(run, folder) == "begun" and share_done(run, folder) == 0
     fake(run, tmp_path, [0.1, 0.2], ended="interrupted")

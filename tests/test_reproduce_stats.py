@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproduction.stats import Interval, Verdict, all_of, at_labels, aubc, certain, interval, judge
+from reproduction.stats import Interval, Verdict, all_of, at_labels, aubc, certain, given_by, interval, judge
 
 pytestmark = pytest.mark.unit
 HOLDS, FAILS, UNCLEAR, UNTRIED = Verdict.HOLDS, Verdict.FAILS, Verdict.UNCLEAR, Verdict.UNTRIED
@@ -55,6 +55,18 @@ def test_verdicts(low: float, high: float, above: float, below: float, verdict: 
 def test_one_seed_never_tells(value: float, above: float, width: float) -> None:
     assert judge(interval(np.array([value])), above, above + width) is UNCLEAR
     assert judge(interval(np.array([value]))) is UNCLEAR
+
+
+@pytest.mark.parametrize("bounds", [{"above": 0.0}, {"below": 0.0}, {"above": -0.01, "below": 0.04}, {}])
+def test_differences_that_are_all_equal_tell_nothing(bounds: dict[str, float]) -> None:
+    assert judge(interval(np.array([0.03, 0.03, 0.03])), **bounds) is UNCLEAR
+    rounded = np.array([0.58, 0.3, 0.13]) - np.array([0.55, 0.27, 0.1])  # equal but for the last bit
+    assert np.ptp(rounded) > 0 and judge(interval(rounded), **bounds) is UNCLEAR
+
+
+def test_what_was_put_in_is_no_finding() -> None:
+    assert (given_by(True), given_by(False)) == (Verdict.GIVEN, FAILS)
+    assert str(Verdict.GIVEN) == "by construction"
 
 
 @given(accuracies, st.floats(-1, 1))
