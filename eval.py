@@ -55,7 +55,7 @@ def evaluate(
     labels: Ids,
     *,
     normalisation: Normalisation,
-    precision: str = "float32",
+    precision: str = "auto",
     progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Scores a model.

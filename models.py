@@ -42,6 +42,23 @@ class Network(nn.Module):
             return self.head(embeddings.float())
 
 
+class Dropout(nn.Dropout):
+    """PyTorch's dropout, which on a CPU draws its numbers one by one with one thread; here 16 random bits each.
+
+    So `p` is rounded to a multiple of 2^-16.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the numbers, a share of `p` of them set to 0, the rest scaled up to keep the mean."""
+        if not self.training or images.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(images)
+        words = torch.empty(-(-images.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.int16)[: images.numel()].ge_(round(self.p * 2**16) - 2**15)  # 1, or 0 for a dropped one
+        noise = torch.empty_like(images)  # in the memory layout of the images
+        noise.as_strided(kept.shape, (1,)).copy_(kept).mul_(1 / (1 - self.p))
+        return images * noise
+
+
 def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
@@ -54,12 +71,12 @@ def _vgg16(channels: int, image_size: int, width: float) -> tuple[nn.Module, int
             out = _scaled(wanted, width)
             layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU(inplace=True), nn.BatchNorm2d(out, **KERAS)]
             if place < len(block) - 1:
-                layers.append(nn.Dropout(0.3 if number == 0 else 0.4))
+                layers.append(Dropout(0.3 if number == 0 else 0.4))
             channels = out
         layers.append(nn.MaxPool2d(2))
     dense = _scaled(512, width)
-    layers += [nn.Dropout(0.5), nn.Flatten(), nn.Linear(channels * (image_size // 32) ** 2, dense)]
-    layers += [nn.ReLU(inplace=True), nn.BatchNorm1d(dense, **KERAS), nn.Dropout(0.5)]
+    layers += [Dropout(0.5), nn.Flatten(), nn.Linear(channels * (image_size // 32) ** 2, dense)]
+    layers += [nn.ReLU(inplace=True), nn.BatchNorm1d(dense, **KERAS), Dropout(0.5)]
     return nn.Sequential(*layers), dense
 
 

@@ -10,13 +10,13 @@ import torch
 from aal.batches import ImageBank, shared_bank
 from aal.clock import Clock, Work
 from aal.config import Settings
-from aal.devices import resolve_device, use_threads
+from aal.devices import computes_in_bf16, resolve_device, use_threads
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.messages import Offer, Turn
 from aal.publish import load_model
 from aal.seeding import derive
-from aal.strategies import Strategy, assign, choose
+from aal.strategies import Strategy, assign, choose, near_the_cut
 from aal.training import predict
 from models import rebuild
 
@@ -56,20 +56,26 @@ class Worker:
         Returns:
             (min(count, n),) ids.
         """
-        needed = {}
-        if "probabilities" in self.strategy.needs:
-            needed["probabilities"] = self.probabilities(turn, remaining)
-        scores = self.strategy.score(len(remaining), **needed)
+        scores = self._scores(turn, remaining, "auto")
+        if self.strategy.needs and computes_in_bf16(self.bank.device) and turn.count < len(remaining):
+            close = near_the_cut(scores, turn.count)
+            scores[close] = self._scores(turn, remaining[close], "float32")
         return remaining[choose(scores, turn.count, derive(self.seed, "worker", self.index, turn.batch))]
 
-    def probabilities(self, turn: Turn, ids: np.ndarray) -> np.ndarray:
+    def _scores(self, turn: Turn, ids: np.ndarray, precision: str) -> np.ndarray:
+        needed = {}
+        if "probabilities" in self.strategy.needs:
+            needed["probabilities"] = self.probabilities(turn, ids, precision)
+        return self.strategy.score(len(ids), **needed)
+
+    def probabilities(self, turn: Turn, ids: np.ndarray, precision: str = "auto") -> np.ndarray:
         """Returns the full class probabilities of the turn's model, float32 (n, classes)."""
         if self._loaded is None or self._loaded[0] != turn.model.version:
             path = self.run / turn.model.path
             payload = load_model(path)
             self._loaded = (turn.model.version, rebuild(payload, path).to(self.bank.device), payload["normalisation"])
         _, model, normalisation = self._loaded
-        logits = predict(model, self.bank, ids, normalisation=normalisation)
+        logits = predict(model, self.bank, ids, normalisation=normalisation, precision=precision)
         return torch.softmax(logits, dim=1).numpy()
 
 

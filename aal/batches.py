@@ -28,6 +28,7 @@ class ImageBank:
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
         self.device = device
         self._images = torch.from_numpy(np.asarray(images)).to(device)
+        self.pixels = images.shape[1] * images.shape[2]  # of an image
 
     def batch(self, ids: Tensor) -> Tensor:
         """Returns the images of `ids` (n,), uint8 (n, H, W, C) on the device."""

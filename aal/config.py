@@ -83,6 +83,7 @@ class TrainingSettings(Group):
         description="of training; auto is bf16 where the device computes in it"
     )
     channels_last: bool = Field(description="memory layout of the images and kernels")
+    compile: bool = Field(description="compile the network with torch.compile; docs/performance.md tells when it pays")
     validate_after: Count = Field(
         description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
     )
@@ -104,6 +105,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "normalise": False,
         "precision": "float32",
         "channels_last": False,
+        "compile": False,
         "validate_after": 26,
     },
     # Chosen on CIFAR-10 with a VGG-16 of a quarter of the width: 73 % from 5,000 labels, 51 % from 1,000.
@@ -120,6 +122,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "normalise": True,
         "precision": "auto",
         "channels_last": True,
+        "compile": False,
         "validate_after": 15,
     },
 }
@@ -143,7 +146,9 @@ class DeviceSettings(Group):
     servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
     workers: Devices = Field(["auto"], description="the same for the workers")
     server_threads: Positive | None = Field(None, description="CPU threads a server; null shares the cores")
-    worker_threads: Positive | None = Field(None, description="CPU threads a worker; null shares the cores")
+    worker_threads: Positive | None = Field(
+        None, description="CPU threads a worker; null shares the cores; simulated roles use server_threads"
+    )
 
 
 class CostSettings(Group):

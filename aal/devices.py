@@ -1,5 +1,7 @@
 """Where a process computes, with how many threads, and in which precision."""
 
+import contextlib
+import ctypes
 import os
 from typing import Literal
 
@@ -7,6 +9,9 @@ import torch
 
 from aal.config import Settings
 from aal.errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+KEPT_BYTES = 2**30
 
 
 def resolve_device(name: str, index: int) -> torch.device:
@@ -44,6 +49,19 @@ def use_threads(role: Literal["server", "worker"], settings: Settings) -> None:
         return
     share = cores if settings.mode == "sync" else {"server": of_server, "worker": of_worker}[role]
     torch.set_num_threads(getattr(settings.devices, f"{role}_threads") or share)
+    if role == "server":
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep what a training step frees for the next step.
+
+    By default glibc gives large blocks back to the system, and every step takes page faults to get them again.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            mallopt(threshold, KEPT_BYTES)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

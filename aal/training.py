@@ -16,7 +16,10 @@ from aal.batches import Ids, ImageBank, Normalisation, Pixels, augment
 from aal.config import TrainingSettings
 from aal.devices import autocast
 from aal.errors import UserError
+from aal.faster import compiled, folded
 from aal.optimizers import build_optimizer, build_schedule
+
+PIXELS_SCORED_AT_ONCE = {"cpu": 2**18, "cuda": 2**20}  # the images of a batch together; more is not faster
 
 ADVICE = "put fewer roles on it (devices), or use a smaller width or training.batch_size"
 
@@ -69,6 +72,7 @@ def learn(
     model.to(device, memory_format=torch.channels_last if training.channels_last else torch.contiguous_format)
     labelled = torch.as_tensor(ids, device=device), torch.as_tensor(labels, device=device)
     pixels = Pixels(normalisation, device, training.channels_last)
+    network = compiled(model, device) if training.compile else model
     optimizer = build_optimizer(model, training)
     schedule = build_schedule(optimizer, training, training.epochs * _shape(len(ids), training)[0])
     first = min(training.validate_after + 1, training.epochs) if len(validation_ids) else training.epochs
@@ -78,7 +82,7 @@ def learn(
         torch.manual_seed(seed)
         for epoch in range(1, training.epochs + 1):
             batches = _batches(bank, *labelled, training, pixels)
-            loss = _epoch(model, batches, optimizer, schedule, training.precision, progress)
+            loss = _epoch(network, batches, optimizer, schedule, training.precision, progress)
             accuracy = None
             if epoch >= first and len(validation_ids):
                 logits = predict(
@@ -161,7 +165,7 @@ def predict(
     *,
     normalisation: Normalisation,
     precision: str = "float32",
-    batch_size: int = 500,
+    batch_size: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Returns the logits of images, float32 (n, classes) on the CPU.
@@ -172,25 +176,31 @@ def predict(
         ids: (n,) of those to score; may be none.
         normalisation: of the pixels, as in training.
         precision: as in the training settings.
-        batch_size: images at a time.
+        batch_size: images at a time; None for what the device is fast with, and memory does not depend on.
         progress: called before each batch; what it raises ends the work.
 
     Raises:
         UserError: the device has no memory left for a single image; before that, the batches are halved.
     """
-    model.eval()
+    network = folded(model.eval())
     pixels = Pixels(normalisation, bank.device)
-    logits: list[Tensor] = []
+    batch_size = batch_size or max(1, PIXELS_SCORED_AT_ONCE[bank.device.type] // bank.pixels)
+    wanted = torch.as_tensor(ids, device=bank.device)
+    scores: Tensor | None = None  # filled batch by batch: many small tensors among the large ones scatter the memory
+    done = 0
     with torch.inference_mode(), autocast(bank.device, precision):
-        rest = torch.as_tensor(ids, device=bank.device)
-        while len(rest) or not logits:
+        while scores is None or done < len(wanted):
             progress()
             try:
-                logits.append(model(pixels(bank.batch(rest[:batch_size]))).float())
-                rest = rest[batch_size:]
+                logits = network(pixels(bank.batch(wanted[done : done + batch_size])))
             except torch.OutOfMemoryError:
                 if batch_size == 1:
                     raise UserError(f"{bank.device}: has no memory left for one image; {ADVICE}") from None
                 batch_size //= 2  # the result is the same
                 torch.cuda.empty_cache()
-        return torch.cat(logits).cpu()
+                continue
+            if scores is None:
+                scores = torch.empty(len(wanted), logits.shape[1], device=bank.device)
+            scores[done : done + len(logits)] = logits
+            done += len(logits)
+        return scores.cpu()
