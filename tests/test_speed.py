@@ -1,95 +1,260 @@
-"""Every fast path against the plain one: the same outputs, the same distribution, the same ids chosen."""
+"""Every fast path does what the plain one does."""
+
+import logging
+import pathlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
+from torchvision import transforms
 
-from aal.faster import _compiles, compiled, folded
-from aal.strategies import choose, near_the_cut
-from aal.training import predict
-from models import Dropout, build_model
-from tests.test_training import CPU, PLAIN, ImageBank, recipe, run, stripes
+from aal import faster
+from aal.batches import ImageBank, Pixels, augment
+from aal.config import RECIPES, TrainingSettings
+from aal.devices import keep_freed_memory
+from aal.faster import compiled, folded
+from aal.messages import ModelRef, Turn
+from aal.strategies import STRATEGIES, choose, near_the_cut
+from aal.training import learn, predict
+from models import Dropout, Network, build_model
+from work_query import Worker
 
 pytestmark = pytest.mark.unit
+CPU = torch.device("cpu")
+PLAIN = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.3, 0.2]}
 
 
-def settled(name: str) -> nn.Module:
-    """A network whose batch norms have seen images."""
-    model = build_model(name, classes=5, channels=3, image_size=32, width=0.1, seed=0)
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def images(number: int, side: int = 16) -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 256, (number, side, side, 3)).astype(np.uint8)
+
+
+def network(name: str, side: int = 32) -> Network:
+    """A network whose batch norms have seen something."""
+    model = build_model(name, classes=5, channels=3, image_size=side, width=0.25, seed=0)
     torch.manual_seed(0)
-    for _ in range(3):
-        model(torch.randn(16, 3, 32, 32) * 2 + 1)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(torch.randn(16, 3, side, side))
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn", "resnet18", "cnn"])
-def test_folding_batch_norms_changes_nothing_but_rounding(name: str) -> None:
-    model, images = settled(name), torch.randn(32, 3, 32, 32)
-    fast = folded(model)
-    norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules())
-    assert norms == (13 if name == "vgg16" else 0), "only a norm right after its convolution can be folded"
+def training(**changes: Any) -> TrainingSettings:
+    plain = {"epochs": 3, "batch_size": 16, "validate_after": 0, "precision": "float32", "shift": 0, "flip": False}
+    return TrainingSettings(**{**RECIPES["modern"], **plain, **changes})
+
+
+def losses(number: int = 40, **changes: Any) -> list[float]:
+    """Of our own path; `number` is no multiple of the batch."""
+    model = build_model("cnn", classes=5, channels=3, image_size=16, width=0.5, seed=0)
+    ids, labels = np.arange(number), np.arange(number) % 5
+    learned = learn(
+        model, ImageBank(images(number), CPU), ids, labels, ids, labels,
+        training=training(**changes), normalisation=PLAIN, seed=0,
+    )  # fmt: skip
+    return [epoch["loss"] for epoch in learned.history]
+
+
+def plain_losses(number: int = 40) -> list[float]:
+    """Of a plain loop over the same batches: default layout, PyTorch's default optimiser, float32."""
+    settings = training()
+    model = build_model("cnn", classes=5, channels=3, image_size=16, width=0.5, seed=0)
+    rows = torch.from_numpy(images(number)).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(PLAIN[key]).view(3, 1, 1) for key in ("mean", "std"))
+    pixels, labels = (rows - mean) / std, torch.arange(number) % 5
+    kernels = [layer.weight for layer in model.features.modules() if isinstance(layer, nn.Conv2d)]
+    rest = [one for one in model.parameters() if all(one is not kernel for kernel in kernels)]
+    groups = [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": rest}]
+    optimizer = torch.optim.SGD(groups, 1.0, settings.momentum, nesterov=True)
+    steps, found = -(-number // 16), []
+    torch.manual_seed(0)
+    for epoch in range(3):
+        model.train()
+        order, total = torch.randperm(number), 0.0
+        order = torch.cat([order, order])[: steps * 16]
+        for step in range(steps):
+            done, peak = epoch * steps + step, -(-3 * 3 * steps // 10)
+            share = min((done + 1) / peak, (3 * steps - done) / (3 * steps - peak + 1))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * share
+            chosen = order[step * 16 : step * 16 + 16]
+            loss = F.cross_entropy(model(pixels[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        found.append(total / steps)
+    return found
+
+
+def test_training_has_the_losses_of_a_plain_loop() -> None:
+    assert losses() == pytest.approx(plain_losses(), rel=1e-3)
+
+
+def test_bf16_trains_nearly_as_float32() -> None:
+    assert losses(precision="bf16") == pytest.approx(losses(), rel=0.05)
+
+
+def test_shifts_and_flips_come_as_often_as_torchvisions() -> None:
+    side, number = 8, 6000
+    image = np.arange(side * side, dtype=np.uint8).reshape(side, side, 1).repeat(3, axis=2)
+    crop = transforms.RandomCrop(side, padding=2, padding_mode="reflect")
+    steps = transforms.Compose([transforms.ToPILImage(), crop, transforms.RandomHorizontalFlip()])
+    torch.manual_seed(0)
+    ours = augment(torch.from_numpy(image).expand(number, -1, -1, -1), shift=2, flip=True).numpy()
+    theirs = [np.asarray(steps(image)) for _ in range(number)]
+    counts = [Counter(one.tobytes() for one in found) for found in (ours, theirs)]
+    assert counts[0].keys() == counts[1].keys()
+    assert len(counts[0]) == 50  # 5 x 5 shifts, twice
+    for count in counts:
+        assert all(0.5 < 50 * times / number < 1.6 for times in count.values())  # five deviations
+
+
+@pytest.mark.parametrize("shape", [(64, 8, 4, 4), (33, 7), (1, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    numbers = torch.ones(shape, dtype=dtype, requires_grad=True)
+    numbers = numbers.to(memory_format=torch.channels_last) if len(shape) == 4 else numbers
+    torch.manual_seed(0)
+    found = Dropout(0.3)(numbers)
+    torch.manual_seed(0)
+    assert torch.equal(Dropout(0.3)(numbers), found)
+    assert (found.dtype, found.shape, found.stride()) == (dtype, numbers.shape, numbers.stride())
+    assert {round(value, 1) for value in found.flatten().tolist()} <= {0.0, 1.4}
+    (gradient,) = torch.autograd.grad(found.sum(), numbers)
+    assert torch.equal(gradient, found.detach())
+    torch.manual_seed(0)
+    many = Dropout(0.3)(torch.ones(400, 500))
+    assert (many == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
+    assert (many[:, ::4] == 0).float().mean().item() == pytest.approx(0.3, abs=0.01), "each of the four in a word alike"
+    assert many.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert torch.equal(Dropout(0.3).eval()(numbers), numbers)
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "cnn"])
+def test_folded_batch_norms_change_nothing_but_rounding(name: str) -> None:
+    model = network(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with torch.inference_mode():
-        torch.testing.assert_close(fast(images), model(images), rtol=1e-4, atol=1e-4)
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items()), "the model is left alone"
+    pixels = torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(model)(pixels), model(pixels), atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded(model).modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("p", [0.3, 0.5])
-def test_dropout_drops_its_share_keeps_the_mean_and_the_layout(p: float) -> None:
-    images = torch.rand(64, 7, 33, 31).to(memory_format=torch.channels_last).requires_grad_()
-    layer = Dropout(p).train()
-    torch.manual_seed(0)
-    out = layer(images)
-    torch.manual_seed(0)
-    assert torch.equal(out, layer(images)), "the same seed, the same numbers"
-    kept = out != 0
-    deviation = (p * (1 - p) / images.numel()) ** 0.5
-    assert abs(1 - kept.float().mean().item() - p) < 5 * deviation + 2**-16
-    torch.testing.assert_close(out[kept], (images / (1 - p))[kept])
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    out.sum().backward()
-    assert images.grad is not None and torch.equal(images.grad != 0, kept)
-    # Neighbours are dropped independently: the share of pairs is that of two single ones.
-    pairs = (~kept[:, :, :, 1:] & ~kept[:, :, :, :-1]).float().mean().item()
-    assert pairs == pytest.approx(p * p, abs=0.005)
-    assert layer.eval()(images) is images
+def test_a_network_with_nothing_to_fold_is_scored_itself() -> None:
+    model = network("vgg16")
+    assert folded(model) is model
 
 
-def test_coarse_scores_that_are_mended_near_the_cut_choose_the_ids_of_fine_ones() -> None:
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
+def test_scores_are_those_of_the_plain_forward_pass(name: str) -> None:
+    model, rows = network(name), images(300, side=32)
+    with torch.no_grad():
+        expected = model(Pixels(PLAIN, CPU)(torch.from_numpy(rows)))
+    found = predict(model, ImageBank(rows, CPU), np.arange(300), normalisation=PLAIN)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(32, [256, 44]), (84, [37] * 8 + [4]), (8, [300])])
+def test_large_images_are_scored_in_smaller_batches(side: int, sizes: list[int]) -> None:
+    seen: list[int] = []
+
+    class Seeing(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen.append(len(pixels))
+            return pixels.mean((2, 3))
+
+    predict(Seeing(), ImageBank(images(300, side), CPU), np.arange(300), normalisation=PLAIN)
+    assert seen == sizes
+
+
+@pytest.mark.parametrize(("count", "near"), [(100, range(90, 110)), (3, range(13)), (995, range(985, 1000))])
+def test_what_is_near_the_cut(count: int, near: range) -> None:
+    ranks = np.random.RandomState(0).permutation(1000)  # the rank of each position
+    assert sorted(ranks[near_the_cut(-ranks.astype(np.float32), count)]) == list(near)
+
+
+def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.RandomState(0)
-    for _ in range(20):
-        fine = random.rand(5000).astype(np.float32)
-        coarse = fine + random.uniform(-0.004, 0.004, 5000).astype(np.float32)
-        close = near_the_cut(coarse, 300)
-        assert {int(np.argsort(-coarse)[299]), int(np.argsort(-coarse)[300])} <= set(close.tolist())
-        assert len(set(close.tolist())) == len(close) == 100
-        mended = coarse.copy()
-        mended[close] = fine[close]
-        assert set(choose(mended, 300, 0)) == set(choose(fine, 300, 0)) != set(choose(coarse, 300, 0))
+    fine = random.dirichlet([0.5] * 5, 2000).astype(np.float32)
+    coarse = fine + random.uniform(-1e-3, 1e-3, fine.shape).astype(np.float32)
+    asked: list[tuple[str, int]] = []
+
+    def scored(self: Worker, turn: Turn, ids: np.ndarray, precision: str) -> np.ndarray:
+        asked.append((precision, len(ids)))
+        return (fine if precision == "float32" else coarse)[ids]
+
+    monkeypatch.setattr(Worker, "probabilities", scored)
+    monkeypatch.setattr("work_query.computes_in_bf16", lambda device: True)
+    score = STRATEGIES["margin"].score
+    wanted, alone = (choose(score(2000, probabilities=found), 100, 0) for found in (fine, coarse))
+    worker = Worker(0, pathlib.Path(), STRATEGIES["margin"], ImageBank(images(1), CPU), 0)
+    chosen = worker.select(Turn(0, 100, ModelRef(0, "", 0)), np.arange(2000))
+    assert set(alone) != set(wanted)
+    assert set(chosen) == set(wanted)
+    assert asked == [("auto", 2000), ("float32", 40)]
 
 
-def test_scoring_does_not_depend_on_the_size_of_its_batches() -> None:
-    images, _ = stripes(60, side=32, channels=3)
-    bank, model = ImageBank(images, CPU), settled("vgg16_bn")
-    normalisation = {"mean": PLAIN["mean"] * 3, "std": PLAIN["std"] * 3}
-    at_once = predict(model, bank, np.arange(60), normalisation=normalisation)
-    by_seven = predict(model, bank, np.arange(60), normalisation=normalisation, batch_size=7)
-    torch.testing.assert_close(at_once, by_seven, rtol=1e-4, atol=1e-4)
+class Counting:
+    """Counts how often PyTorch compiles, and runs what it was given as it is."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: Any, _: Any) -> Any:
+        self.graphs += 1
+        return graph.forward
+
+
+def test_compiled_training_compiles_once_and_has_the_same_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, counting, real = losses(), Counting(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **words: real(model, backend=counting, **words))
+    monkeypatch.setattr(faster, "_compiles", lambda device: True)
+    torch._dynamo.reset()
+    assert losses(compile=True) == pytest.approx(expected, rel=1e-4)
+    assert counting.graphs == 1, "neither the last batch nor the next epoch compiles again"
+    assert losses(compile=True) == pytest.approx(expected, rel=1e-4)
+    assert counting.graphs == 1, "nor does the next training of a server"
+
+
+def test_where_pytorch_cannot_compile_it_trains_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no C compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    faster._compiles.cache_clear()
+    model = nn.Linear(1, 1)
+    with caplog.at_level(logging.WARNING, "aal"):
+        assert compiled(model, CPU) is model
+        assert compiled(model, CPU) is model
+    faster._compiles.cache_clear()
+    assert [record.getMessage() for record in caplog.records] == [
+        "training.compile: PyTorch cannot compile here, so it trains without: no C compiler"
+    ]
 
 
 @pytest.mark.slow
-def test_a_compiled_training_has_the_losses_of_a_plain_one() -> None:
-    if not _compiles(CPU):
-        pytest.skip("PyTorch cannot compile here")
-    plain = run(training=recipe(flip=False, precision="float32"))[0]
-    fast = run(training=recipe(flip=False, precision="float32", compile=True))[0]
-    losses = [[entry["loss"] for entry in learned.history] for learned in (plain, fast)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert {name.split(".")[0] for name in fast.state_dict} == {"features", "head"}, "under the names of the plain one"
+@pytest.mark.timeout(600)
+def test_pytorchs_own_compiler_gives_the_same_losses() -> None:
+    assert losses(compile=True) == pytest.approx(losses(), rel=1e-3)
 
 
-def test_what_cannot_be_compiled_is_trained_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aal.faster._compiles", lambda device: False)
-    model = settled("cnn")
-    assert compiled(model, CPU) is model
+def test_keeping_freed_memory_needs_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_freed_memory()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    keep_freed_memory()

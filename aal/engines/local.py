@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.managers import BaseManager, RemoteError
@@ -155,13 +156,15 @@ def _manager(context: Any) -> Iterator[HubManager]:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    kinds = [signal.Signals[name] for name in INTERRUPTED if name != "SIGTERM"]
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
+    """Holds signals back: what is started meanwhile never gets them, this process gets them afterwards."""
+    resource_tracker.ensure_running()  # else it is started inside, and lets them in again
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.Signals[name] for name in INTERRUPTED if name != "SIGTERM"]
+    )
     try:
         yield
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
