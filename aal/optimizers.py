@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aal.config import TrainingSettings
 
@@ -16,15 +16,38 @@ def decayed(model: nn.Module) -> list[nn.Parameter]:
 
 
 def build_optimizer(model: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:
-    """Returns Adam as in Keras, or SGD with Nesterov momentum; decay is added to the gradient."""
+    """Returns Adam as in Keras, or SGD with Nesterov momentum; decay is added to the gradient.
+
+    The model must have its final device and memory layout by then.
+    """
     kernels = decayed(model)
     known = {id(kernel) for kernel in kernels}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups = [{"params": kernels, "weight_decay": training.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    stored = [_as_stored(kernel) for kernel in kernels]
+    groups = [{"params": stored, "weight_decay": training.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer: torch.optim.Optimizer
     if training.optimizer == "adam":
-        return torch.optim.Adam(groups, training.learning_rate, eps=1e-7, fused=True)  # Keras' epsilon
-    nesterov = training.momentum > 0
-    return torch.optim.SGD(groups, training.learning_rate, training.momentum, nesterov=nesterov, fused=True)
+        optimizer = torch.optim.Adam(groups, training.learning_rate, eps=1e-7, fused=True)  # Keras' epsilon
+    else:
+        nesterov = training.momentum > 0
+        optimizer = torch.optim.SGD(groups, training.learning_rate, training.momentum, nesterov=nesterov, fused=True)
+    views = [(kernel, view) for kernel, view in zip(kernels, stored, strict=True) if view is not kernel]
+
+    def hand_over(*_: object) -> None:
+        for kernel, view in views:
+            view.grad = None if kernel.grad is None else kernel.grad.permute(0, 2, 3, 1)
+            kernel.grad = None
+
+    if views:
+        optimizer.register_step_pre_hook(hand_over)
+    return optimizer
+
+
+def _as_stored(kernel: nn.Parameter) -> Tensor:
+    """Returns a kernel as it lies in memory: on a CPU the fused step copies all that is not contiguous, and back."""
+    if kernel.device.type != "cpu" or kernel.dim() != 4 or kernel.is_contiguous():
+        return kernel
+    return kernel.detach().permute(0, 2, 3, 1)
 
 
 def one_cycle(step: int, steps: int) -> float:

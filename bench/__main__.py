@@ -1,0 +1,76 @@
+"""How fast each part is: ours, what a user would write instead, the limit, and the two ratios.
+
+Example:
+  python -m bench train score --json
+"""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+from aal.errors import UserError
+from bench.images import cifar
+from bench.options import Options
+from bench.table import Row, machine, markdown, versions
+
+PARTS = ("train", "score", "pools", "startup", "memory", "endtoend")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0 done, 2 the user's mistake, 130 interrupted."""
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    logging.getLogger("aal").addHandler(logging.StreamHandler())
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an exception, it ends what was started
+    options = Options(arguments.quick, arguments.threads, arguments.data_dir, arguments.full)
+    facts = {"threads": options.threads, "rounds": options.rounds}
+    rows = []
+    try:
+        about = machine(facts)
+        for row in _rows([part for part in PARTS if part in arguments.parts] or list(PARTS), options):
+            rows.append(row)
+            print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if arguments.json:
+        told = {"rows": [row.as_dict() for row in rows], "machine": {**about, "notes": options.notes}}
+        print(json.dumps({**told, "versions": versions()}))
+    else:
+        print(markdown(rows), *(f"- {note}" for note in options.notes), sep="\n")
+        print("\n" + ", ".join(f"{key} {value}" for key, value in {**about, **versions()}.items() if value is not None))
+    return 0
+
+
+def _rows(parts: list[str], options: Options) -> Iterator[Row]:
+    with cifar(options.data_dir) as source:
+        options.notes.append(f"images: {source.name}")
+        for part in parts:
+            yield from importlib.import_module(f"bench.{part}").measure(options, source)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; else all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="one round, small sizes: a look, not a measurement")
+    parser.add_argument("--full", action="store_true", help="endtoend: the config as it is, not a smaller run")
+    parser.add_argument("--threads", type=int, default=cores, help=f"CPU threads to train with (default: {cores})")
+    parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads); never downloaded")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The limit: a network's bare passes over one resident batch, with no data, optimiser or schedule around them."""
+
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import nn
+
+from aal.devices import autocast
+from aal.faster import compiled, folded
+
+SECONDS = 2.0  # of a measurement
+WARM_UP = 2  # passes; the first one compiles
+
+
+class Bare:
+    """The passes of a network in its best data type and layout.
+
+    Args:
+        model: on the device.
+        shape: (n, C, H, W) of the resident batch.
+        classes: of its labels.
+        device: to compute on.
+    """
+
+    def __init__(self, model: nn.Module, shape: tuple[int, int, int, int], classes: int, device: torch.device) -> None:
+        self._device = device
+        self._model = model.to(device, memory_format=torch.channels_last)
+        self._images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
+        self._labels = torch.randint(0, classes, (shape[0],), device=device)
+        self._compiled: nn.Module | None = None
+        self.is_compiled = False  # whether `train_rate` takes the compiled network unless told
+
+    def compile(self) -> float | None:
+        """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
+        started_at = time.perf_counter()
+        network = compiled(self._model, self._device)
+        if network is self._model:
+            return None
+        self._compiled = network
+        self.train_rate(seconds=0.0, is_compiled=True)
+        return time.perf_counter() - started_at
+
+    def train_rate(self, seconds: float = SECONDS, is_compiled: bool | None = None) -> float:
+        """Returns images a second, forward and backward."""
+        take_compiled = self.is_compiled if is_compiled is None else is_compiled
+        network = self._compiled if take_compiled and self._compiled is not None else self._model
+        network.train()
+
+        def step() -> None:
+            self._model.zero_grad()
+            with autocast(self._device, "auto"):
+                logits = network(self._images)
+            F.cross_entropy(logits.float(), self._labels).backward()
+
+        return self._rate(step, seconds)
+
+    def score_rate(self, seconds: float = SECONDS) -> float:
+        """Returns images a second, forward only, batch norms folded."""
+        network = folded(self._model.eval())
+        with torch.inference_mode(), autocast(self._device, "auto"):
+            return self._rate(lambda: network(self._images), seconds)
+
+    def _rate(self, act: Callable[[], object], seconds: float) -> float:
+        for _ in range(WARM_UP):
+            act()
+        synchronise(self._device)
+        passes, started_at = 0, time.perf_counter()
+        while not passes or time.perf_counter() - started_at < seconds:
+            act()
+            passes += 1
+            if passes % 10 == 0:
+                synchronise(self._device)  # else the clock would run ahead of a GPU
+        synchronise(self._device)
+        return passes * len(self._images) / (time.perf_counter() - started_at)
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

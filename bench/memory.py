@@ -1,0 +1,94 @@
+"""What the processes of a run hold: memory of their own, and the images that all of them share."""
+
+import contextlib
+import pathlib
+import re
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from bench.images import MINI_IMAGENET, Source, made_up
+from bench.options import Options
+from bench.table import Row
+from bench.whole import running, value, wait_for
+
+# Ten workers who score with a VGG-16 of a quarter of the width; each of them offers twice.
+WORDS = [
+    *("server_num=1", "worker_num=10", "worker_query_num=2", "query_batch=20", "server_train_threshold=200"),
+    *("initial_size=500", "val_size=100", "training.epochs=1", "recipe=modern", "models=vgg16_bn", "width=0.25"),
+    *("annotators.seconds_per_label=0.05", "annotators.number=20"),
+]
+LOOK_EVERY_S = 0.5
+MIB = 2**20
+
+
+def measure(options: Options, source: Source) -> Iterator[Row]:
+    """Gives the largest private and shared memory of a process of each role, and of the images, in MiB."""
+    yield from _rows("cifar-10", source.images.folder, ["--config", "cifar10-cpu.yaml"])
+    if options.quick:
+        return
+    with made_up("mini-imagenet", MINI_IMAGENET, classes=100) as folder:
+        yield from _rows("mini-imagenet", folder, ["--config", "miniimagenet.yaml"])
+    options.notes.append(
+        "memory: 10 workers, 60,000 images of 32 x 32 and 84 x 84; the limit is the file of the images, once"
+    )
+
+
+def _rows(name: str, images: pathlib.Path, config: list[str]) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
+        run = pathlib.Path(folder) / "run"
+        largest = _watch(run, images, [*config, *WORDS])
+    for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
+        for kind in ("private", "shared"):
+            yield Row(f"memory/{name}/{role.replace(' ', '-')}/{kind}", "MiB", [largest[role, kind]])
+    yield Row(f"memory/{name}/all", "MiB", [largest["all", "proportional"]])
+    size = (images / "images.npy").stat().st_size / MIB
+    copies = size * largest["all", "mapping"]
+    yield Row(f"memory/{name}/images", "MiB", [largest["all", "images"]], [copies], [size])
+
+
+def _watch(run: pathlib.Path, images: pathlib.Path, words: list[str]) -> dict[tuple[str, str], float]:
+    """Runs to the end and returns the largest values seen: MiB, and how many processes map the images."""
+    largest: dict[tuple[str, str], float] = defaultdict(float)
+    with running(run, words, images) as process:
+        wait_for(process, lambda: (run / "log.txt").exists())
+        while process.poll() is None and value(run, "select count(*) from meta where key = 'ended'") == 0:
+            for key, found in _look(process.pid, run, images).items():
+                largest[key] = max(largest[key], found)
+            time.sleep(LOOK_EVERY_S)
+    return largest
+
+
+def _look(pid: int, run: pathlib.Path, images: pathlib.Path) -> dict[tuple[str, str], float]:
+    found: dict[tuple[str, str], float] = defaultdict(float)
+    for role, process in _named(pid, run):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            memory = process.memory_full_info()
+            maps: list[Any] = [one for one in process.memory_maps() if one.path == str(images / "images.npy")]
+            shared = sum(one.rss - one.private_dirty for one in maps)
+            found[role, "private"] = max(found[role, "private"], memory.uss / MIB)
+            found[role, "shared"] = max(found[role, "shared"], (memory.rss - memory.uss) / MIB)
+            found["all", "proportional"] += memory.pss / MIB
+            found["all", "images"] += sum(one.pss for one in maps) / MIB
+            found["all", "mapping"] += bool(shared)
+    return found
+
+
+def _named(pid: int, run: pathlib.Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Gives the living processes of a run and their roles; the log names all but the hub's and the fork server's."""
+    log = (run / "log.txt").read_text(encoding="utf-8")
+    names = {
+        int(number): role for role, number in re.findall(r"^\S+ \S+ (\S+?)(?:-\d+)? (\d+) INFO started$", log, re.M)
+    }
+    with contextlib.suppress(psutil.NoSuchProcess):
+        main = psutil.Process(pid)
+        yield "main", main
+        for process in main.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                holds = any(file.path == str(run / "run.db") for file in process.open_files())
+                other = "hub" if holds else "fork server" if "forkserver" in " ".join(process.cmdline()) else "other"
+                yield names.get(process.pid, other), process

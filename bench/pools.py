@@ -1,0 +1,230 @@
+"""How fast ids go through the pools, how long a draw takes under load, and what a large pool costs."""
+
+import contextlib
+import functools
+import multiprocessing
+import pathlib
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from aal.engines.local import HubManager
+from aal.journal import SCHEMA
+from aal.messages import Query
+from aal.parts import Parts
+from aal.pools import LabeledPool, QueryPool
+from bench import soak
+from bench.crowd import ask_desk, ask_queue, consume, keep_busy, label_batches, produce
+from bench.images import Source
+from bench.options import Options
+from bench.table import Row, alternate
+
+SHARD = 20_000  # ids of each of the 64 workers
+CLIENTS = (1, 8, 64)
+SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000)
+MOVES, REPEATS = 1000, 9  # offers or draws that are timed together, and how often
+BUSY = 2  # processes that train meanwhile
+WAITING = 10_000  # queries in S while draws are timed
+
+
+def measure(options: Options, source: Source) -> Iterator[Row]:
+    """Gives the rows of the pools: ids a second, milliseconds of a draw, microseconds against the size of S."""
+    seconds = 3.0 if options.quick else 10.0
+    found = alternate(
+        options.rounds,
+        {"ours": lambda: ids_per_s(seconds), "instead": lambda: queue_ids_per_s(seconds), "limit": rows_per_s},
+    )
+    yield Row("pools/ids", "ids/s", **found)
+    options.notes.append(
+        "pools/ids: 64 workers offer 100 ids at a time, two clients draw and answer up to 1,000 at a time; instead is "
+        "Manager().Queue, an id a message and nothing on disk; the limit is the same rows written to SQLite alone"
+    )
+    yield from _draws(options, seconds)
+    yield from _sizes(SIZES[:3] if options.quick else SIZES)
+
+
+# ------------------------------------------------------------------ ids a second
+
+
+@contextlib.contextmanager
+def _served(shard: int, bound: int | None = None) -> Iterator[tuple[Any, Any, Any, float]]:
+    """Gives settings, context, hub and origin of a hub in its own process, as the local engine has it."""
+    settings = soak.settings_of(shard)
+    if bound is not None:
+        settings = settings.model_copy(update={"query_pool_size": bound})
+    total = 10 + soak.WORKERS * shard
+    first = np.arange(10)
+    shards = list(np.arange(10, total).reshape(soak.WORKERS, shard))
+    parts = Parts(10, np.arange(total) % 10, first[:4], first[4:6], first[6:], shards)
+    context = multiprocessing.get_context("forkserver")
+    with tempfile.TemporaryDirectory(prefix="bench-pools-") as folder, HubManager(ctx=context) as manager:
+        origin = time.monotonic()
+        hub = manager.hub(settings, parts, pathlib.Path(folder) / "run.db", origin, {}, None)  # type: ignore[attr-defined]
+        yield settings, context, hub, origin
+        hub.close("finished")
+
+
+def ids_per_s(seconds: float) -> float:
+    """Returns how many ids a second get from a shard into L, on disk."""
+    with _served(SHARD) as (settings, context, hub, origin):
+        machine = context.Process(target=soak.machine, args=(settings, hub, origin))
+        with _running([machine, *(context.Process(target=label_batches, args=(hub,)) for _ in range(2))]):
+            _until(lambda: hub.status().labels > 0)
+            before, started_at = hub.status().labels, time.monotonic()
+            _until(lambda: hub.status().labels == settings.budget, seconds)
+            rate = (hub.status().labels - before) / (time.monotonic() - started_at)
+            hub.stop()
+    return rate
+
+
+def queue_ids_per_s(seconds: float) -> float:
+    """Returns how many ids a second get through two plain queues of a Manager, a message each."""
+    context = multiprocessing.get_context("forkserver")
+    with context.Manager() as manager:
+        queries, answers = manager.Queue(1000), manager.Queue(1000)
+        ends = (produce, (queries,)), (consume, (queries, answers))
+        with _running([context.Process(target=target, args=args) for target, args in ends]):
+            answers.get()
+            count, started_at = 0, time.monotonic()
+            while time.monotonic() - started_at < seconds:
+                answers.get()
+                count += 1
+            return count / (time.monotonic() - started_at)
+
+
+def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
+    """Returns how many ids a second SQLite takes the rows of, in large commits."""
+    with tempfile.TemporaryDirectory(prefix="bench-pools-") as folder:
+        database = sqlite3.connect(pathlib.Path(folder) / "run.db")
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.executescript(SCHEMA.read_text(encoding="utf-8"))
+        started_at = time.monotonic()
+        for start in range(0, ids, commit):
+            items = range(start, start + commit)
+            with database:
+                database.executemany(
+                    "INSERT INTO queries(item,worker,strategy,version,newest,offered_at) VALUES(?,?,?,?,?,?)",
+                    [(item, 0, "random", 0, 0, 0.0) for item in items],
+                )
+                database.executemany("INSERT INTO waits VALUES(?,?,?)", [(0, 0.0, 0.0) for _ in items])
+                database.executemany(
+                    "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?", [(0.0, 0, item) for item in items]
+                )
+                database.executemany(
+                    "UPDATE queries SET answered_at=?, label=?, annotator=?, arrival=? WHERE item=?",
+                    [(0.0, 0, 0, item, item) for item in items],
+                )
+        seconds = time.monotonic() - started_at
+        database.close()
+    return ids / seconds
+
+
+# ------------------------------------------------------------------ the time of a draw
+
+
+def _draws(options: Options, seconds: float) -> Iterator[Row]:
+    """Times draws while two processes train: ours through the desk of all annotators, instead from a queue."""
+    context = multiprocessing.get_context("forkserver")
+    with _running([context.Process(target=keep_busy) for _ in range(BUSY)]):
+        time.sleep(3)  # until they train
+        for clients in CLIENTS:
+            contenders = {
+                "ours": functools.partial(_of_desk, clients, seconds),
+                "instead": functools.partial(_of_queue, clients, seconds),
+            }
+            found = alternate(options.rounds, contenders)
+            for name, share in (("median", 50), ("p99", 99)):
+                values = {
+                    key: [float(np.percentile(times, share)) for times in rounds] for key, rounds in found.items()
+                }
+                yield Row(f"pools/draw/{clients}-clients/{name}", "ms", **values)
+    options.notes.append(f"pools/draw: {BUSY} processes train meanwhile; a client draws, takes 50 ms and answers")
+
+
+def _of_desk(clients: int, seconds: float) -> list[float]:
+    """Returns the milliseconds of draws from a hub whose S is never empty."""
+    with _served(1000, bound=WAITING) as (settings, context, hub, origin):
+        receiver, sender = context.Pipe(duplex=False)
+        filler = context.Process(target=soak.machine, args=(settings, hub, origin))
+        crowd = context.Process(target=ask_desk, args=(hub, origin, clients, seconds, sender))
+        with _running([filler]):
+            _until(lambda: hub.status().waiting >= WAITING - soak.BATCH)
+            with _running([crowd]):
+                times = _received(receiver, sender)
+            hub.stop()
+    return times
+
+
+def _of_queue(clients: int, seconds: float) -> list[float]:
+    """Returns the milliseconds of gets from a queue that is never empty."""
+    context = multiprocessing.get_context("forkserver")
+    with context.Manager() as manager:
+        queries, answers = manager.Queue(), manager.Queue()
+        for item in range(int(clients * seconds / 0.05) + clients):
+            queries.put(item)
+        receiver, sender = context.Pipe(duplex=False)
+        with _running([context.Process(target=ask_queue, args=(queries, answers, clients, seconds, sender))]):
+            return _received(receiver, sender)
+
+
+def _received(receiver: Any, sender: Any) -> list[float]:
+    sender.close()  # so that a child that dies is noticed
+    return receiver.recv()
+
+
+@contextlib.contextmanager
+def _running(processes: list[Any]) -> Iterator[None]:
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+# ------------------------------------------------------------------ what size costs
+
+
+def _sizes(sizes: tuple[int, ...]) -> Iterator[Row]:
+    """Gives the microseconds of a draw with its answer, and of an offer; the limit is that of the smallest pool."""
+    found = {size: _moves(size) for size in sizes}
+    for move in ("draw", "offer"):
+        for size in sizes:
+            yield Row(f"pools/{move}/of-{size}", "us", found[size][move], limit=found[sizes[0]][move])
+
+
+def _moves(size: int) -> dict[str, list[float]]:
+    """Times moves in pools with `size` queries waiting and as many labels, in time of the processor."""
+    queries, labelled = QueryPool(2 * size, seed=0), LabeledPool(3 * size + REPEATS * MOVES, range(size), bytes(size))
+    queries.offer(_new(range(size, 2 * size)))
+    times: dict[str, list[float]] = {"draw": [], "offer": []}
+    for repeat in range(REPEATS):
+        start = 2 * size + repeat * MOVES
+        began_at = time.process_time()
+        queries.offer(_new(range(start, start + MOVES)))
+        offered_at = time.process_time()
+        for _ in range(MOVES):
+            query = queries.draw(0, 1e9)
+            assert query is not None
+            queries.settle(query.item, 0)
+            labelled.add(query.item, 0)
+        times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
+        times["draw"].append(1e6 * (time.process_time() - offered_at) / MOVES)
+    return times
+
+
+def _new(items: range) -> Iterator[Query]:
+    return (Query(item, 0, "random", 0, 0, 0.0) for item in items)

@@ -1,0 +1,130 @@
+"""How fast a server trains: its real path against a plain loop and against the bare passes."""
+
+import dataclasses
+import itertools
+import pathlib
+import statistics
+import tempfile
+from collections.abc import Iterator
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import data
+from aal.batches import ImageBank, normalisation_of
+from aal.config import Settings
+from aal.devices import keep_freed_memory, resolve_device
+from aal.loading import resolve
+from aal.messages import TrainingTicket
+from bench import plain
+from bench.bare import Bare
+from bench.images import Source
+from bench.options import Options
+from bench.table import Row, alternate, rate_of
+from models import Network, build_model
+from server_train import Server
+
+SCORED = 10  # of the images of a training, a tenth validate and another tenth test
+CASES = (("full", 1.0, 5000, 1), ("quarter", 0.25, 5000, 4), ("quarter", 0.25, 40_000, 1))  # width, labels, epochs
+QUICK_CASES = (("full", 1.0, 640, 1), ("quarter", 0.25, 2560, 2))
+
+
+def measure(options: Options, source: Source) -> Iterator[Row]:
+    """Gives the rows of training, in images learned from a second: epochs of the modern recipe, validation and test."""
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    device = resolve_device("auto", 0)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    for width, images in itertools.groupby(QUICK_CASES if options.quick else CASES, key=lambda case: case[:2]):
+        bare = Bare(_network(width[1]), (64, 3, 32, 32), 10, device)
+        yield from _compile_row(options, bare, width[0])
+        for _, _, number, epochs in images:
+            yield from _rows(options, source, bare, width, number, epochs, device)
+
+
+def _compile_row(options: Options, bare: Bare, width: str) -> Iterator[Row]:
+    """Tells whether torch.compile pays, and lets the limit be the better of the two."""
+    name = f"train/vgg16/{width}/uncompiled"
+    cost = bare.compile()
+    if cost is None:
+        options.notes.append(f"{name}: PyTorch cannot compile here")
+        return
+    contenders = {"ours": lambda: bare.train_rate(), "instead": lambda: bare.train_rate(is_compiled=True)}
+    found = alternate(options.rounds, contenders)
+    eager, fast = (statistics.median(found[key]) for key in ("ours", "instead"))
+    bare.is_compiled = fast > eager
+    pays = f"pays after {cost / (1 / eager - 1 / fast):,.0f} images" if fast > eager else "never pays: it is not faster"
+    options.notes.append(f"{name}: instead is compiled, which takes {cost:.0f} s and {pays}")
+    yield Row(name, "images/s", **found)
+
+
+def settings_of(width: float, number: int, epochs: int) -> Settings:
+    """The modern recipe for some epochs on so many labels, validated after the last one."""
+    return resolve(
+        {
+            **{"data_type": "cifar-10", "models": "vgg16", "width": width, "worker_num": 1, "query_batch": 1000},
+            **{"initial_size": number, "val_size": number // SCORED, "server_train_threshold": 1000},
+            "training": {"epochs": epochs, "validate_after": epochs - 1},
+        },
+        "bench",
+    )
+
+
+def _rows(
+    options: Options,
+    source: Source,
+    bare: Bare,
+    width: tuple[str, float],
+    number: int,
+    epochs: int,
+    device: torch.device,
+) -> Iterator[Row]:
+    settings = settings_of(width[1], number, epochs)
+    whole = data.split(source.images, settings)
+    parts = dataclasses.replace(whole, test=whole.test[: number // SCORED])
+    ids, labels = parts.initial, source.images.labels[parts.initial]
+    normalisation = normalisation_of(settings.training, parts.mean, parts.std)
+    bank = ImageBank(source.images.images, device)
+    tickets = itertools.count()
+    trained = epochs * number
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+        (pathlib.Path(folder) / "models").mkdir()
+        server = Server(0, pathlib.Path(folder), settings, source.images, parts, bank)
+
+        def ours() -> float:
+            ticket = TrainingTicket(next(tickets), number)
+            return rate_of(trained, lambda: server.train(ticket, ids, labels, 0.0, lambda: None))
+
+        def instead() -> float:
+            model = plain.with_plain_dropout(_network(width[1]))
+
+            def loop() -> None:
+                plain.train(
+                    model, source.images, ids,
+                    training=settings.training, normalisation=normalisation, device=device,
+                )  # fmt: skip
+                for scored in (parts.validation, parts.test):
+                    plain.accuracy(model, source.images, scored, normalisation, device)
+
+            return rate_of(trained, loop)
+
+        def limit() -> float:
+            scored = len(parts.validation) + len(parts.test)
+            return trained / (trained / bare.train_rate() + scored / bare.score_rate())
+
+        found = alternate(options.rounds, {"ours": ours, "instead": instead, "limit": limit})
+    name = f"train/vgg16/{width[0]}/{number}"
+    yield Row(name, "images/s", **found)
+    teraflop = flop_of(_network(width[1])) / 1e12
+    yield Row(f"{name}/flops", "TFLOP/s", **{key: [teraflop * one for one in values] for key, values in found.items()})
+
+
+def _network(width: float) -> Network:
+    return build_model("vgg16", classes=10, channels=3, image_size=32, width=width, seed=0)
+
+
+def flop_of(network: Network) -> float:
+    """Returns the floating-point operations of a network's forward and backward pass over one image."""
+    with FlopCounterMode(display=False) as counter:
+        network.train()(torch.zeros(2, 3, 32, 32)).sum().backward()
+    return counter.get_total_flops() / 2
