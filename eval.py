@@ -18,6 +18,7 @@ from aal.batches import Ids, ImageBank, Normalisation
 from aal.config import Settings
 from aal.devices import resolve_device
 from aal.errors import UserError
+from aal.faster import folded
 from aal.loading import resolve
 from aal.publish import load_model
 from aal.training import predict
@@ -70,7 +71,7 @@ def evaluate(
         progress: called before each batch; what it raises ends the work.
     """
     started_at = time.perf_counter()
-    logits = predict(model, bank, ids, normalisation=normalisation, precision=precision, progress=progress)
+    logits = predict(folded(model), bank, ids, normalisation=normalisation, precision=precision, progress=progress)
     seconds = time.perf_counter() - started_at
     truth = torch.as_tensor(labels)
     right = logits.argmax(1) == truth

@@ -12,6 +12,7 @@ from aal.clock import Clock, Work
 from aal.config import Settings
 from aal.devices import computes_in_bf16, resolve_device, use_threads
 from aal.errors import Stopped
+from aal.faster import folded
 from aal.hub import Hub
 from aal.messages import Offer, Turn
 from aal.publish import load_model
@@ -73,7 +74,8 @@ class Worker:
         if self._loaded is None or self._loaded[0] != turn.model.version:
             path = self.run / turn.model.path
             payload = load_model(path)
-            self._loaded = (turn.model.version, rebuild(payload, path).to(self.bank.device), payload["normalisation"])
+            model = folded(rebuild(payload, path).to(self.bank.device))
+            self._loaded = (turn.model.version, model, payload["normalisation"])
         _, model, normalisation = self._loaded
         logits = predict(model, self.bank, ids, normalisation=normalisation, precision=precision)
         return torch.softmax(logits, dim=1).numpy()

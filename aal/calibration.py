@@ -13,6 +13,7 @@ import numpy as np
 from aal.batches import ImageBank
 from aal.config import CostSettings, Settings
 from aal.devices import resolve_device, use_threads
+from aal.faster import folded
 from aal.publish import load_model, save_model
 from aal.training import learn, predict
 
@@ -105,5 +106,5 @@ def _per_image_trained(
 
 
 def _per_image_scored(bank: ImageBank, images: np.ndarray, model: Any) -> float:
-    some = np.arange(SCORED) % len(images)
-    return _median(lambda: predict(model, bank, some, normalisation=_plain(images))) / SCORED
+    some, network = np.arange(SCORED) % len(images), folded(model)
+    return _median(lambda: predict(network, bank, some, normalisation=_plain(images))) / SCORED

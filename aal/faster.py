@@ -12,29 +12,17 @@ log = logging.getLogger("aal")
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """Returns a copy, to score with, in which a batch norm right after a convolution is part of its kernel.
+    """Returns a copy to score with: channels_last, with each batch norm right after a convolution in its kernel.
 
-    Its outputs differ from those of the model in evaluation mode by rounding only. Where there is nothing to fold, as
-    in a network with its batch norms after the ReLU, it is the model itself.
+    Its outputs differ from those of the model in evaluation mode by rounding only.
     """
-    if not _foldable(model):
-        return model
     network = copy.deepcopy(model).eval()
-    for layers, place in _foldable(network):
-        layers[place] = nn.utils.fusion.fuse_conv_bn_eval(layers[place], layers[place + 1])
-        layers[place + 1] = nn.Identity()
+    for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for place, (layer, after) in enumerate(itertools.pairwise(list(layers))):
+            if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d) and after.track_running_stats:
+                layers[place] = nn.utils.fusion.fuse_conv_bn_eval(layer, after)
+                layers[place + 1] = nn.Identity()
     return network.to(memory_format=torch.channels_last)
-
-
-def _foldable(model: nn.Module) -> list[tuple[nn.Sequential, int]]:
-    """The places of the convolutions that a batch norm follows."""
-    return [
-        (layers, place)
-        for layers in model.modules()
-        if isinstance(layers, nn.Sequential)
-        for place, (layer, after) in enumerate(itertools.pairwise(layers))
-        if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d) and after.track_running_stats
-    ]
 
 
 def compiled(model: nn.Module, device: torch.device) -> nn.Module:

@@ -44,8 +44,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+@pytest.fixture
+def left_behind() -> Callable[[], set[psutil.Process]]:
+    """Who descends from this process and did not before the test, as the fork server of another test may."""
+    before = set(psutil.Process().children(recursive=True))
+    return lambda: set(psutil.Process().children(recursive=True)) - before
 
 
 @pytest.fixture
@@ -126,13 +129,15 @@ def test_runs_share_the_gpus_that_the_user_allows_and_keep_their_path() -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize("code", [1, 3])
-def test_a_run_that_fails_ends_the_others(place: Place, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_run_that_fails_ends_the_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch, left_behind: Callable[[], set[psutil.Process]], code: int
+) -> None:
     monkeypatch.setattr(sweep, "START", [sys.executable, "-c", FAILING.format(code=code)])
     with pytest.raises(
         RunFailed, match=r"^AAL-async-batch5000-seed0: the disk is full; see .*/logs/AAL-async-batch5000"
     ):
         sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go()
-    assert not children()
+    assert not left_behind()
     assert set(place.notes()["runs"]) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
 
 
@@ -155,7 +160,7 @@ def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monke
 @pytest.mark.process
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped_leaves_nobody_behind(
-    tmp_path: pathlib.Path, kind: signal.Signals, capfd: pytest.CaptureFixture[str]
+    tmp_path: pathlib.Path, left_behind: Callable[[], set[psutil.Process]], kind: signal.Signals
 ) -> None:
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "reproduce.py"), *WORDS, "--out", str(out)]
@@ -165,7 +170,7 @@ def test_a_sweep_that_is_stopped_leaves_nobody_behind(
     told, _ = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[kind]
     assert "stopped with 4 of 4 runs to go; to go on: python reproduce.py figure2 --scale tiny" in told
-    assert not children()
+    assert not left_behind()
 
 
 @pytest.mark.process
