@@ -15,7 +15,7 @@ from aal.clock import Clock
 from aal.config import AnnotatorSettings, Settings
 from aal.errors import Stopped
 from aal.hub import Hub
-from aal.messages import Answer, Ask, Query
+from aal.messages import Answer, Ask
 from aal.seeding import log_normal, uniforms
 
 
@@ -67,13 +67,13 @@ class Desk:
     def __init__(self, hub: Hub, clock: Clock) -> None:
         self._hub = hub
         self._clock = clock
-        self._asks: deque[tuple[Ask, asyncio.Future[Query]]] = deque()
+        self._asks: deque[tuple[Ask, asyncio.Future[int]]] = deque()
         self._answers: list[tuple[Answer, asyncio.Future[bool]]] = []
         self._news = asyncio.Event()
 
-    async def draw(self, annotator: int) -> Query:
-        """Waits for a query; raises `Stopped` when the run is over."""
-        future: asyncio.Future[Query] = asyncio.get_running_loop().create_future()
+    async def draw(self, annotator: int) -> int:
+        """Waits for an item to label; raises `Stopped` when the run is over."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._asks.append((Ask(annotator, self._clock.now()), future))
         self._news.set()
         return await future
@@ -118,10 +118,10 @@ class Desk:
         before = len(self._asks)
         while self._asks:
             asks = [ask for ask, _ in itertools.islice(self._asks, self.AT_ONCE)]
-            queries = self._hub.draw(asks, len(self._asks))
-            for query in queries:
-                self._asks.popleft()[1].set_result(query)
-            if len(queries) < len(asks):
+            items = self._hub.draw(asks, len(self._asks))
+            for item in items:
+                self._asks.popleft()[1].set_result(item)
+            if len(items) < len(asks):
                 break
         return before - len(self._asks)
 
@@ -142,10 +142,10 @@ async def annotate(annotator: Annotator, desk: Desk, clock: Clock) -> None:
     """An annotator's day: draw a random query, take the time it needs, answer, until the run is over."""
     try:
         while True:
-            query = await desk.draw(annotator.index)
-            seconds, label = annotator.respond(query.item)
+            item = await desk.draw(annotator.index)
+            seconds, label = annotator.respond(item)
             await clock.sleep(seconds)
-            await desk.answer(Answer(query.item, annotator.index, label))
+            await desk.answer(Answer(item, annotator.index, label))
     except Stopped:
         return
 

@@ -13,13 +13,18 @@ from aal.clock import Clock
 from aal.config import Settings
 from aal.errors import Stopped
 from aal.journal import Journal, JournalFailed, Statement
-from aal.messages import Answer, Ask, ModelRef, Offer, Query, Status, TrainedModel, TrainingTicket, Turn
+from aal.messages import Answer, Ask, ModelRef, Offer, Status, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.past import Past
 from aal.pools import LabeledPool, QueryPool
 from aal.schedule import Schedule
 from aal.seeding import derive
 
+DRAWN = """INSERT INTO queries(drawn_at, annotator, item) VALUES(?,?,?)
+    ON CONFLICT(item) DO UPDATE SET drawn_at=excluded.drawn_at, annotator=excluded.annotator"""
+ANSWERED = """INSERT INTO queries(answered_at, label, annotator, arrival, item) VALUES(?,?,?,?,?)
+    ON CONFLICT(item) DO UPDATE SET answered_at=excluded.answered_at, label=excluded.label,
+    annotator=excluded.annotator, arrival=excluded.arrival"""
 NOT_OURS, UNLABELLED, QUERIED, LABELLED = range(4)
 
 
@@ -162,7 +167,7 @@ class Hub:
                 raise ValueError(f"worker {offer.worker}: offers items that are not unlabelled ones of its shard")
             now, newest = self._clock.now(), self._models[-1].version
             origin = (offer.worker, offer.strategy, offer.version, newest, now)
-            self.queries.offer(Query(item, *origin) for item in offer.items)
+            self.queries.offer(offer.items)
             self._state[items] = QUERIED
             self._schedule.note_offer(offer.worker, len(items))
             chosen = (offer.worker, offer.batch, offer.strategy, offer.version, len(items), offer.started_at, now)
@@ -176,7 +181,7 @@ class Hub:
 
     # ------------------------------------------------------------------ annotators
 
-    def draw(self, asks: list[Ask], idle: int) -> list[Query]:
+    def draw(self, asks: list[Ask], idle: int) -> list[int]:
         """Serves annotators in the order of `asks`, as far as S goes.
 
         Args:
@@ -184,7 +189,7 @@ class Hub:
             idle: how many wait in all; of many, the longest waiting may ask for the others.
 
         Returns:
-            The queries of the first asks, one each.
+            The items for the first asks, one each.
         """
         with self._lock:
             self._beat("annotators")
@@ -195,13 +200,10 @@ class Hub:
             served = [(ask, self.queries.draw(ask.annotator, deadline)) for ask in asks[: self.queries.waiting]]
             self._idle_annotators = idle - len(served)
             self._journal.write(
-                ("INSERT INTO waits VALUES(?,?,?)", [(ask.annotator, ask.asked_at, now) for ask, _ in served]),
-                (
-                    "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?",
-                    [(now, ask.annotator, query.item) for ask, query in served],
-                ),
+                ("INSERT INTO waits VALUES(?,?,?)", [(*ask, now) for ask, _ in served]),
+                (DRAWN, [(now, ask.annotator, item) for ask, item in served]),
             )
-            return [query for _, query in served]
+            return [item for _, item in served]
 
     def answer(self, answers: list[Answer]) -> list[bool]:
         """Moves answered items from S to L, once; returns for each answer whether it was taken.
@@ -215,18 +217,15 @@ class Hub:
         for answer in answers:
             if not 0 <= answer.label < self._classes:
                 raise ValueError(f"annotator {answer.annotator}: label {answer.label} of {self._classes} classes")
-        taken = []
         with self._lock:
-            rows = []
-            for answer in answers:
-                taken.append(self.queries.settle(answer.item, answer.annotator) is not None)
-                if taken[-1]:
-                    arrival = len(self.labeled) - self._initial
-                    self.labeled.add(answer.item, answer.label)
-                    self._state[answer.item] = LABELLED
-                    rows.append((self._clock.now(), answer.label, answer.annotator, arrival, answer.item))
-            sql = "UPDATE queries SET answered_at=?, label=?, annotator=?, arrival=? WHERE item=?"
-            self._journal.write((sql, rows))
+            now, rows = self._clock.now(), []
+            taken = [self.queries.settle(answer.item, answer.annotator) for answer in answers]
+            for (item, annotator, label), was_taken in zip(answers, taken, strict=True):
+                if was_taken:
+                    rows.append((now, label, annotator, len(self.labeled) - self._initial, item))
+                    self.labeled.add(item, label)
+                    self._state[item] = LABELLED
+            self._journal.write((ANSWERED, rows))
         self._flush()  # outside the lock: others go on while the disk syncs
         return taken
 
@@ -326,16 +325,16 @@ class Hub:
             raise Stopped
 
     def _resumed(self, past: Past) -> list[Statement]:
-        """Takes in what was; queries that nobody answered wait in S again, whoever held them."""
+        """Takes in what was; items that nobody has labelled wait in S again, whoever held them."""
         for item, label in past.answers:
             self.labeled.add(item, label)
             self._state[item] = LABELLED
         self.queries.offer(past.open)
-        self._state[[query.item for query in past.open]] = QUERIED
+        self._state[past.open] = QUERIED
         self._schedule.resume(past)
         self._models = [model for model, _ in past.models]
         self._accuracy = past.test_accuracy
         return [
-            ("DELETE FROM meta WHERE key IN (?,?)", [("ended", "wall_s")]),
+            ("DELETE FROM meta WHERE key IN (VALUES(?))", [("ended",), ("wall_s",)]),
             ("INSERT INTO breaks VALUES(?,?,?)", [(past.seconds, self._clock.now(), past.ended)]),
         ]

@@ -10,14 +10,40 @@ from typing import Any
 
 SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 GATHER_S = 0.05  # writes that nobody waits for may share a commit for so long
+ROWS = 512  # of a statement, at the most
 BACKLOG = 200_000  # changes in memory, at the most
 
 
-Statement = tuple[str, Iterable[Sequence[Any]]]  # SQL, and the rows to execute it for
+# SQL with one VALUES(?,...), and the rows to execute it for.
+Statement = tuple[str, Iterable[Sequence[Any]]]
 
 
 class JournalFailed(Exception):  # noqa: N818 - the state of a journal
     """The file could not be written; what was flushed before is safe, nothing after it is."""
+
+
+def execute(connection: sqlite3.Connection, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Does what `executemany` does, many rows to a statement.
+
+    That takes half the time. And `executemany` gives up Python's lock for each row, and waits for it again, each time
+    5 ms where another thread computes.
+
+    Args:
+        connection: to the database.
+        sql: with one `VALUES(?,...)`.
+        rows: as many values each as there are question marks.
+    """
+    head, values, rest = sql.partition("VALUES")
+    group, end, tail = rest.partition(")")
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // max(1, group.count("?"))
+    left = iter(rows)
+    while chunk := list(itertools.islice(left, min(ROWS, 1 << most.bit_length() - 1))):
+        start = 0
+        while size := len(chunk) - start:
+            size = 1 << size.bit_length() - 1  # powers of two: few statements, which SQLite compiles once
+            groups = ",".join([group + end] * size)
+            connection.execute(head + values + groups + tail, [*itertools.chain(*chunk[start : start + size])])
+            start += size
 
 
 class Journal:
@@ -106,7 +132,7 @@ class Journal:
                         return
                 with connection:  # one transaction, rolled back whole when a part of it fails
                     for sql, rows in itertools.chain.from_iterable(batch):
-                        connection.executemany(sql, rows)
+                        execute(connection, sql, rows)
                 with self._changed:
                     self._durable += len(batch)
                     self._changed.notify_all()

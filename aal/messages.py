@@ -1,9 +1,12 @@
 """What the roles tell one another: small frozen records, ids and numbers only, never images or tensors.
 
+What goes from process to process by the thousand is a tuple: a dataclass takes several times as long to get there.
+
 Times are seconds since the run began. An item is the row of an image in the prepared arrays.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +61,14 @@ class Offer:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One offered item, waiting in S or leased."""
-
-    item: int
-    worker: int
-    strategy: str
-    version: int
-    newest: int
-    offered_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """An annotator's wish for a query, and when it arose."""
 
     annotator: int
     asked_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An annotator's label of an item."""
 
     item: int

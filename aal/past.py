@@ -10,7 +10,7 @@ import yaml
 from aal.config import Settings
 from aal.errors import UserError
 from aal.journal import SCHEMA
-from aal.messages import ModelRef, Query, TrainingTicket
+from aal.messages import ModelRef, TrainingTicket
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Past:
 
     Attributes:
         answers: (item, label) in order of arrival in L, the initial ones not among them.
-        open: queries without an answer; they return to S.
+        open: items without an answer; they return to S.
         batches: (worker, items) of every batch that was offered.
         models: (model, ticket number) in order of version.
         test_accuracy: of the newest model.
@@ -31,7 +31,7 @@ class Past:
     """
 
     answers: list[tuple[int, int]]
-    open: list[Query]
+    open: list[int]
     batches: list[tuple[int, int]]
     models: list[tuple[ModelRef, int]]
     test_accuracy: float | None
@@ -81,10 +81,9 @@ def _read(db: sqlite3.Connection) -> Past:
     meta = dict(db.execute("SELECT key, value FROM meta"))
     models = db.execute("SELECT version, path, labels, ticket, test_accuracy FROM models ORDER BY version").fetchall()
     last = db.execute(LAST_TIME).fetchone()[0] or 0.0
-    columns = "item, worker, strategy, version, newest, offered_at"
     return Past(
         answers=db.execute("SELECT item, label FROM queries WHERE arrival IS NOT NULL ORDER BY arrival").fetchall(),
-        open=[Query(*row) for row in db.execute(f"SELECT {columns} FROM queries WHERE arrival IS NULL ORDER BY rowid")],  # noqa: S608
+        open=[item for (item,) in db.execute("SELECT item FROM queries WHERE arrival IS NULL ORDER BY rowid")],
         batches=db.execute("SELECT worker, items FROM selections ORDER BY offered_at, worker, batch").fetchall(),
         models=[(ModelRef(version, path, labels), ticket) for version, path, labels, ticket, _ in models],
         test_accuracy=models[-1][4] if models else None,

@@ -3,114 +3,101 @@
 import heapq
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from aal.messages import Query
 
-Numbers = Sequence[int] | np.ndarray
+class Lease(NamedTuple):
+    """An item in an annotator's hands until `deadline`."""
 
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A query in an annotator's hands until `deadline`."""
-
-    query: Query
     annotator: int
     deadline: float
 
 
 class QueryPool:
-    """S: the queries that wait for an annotator, and those out on lease.
+    """S: the items that wait for an annotator, and those out on lease.
 
     Offers, draws and answers cost the same whatever the size of the pool; only a late answer looks through it.
 
     Args:
-        bound: queries that may wait at once; returned leases may exceed it, since nothing is dropped.
+        bound: items that may wait at once; returned leases may exceed it, since nothing is dropped.
         seed: of the uniform draws (paper, section 3.1: annotators pick at random from S).
     """
 
     def __init__(self, bound: int, seed: int) -> None:
         self.bound = bound
         self._random = random.Random(seed)
-        self._waiting: list[Query] = []
+        self._waiting: list[int] = []
         self._leases: dict[int, Lease] = {}
         self._deadlines: list[tuple[float, int, int]] = []
         self._former: dict[int, set[int]] = {}
 
     @property
     def waiting(self) -> int:
-        """Queries that wait for an annotator."""
+        """Items that wait for an annotator."""
         return len(self._waiting)
 
     @property
     def leased(self) -> int:
-        """Queries in annotators' hands."""
+        """Items in annotators' hands."""
         return len(self._leases)
 
     @property
     def room(self) -> int:
-        """Queries that may still be offered."""
+        """Items that may still be offered."""
         return max(0, self.bound - len(self._waiting))
 
     def waiting_items(self) -> list[int]:
         """The items that wait, in no particular order."""
-        return [query.item for query in self._waiting]
+        return list(self._waiting)
 
     def leased_items(self) -> list[int]:
         """The items on lease, in no particular order."""
         return list(self._leases)
 
-    def offer(self, queries: Iterable[Query]) -> None:
-        """Puts queries into the pool; the caller has seen to it that they are new and fit."""
-        self._waiting.extend(queries)
+    def offer(self, items: Iterable[int]) -> None:
+        """Puts items into the pool; the caller has seen to it that they are new and fit."""
+        self._waiting.extend(items)
 
-    def draw(self, annotator: int, deadline: float) -> Query:
-        """Leases a query drawn uniformly at random; the caller has seen to it that one waits."""
-        position = self._random.randrange(len(self._waiting))
-        query = self._waiting[position]
-        last = self._waiting.pop()
-        if position < len(self._waiting):
-            self._waiting[position] = last
-        self._leases[query.item] = Lease(query, annotator, deadline)
+    def draw(self, annotator: int, deadline: float) -> int:
+        """Leases an item drawn uniformly at random; the caller has seen to it that one waits."""
+        position = int(self._random.random() * len(self._waiting))
+        item = self._take(position)
+        self._leases[item] = Lease(annotator, deadline)
         if len(self._deadlines) > 2 * len(self._leases) + 64:  # forget the deadlines of those that were answered
             self._deadlines = [(lease.deadline, item, lease.annotator) for item, lease in self._leases.items()]
             heapq.heapify(self._deadlines)
         else:
-            heapq.heappush(self._deadlines, (deadline, query.item, annotator))
-        return query
+            heapq.heappush(self._deadlines, (deadline, item, annotator))
+        return item
 
-    def settle(self, item: int, annotator: int) -> Query | None:
+    def settle(self, item: int, annotator: int) -> bool:
         """Takes an item out of the pool because `annotator` answered it.
 
         A late answer is as good as another, for it was paid: it counts while nobody else has answered.
 
         Returns:
-            The query, or None when the item is not here or this annotator never drew it.
+            False when the item is not here or this annotator never drew it.
         """
         lease = self._leases.get(item)
         late = annotator in self._former.get(item, ())
         if lease is not None and (lease.annotator == annotator or late):
             del self._leases[item]
-            query = lease.query
         elif lease is None and late:
-            position = next(i for i, waiting in enumerate(self._waiting) if waiting.item == item)
-            query = self._waiting[position]
-            self._waiting[position] = self._waiting[-1]
-            self._waiting.pop()
+            self._take(self._waiting.index(item))
         else:
-            return None
+            return False
         self._former.pop(item, None)
-        return query
+        return True
 
     def expire(self, now: float) -> list[int]:
-        """Returns the queries whose lease has run out to the pool; their items are the result."""
+        """Returns to the pool, and to the caller, the items whose lease has run out."""
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, item, annotator = heapq.heappop(self._deadlines)
             if self._holds(deadline, item, annotator):
-                self._give_back(self._leases[item])
+                self._give_back(item)
                 expired.append(item)
         return expired
 
@@ -121,28 +108,28 @@ class QueryPool:
         return self._deadlines[0][0] if self._deadlines else None
 
     def release(self, annotator: int) -> list[int]:
-        """Returns all queries of an annotator who is gone; their items are the result."""
-        held = [lease for lease in self._leases.values() if lease.annotator == annotator]
-        for lease in held:
-            self._give_back(lease)
-        return [lease.query.item for lease in held]
+        """Returns to the pool, and to the caller, all items of an annotator who is gone."""
+        return self._give_back(*(item for item, lease in self._leases.items() if lease.annotator == annotator))
 
     def release_all(self) -> list[int]:
-        """Returns all leased queries to the pool; their items are the result."""
-        held = list(self._leases.values())
-        for lease in held:
-            self._give_back(lease)
-        return [lease.query.item for lease in held]
+        """Returns to the pool, and to the caller, all leased items."""
+        return self._give_back(*self._leases)
+
+    def _take(self, position: int) -> int:
+        item, last = self._waiting[position], self._waiting.pop()
+        if position < len(self._waiting):
+            self._waiting[position] = last
+        return item
 
     def _holds(self, deadline: float, item: int, annotator: int) -> bool:
         """Whether the lease of this deadline is still out."""
-        lease = self._leases.get(item)
-        return lease is not None and lease.annotator == annotator and lease.deadline == deadline
+        return self._leases.get(item) == (annotator, deadline)
 
-    def _give_back(self, lease: Lease) -> None:
-        del self._leases[lease.query.item]
-        self._former.setdefault(lease.query.item, set()).add(lease.annotator)
-        self._waiting.append(lease.query)
+    def _give_back(self, *items: int) -> list[int]:
+        for item in items:
+            self._former.setdefault(item, set()).add(self._leases.pop(item).annotator)
+        self._waiting.extend(items)
+        return list(items)
 
 
 class LabeledPool:

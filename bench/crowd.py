@@ -29,10 +29,10 @@ async def _at_the_desk(hub: Any, clock: WallClock, clients: int, seconds: float)
         await asyncio.sleep(LABEL_S * number / clients)
         while time.monotonic() < end:
             asked_at = time.perf_counter()
-            query = await desk.draw(number)
+            item = await desk.draw(number)
             times.append(1e3 * (time.perf_counter() - asked_at))
             await asyncio.sleep(LABEL_S)
-            await desk.answer(Answer(query.item, number, query.item % 10))
+            await desk.answer(Answer(item, number, item % 10))
 
     with contextlib.suppress(Stopped):
         running = asyncio.create_task(desk.run())
@@ -46,9 +46,9 @@ def label_batches(hub: Any) -> None:
     asks = [Ask(number, 0.0) for number in range(AT_ONCE)]
     with contextlib.suppress(Stopped):
         while True:
-            queries = hub.draw(asks, 0)
-            hub.answer([Answer(query.item, ask.annotator, 0) for ask, query in zip(asks, queries, strict=False)])
-            if not queries:
+            items = hub.draw(asks, 0)
+            hub.answer([Answer(item, ask.annotator, 0) for ask, item in zip(asks, items, strict=False)])
+            if not items:
                 time.sleep(0.001)
 
 

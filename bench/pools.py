@@ -14,7 +14,6 @@ import numpy as np
 
 from aal.engines.local import HubManager
 from aal.journal import SCHEMA
-from aal.messages import Query
 from aal.parts import Parts
 from aal.pools import LabeledPool, QueryPool
 from bench import soak
@@ -209,22 +208,17 @@ def _sizes(sizes: tuple[int, ...]) -> Iterator[Row]:
 def _moves(size: int) -> dict[str, list[float]]:
     """Times moves in pools with `size` queries waiting and as many labels, in time of the processor."""
     queries, labelled = QueryPool(2 * size, seed=0), LabeledPool(3 * size + REPEATS * MOVES, range(size), bytes(size))
-    queries.offer(_new(range(size, 2 * size)))
+    queries.offer(range(size, 2 * size))
     times: dict[str, list[float]] = {"draw": [], "offer": []}
     for repeat in range(REPEATS):
         start = 2 * size + repeat * MOVES
         began_at = time.process_time()
-        queries.offer(_new(range(start, start + MOVES)))
+        queries.offer(range(start, start + MOVES))
         offered_at = time.process_time()
         for _ in range(MOVES):
-            query = queries.draw(0, 1e9)
-            assert query is not None
-            queries.settle(query.item, 0)
-            labelled.add(query.item, 0)
+            item = queries.draw(0, 1e9)
+            queries.settle(item, 0)
+            labelled.add(item, 0)
         times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
         times["draw"].append(1e6 * (time.process_time() - offered_at) / MOVES)
     return times
-
-
-def _new(items: range) -> Iterator[Query]:
-    return (Query(item, 0, "random", 0, 0, 0.0) for item in items)

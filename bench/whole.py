@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
+from aal.engines.signals import collected
 from aal.errors import RunFailed
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -34,22 +35,30 @@ def running(
     program = [sys.executable, str(ROOT / "main.py")]
     if images is not None or spawn:
         program = [sys.executable, "-m", "bench.whole", str(images or ""), "spawn" if spawn else ""]
-    with (out.parent / f"{out.name}.txt").open("w") as told:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [*program, *words, "--out", str(out)], cwd=ROOT, stdout=told, stderr=told, start_new_session=True
-        )
+    process = None
     try:
+        with (out.parent / f"{out.name}.txt").open("w") as told, collected(1) as caught:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [*program, *words, "--out", str(out)], cwd=ROOT, stdout=told, stderr=told, start_new_session=True
+            )
+        for name in caught:  # while it started; had it been heard at once, nobody would know whom to end
+            signal.raise_signal(signal.Signals[name])
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            process.wait()
+        if process is not None:
+            _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
 
 
 def wait_for(

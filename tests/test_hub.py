@@ -172,7 +172,7 @@ class Crowd:
             self.answered[item] = index
             return
         try:
-            held.extend(query.item for query in self.hub.draw([Ask(index, self.clock.now())], 1))
+            held.extend(self.hub.draw([Ask(index, self.clock.now())], 1))
         except Stopped:
             held.clear()
 
@@ -284,7 +284,7 @@ def offer(hub: Hub, worker: int) -> bool:
 def answer_all(hub: Hub) -> int:
     count = 0
     while served := hub.draw([Ask(0, 0.0)], 1):
-        count += sum(hub.answer([Answer(query.item, 0, 2) for query in served]))
+        count += sum(hub.answer([Answer(item, 0, 2) for item in served]))
     return count
 
 
@@ -359,10 +359,10 @@ def test_a_label_outside_the_classes_is_refused() -> None:
     hub, _ = make_hub(make_settings())
     train(hub)
     offer(hub, 0)
-    (query,) = hub.draw([Ask(0, 0.0)], 1)
+    (item,) = hub.draw([Ask(0, 0.0)], 1)
     with pytest.raises(ValueError, match="label 3"):
-        hub.answer([Answer(query.item, 0, 3)])
-    assert hub.answer([Answer(query.item, 0, 2)]) == [True]
+        hub.answer([Answer(item, 0, 3)])
+    assert hub.answer([Answer(item, 0, 2)]) == [True]
 
 
 def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_path: pathlib.Path) -> None:
@@ -371,13 +371,13 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
     clock.time = 1.0
     offer(hub, 0)
     clock.time = 2.0
-    (query,) = hub.draw([Ask(7, 1.5)], 1)
+    (item,) = hub.draw([Ask(7, 1.5)], 1)
     clock.time = 3.0
-    assert hub.answer([Answer(query.item, 7, 2)]) == [True]
+    assert hub.answer([Answer(item, 7, 2)]) == [True]
     reader = sqlite3.connect(f"file:{tmp_path / 'run.db'}?mode=ro", uri=True)
     try:
         rows = reader.execute("SELECT * FROM queries WHERE answered_at IS NOT NULL").fetchall()
-        assert rows == [(query.item, 0, "random", 0, 0, 1.0, 2.0, 7, 3.0, 2, 0)]
+        assert rows == [(item, 0, "random", 0, 0, 1.0, 2.0, 7, 3.0, 2, 0)]
         assert reader.execute("SELECT * FROM waits").fetchall() == [(7, 1.5, 2.0)]
         assert reader.execute("SELECT count(*) FROM queries").fetchone() == (5,)
         assert reader.execute("SELECT worker,batch,version,items,offered_at FROM selections").fetchall() == [

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from aal.engines.local import HubManager
-from aal.journal import Journal, JournalFailed
+from aal.hub import ANSWERED, DRAWN
+from aal.journal import SCHEMA, Journal, JournalFailed, execute
 from aal.past import read_past
 from tests.test_hub import make_parts, make_settings
 
@@ -57,6 +58,46 @@ def test_a_change_is_on_disk_whole_or_not_at_all(tmp_path: pathlib.Path) -> None
     reader = sqlite3.connect(tmp_path / "run.db")
     assert reader.execute("SELECT count(*) FROM waits").fetchone() == (1,)
     reader.close()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 300])
+def test_many_rows_to_a_statement_leave_what_one_at_a_time_leaves(count: int) -> None:
+    statements: list[tuple[str, str, list[tuple[float, ...]]]] = [
+        (
+            "INSERT INTO queries(item, worker) VALUES(?,?)",
+            "INSERT INTO queries(item, worker) VALUES(?,?)",
+            [(item, item % 3) for item in range(count)],
+        ),
+        (
+            DRAWN,
+            "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?",
+            [(0.1 * turn, turn, item) for turn in range(2) for item in range(0, count, 2)],
+        ),
+        (
+            ANSWERED,
+            "UPDATE queries SET answered_at=?, label=?, annotator=?, arrival=? WHERE item=?",
+            [(0.3 * item, 1, item, item, item) for item in range(0, count, 3)],
+        ),
+        (
+            "DELETE FROM queries WHERE item IN (VALUES(?))",
+            "DELETE FROM queries WHERE item=?",
+            [(item,) for item in range(0, count, 5)],
+        ),
+    ]
+    left = []
+    for plainly in (False, True):
+        database = sqlite3.connect(":memory:")
+        database.executescript(SCHEMA.read_text(encoding="utf-8"))
+        for fast, plain, rows in statements:
+            if plainly:
+                database.executemany(plain, rows)
+            else:
+                execute(database, fast, iter(rows))
+        left.append(database.execute("SELECT * FROM queries").fetchall())
+        database.close()
+    assert left[0] == left[1]
+    assert len(left[0]) == count - len(range(0, count, 5))
 
 
 @pytest.mark.unit

@@ -7,62 +7,56 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aal.messages import Query
 from aal.pools import LabeledPool, QueryPool
 
 pytestmark = pytest.mark.unit
-
-
-def query(item: int) -> Query:
-    return Query(item, 0, "random", 0, 0, 0.0)
 
 
 def test_a_draw_is_uniform_and_seeded() -> None:
     counts: collections.Counter[int] = collections.Counter()
     for seed in range(3000):
         pool = QueryPool(10, seed)
-        pool.offer(map(query, range(10)))
-        counts[pool.draw(0, 1.0).item] += 1
+        pool.offer(range(10))
+        counts[pool.draw(0, 1.0)] += 1
     assert set(counts) == set(range(10))
     assert max(abs(count - 300) for count in counts.values()) < 90  # five deviations
     first, second = QueryPool(10, 7), QueryPool(10, 7)
     for pool in (first, second):
-        pool.offer(map(query, range(10)))
+        pool.offer(range(10))
     assert [first.draw(0, 1.0) for _ in range(10)] == [second.draw(0, 1.0) for _ in range(10)]
 
 
 def test_an_answer_counts_once_and_only_from_those_who_drew() -> None:
     pool = QueryPool(5, 0)
-    pool.offer([query(1)])
-    assert pool.settle(1, annotator=0) is None  # never drawn
+    pool.offer([1])
+    assert not pool.settle(1, annotator=0)  # never drawn
     pool.draw(0, deadline=10.0)
-    assert pool.settle(1, annotator=1) is None
-    settled = pool.settle(1, annotator=0)
-    assert settled is not None and settled.item == 1
-    assert pool.settle(1, annotator=0) is None
+    assert not pool.settle(1, annotator=1)
+    assert pool.settle(1, annotator=0)
+    assert not pool.settle(1, annotator=0)
 
 
 def test_a_late_answer_is_paid_work_and_counts_until_another_answers() -> None:
     pool = QueryPool(5, 0)
-    pool.offer([query(1)])
+    pool.offer([1])
     pool.draw(0, deadline=10.0)
     assert pool.expire(9.9) == []
     assert pool.expire(10.0) == [1]
     pool.draw(1, deadline=20.0)
-    assert pool.settle(1, annotator=0) is not None  # the first one to answer
-    assert pool.settle(1, annotator=1) is None
-    pool.offer([query(2)])
+    assert pool.settle(1, annotator=0)  # the first one to answer
+    assert not pool.settle(1, annotator=1)
+    pool.offer([2])
     pool.draw(0, deadline=30.0)
     pool.expire(30.0)
-    assert pool.settle(2, annotator=0) is not None  # back in S, not leased again
+    assert pool.settle(2, annotator=0)  # back in S, not leased again
     assert pool.waiting == pool.leased == 0
 
 
 def test_returned_leases_may_exceed_the_bound_since_nothing_is_dropped() -> None:
     pool = QueryPool(2, 0)
-    pool.offer([query(1), query(2)])
+    pool.offer([1, 2])
     pool.draw(0, 5.0)
-    pool.offer([query(3)])
+    pool.offer([3])
     assert pool.room == 0
     pool.release(0)
     assert sorted(pool.waiting_items()) == [1, 2, 3] and pool.room == 0
@@ -80,11 +74,11 @@ def test_a_label_is_never_given_twice() -> None:
 def test_deadlines_of_answered_queries_are_forgotten() -> None:
     pool = QueryPool(10, 0)
     for item in range(5000):
-        pool.offer([query(item)])
+        pool.offer([item])
         pool.draw(0, deadline=1e6 + item)
         pool.settle(item, 0)
     assert len(pool._deadlines) < 100
-    pool.offer([query(5000)])
+    pool.offer([5000])
     pool.draw(0, deadline=5.0)
     assert pool.expire(5.0) == [5000]
 
@@ -104,14 +98,14 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data())
     def offer(self, data: st.DataObject) -> None:
         count = data.draw(st.integers(1, self.pool.room))
-        self.pool.offer(query(item) for item in range(self.next_item, self.next_item + count))
+        self.pool.offer(range(self.next_item, self.next_item + count))
         self.next_item += count
 
     @precondition(lambda self: self.pool.waiting)
     @rule(annotator=st.integers(0, 3), lease=st.floats(0.1, 10))
     def draw(self, annotator: int, lease: float) -> None:
         drawn = self.pool.draw(annotator, self.now + lease)
-        self.drawn[drawn.item].add(annotator)
+        self.drawn[drawn].add(annotator)
         deadline = self.pool.first_deadline()
         assert deadline is not None and deadline <= self.now + lease
 
@@ -121,8 +115,8 @@ class Interleavings(RuleBasedStateMachine):
         item = data.draw(st.integers(0, self.next_item - 1))
         may = item not in self.labeled and annotator in self.drawn[item]
         settled = self.pool.settle(item, annotator)
-        assert (settled is not None) == may
-        if settled is not None:
+        assert settled == may
+        if settled:
             self.labeled.add(item, 0)
 
     @rule(seconds=st.floats(0, 20))

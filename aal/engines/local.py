@@ -10,6 +10,7 @@ import os
 import pathlib
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from aal.past import Past, read_past
 from aal.progress import Progress
 from aal.runs import log_to
 
+SWITCH_S = 0.0005  # for so long one caller of the hub may keep the others waiting; Python's own 0.005 is a slow draw
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 log = logging.getLogger("aal")
@@ -44,6 +46,7 @@ class HubManager(BaseManager):
 def _open_hub(
     settings: Settings, parts: Parts, path: pathlib.Path, origin: float, meta: dict[str, str], past: Past | None
 ) -> Hub:
+    sys.setswitchinterval(SWITCH_S)
     return Hub(settings, parts, Journal(path), WallClock(origin), meta, past)
 
 

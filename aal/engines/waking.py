@@ -7,7 +7,7 @@ from aal.engines.virtual import VirtualClock
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.journal import Journal
-from aal.messages import Answer, Ask, Offer, Query, TrainedModel, TrainingTicket, Turn
+from aal.messages import Answer, Ask, Offer, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.progress import Progress
 
@@ -67,7 +67,7 @@ class WakingHub(Hub):
         super().offer(offer)
         self._virtual.wake_pausing()
 
-    def draw(self, asks: list[Ask], idle: int) -> list[Query]:
+    def draw(self, asks: list[Ask], idle: int) -> list[int]:
         """As the hub's; workers may go on for whom there is room now."""
         leased = self.queries.leased
         served = super().draw(asks, idle)
