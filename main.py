@@ -149,7 +149,7 @@ def _roles(settings: Settings, images: ImageSet, parts: Split) -> list[Role]:
         ]
     return [
         Role("server", "server_train:start", servers, (folder,)),
-        Role("worker", "work_query:start", workers, (folder, workers)),
+        Role("worker", "work_query:start", settings.devices.processes_for(workers), (folder, workers)),
         Role("annotators", "aal.annotators:start", 1, (folder / "labels.npy", len(images.classes))),
     ]
 

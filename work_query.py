@@ -1,11 +1,14 @@
 """A worker: with the newest model, choose the ids of its shard whose labels are worth most; again and again."""
 
+import asyncio
+import functools
 import logging
 import pathlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from aal.batches import ImageBank, shared_bank
 from aal.clock import Clock, Work
@@ -22,6 +25,13 @@ from aal.training import predict
 from models import rebuild
 
 log = logging.getLogger("aal")
+
+
+@functools.lru_cache(maxsize=1)  # the workers of a process mostly choose with the same model, the newest
+def _scorer(path: pathlib.Path, written_at: int, device: torch.device) -> tuple[nn.Module, dict[str, list[float]]]:
+    """Returns the model of a file, ready to score, and its normalisation; a file that was replaced is read anew."""
+    payload = load_model(path)
+    return folded(rebuild(payload, path).to(device)), payload["normalisation"]
 
 
 @dataclass
@@ -41,7 +51,6 @@ class Worker:
     strategy: Strategy
     bank: ImageBank
     seed: int
-    _loaded: tuple[int, torch.nn.Module, dict] | None = field(default=None, init=False)
 
     def work(self, turn: Turn, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""
@@ -71,12 +80,8 @@ class Worker:
 
     def probabilities(self, turn: Turn, ids: np.ndarray, precision: str = "auto") -> np.ndarray:
         """Returns the full class probabilities of the turn's model, float32 (n, classes)."""
-        if self._loaded is None or self._loaded[0] != turn.model.version:
-            path = self.run / turn.model.path
-            payload = load_model(path)
-            model = folded(rebuild(payload, path).to(self.bank.device))
-            self._loaded = (turn.model.version, model, payload["normalisation"])
-        _, model, normalisation = self._loaded
+        path = self.run / turn.model.path
+        model, normalisation = _scorer(path, path.stat().st_mtime_ns, self.bank.device)
         logits = predict(model, self.bank, ids, normalisation=normalisation, precision=precision)
         return torch.softmax(logits, dim=1).numpy()
 
@@ -131,13 +136,15 @@ async def work(worker: Worker | CostedWorker, hub: Hub, clock: Clock) -> None:
 async def start(
     index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, workers: int
 ) -> None:
-    """Builds worker `index` of `workers` in its own process and lets it work."""
-    hub.release("worker", index)  # what one before it may have held
+    """Builds the workers of process `index`, one unless processes are shared, and lets them work."""
     use_threads("worker", settings)
-    device = resolve_device(settings.devices.workers[index % len(settings.devices.workers)], index)
-    bank = shared_bank(images / "images.npy", device)
-    strategy = assign(settings, workers)[index]
-    await work(Worker(index, run, strategy, bank, settings.seed), hub, clock)
+    devices, strategies = settings.devices.workers, assign(settings, workers)
+    team = []
+    for number in range(index, workers, settings.devices.processes_for(workers)):
+        hub.release("worker", number)  # what one before it may have held
+        bank = shared_bank(images / "images.npy", resolve_device(devices[number % len(devices)], number))
+        team.append(Worker(number, run, strategies[number], bank, settings.seed))
+    await asyncio.gather(*(work(worker, hub, clock) for worker in team))
 
 
 async def start_costed(index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, workers: int) -> None:

@@ -107,4 +107,4 @@ def _per_image_trained(
 
 def _per_image_scored(bank: ImageBank, images: np.ndarray, model: Any) -> float:
     some, network = np.arange(SCORED) % len(images), folded(model)
-    return _median(lambda: predict(network, bank, some, normalisation=_plain(images))) / SCORED
+    return _median(lambda: predict(network, bank, some, normalisation=_plain(images), precision="auto")) / SCORED

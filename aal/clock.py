@@ -76,6 +76,7 @@ class WallClock:
 
     async def until(self, attempt: Callable[..., T | None], *args: Any) -> T:
         """Polls `attempt`; what it raises, such as `Stopped`, ends the wait."""
+        await asyncio.sleep(0)  # the others of this process, if there are any, have their turns too
         pause = self.FIRST_PAUSE_S
         while (result := attempt(*args)) is None:
             await asyncio.sleep(pause)

@@ -147,8 +147,15 @@ class DeviceSettings(Group):
     workers: Devices = Field(["auto"], description="the same for the workers")
     server_threads: Positive | None = Field(None, description="CPU threads a server; null shares the cores")
     worker_threads: Positive | None = Field(
-        None, description="CPU threads a worker; null shares the cores; simulated roles use server_threads"
+        None, description="CPU threads a worker's process; null shares the cores; simulated roles use server_threads"
     )
+    worker_processes: Positive | None = Field(
+        None, description="processes that the workers share, one at a time in each; null: one each"
+    )
+
+    def processes_for(self, workers: int) -> int:
+        """Returns how many processes so many workers have."""
+        return min(self.worker_processes or workers, workers)
 
 
 class CostSettings(Group):
@@ -325,6 +332,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"
         if s.costs.measured:
             yield ("costs", "engine"), "are for engine simulated, whose clock is virtual"
+    elif s.devices.worker_processes is not None:
+        yield ("devices.worker_processes", "engine"), "is for engine local; a simulated run is one process"
     if s.examples is not None and s.compute == "full":
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
     if s.costs.measured and s.examples is not None:

@@ -43,7 +43,7 @@ def use_threads(role: Literal["server", "worker"], settings: Settings) -> None:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     of_server = max(1, (cores - 1) // settings.server_num)
-    of_worker = max(1, (cores - settings.server_num * of_server) // settings.worker_num)
+    of_worker = max(1, (cores - settings.server_num * of_server) // settings.devices.processes_for(settings.worker_num))
     if settings.engine == "simulated":  # one process, in which one role computes at a time
         torch.set_num_threads(settings.devices.server_threads or cores)
         return

@@ -20,6 +20,8 @@ from aal.pools import LabeledPool, QueryPool
 from aal.schedule import Schedule
 from aal.seeding import derive
 
+OFFERED = "INSERT INTO queries(item, worker, strategy, version, newest, offered_at) VALUES(?,?,?,?,?,?)"
+WAITED = "INSERT INTO waits VALUES(?,?,?)"
 DRAWN = """INSERT INTO queries(drawn_at, annotator, item) VALUES(?,?,?)
     ON CONFLICT(item) DO UPDATE SET drawn_at=excluded.drawn_at, annotator=excluded.annotator"""
 ANSWERED = """INSERT INTO queries(answered_at, label, annotator, arrival, item) VALUES(?,?,?,?,?)
@@ -59,6 +61,7 @@ class Hub:
         self.labeled = LabeledPool(len(parts.truth), parts.initial, parts.truth[parts.initial])
         self._initial = len(self.labeled)
         self._shards = parts.shards
+        self._worker_processes = settings.devices.processes_for(len(parts.shards))
         self._owner = np.full(len(parts.truth), -1, np.int32)
         self._state = np.full(len(parts.truth), NOT_OURS, np.uint8)
         self._state[parts.initial] = LABELLED
@@ -138,7 +141,7 @@ class Hub:
             Stopped: the run is over, or this worker has offered all that it may.
         """
         with self._lock:
-            self._beat(f"worker-{worker}")
+            self._beat(f"worker-{worker % self._worker_processes}")
             self._check()
             count = self._schedule.next_count(worker)
             if count == 0:
@@ -156,7 +159,7 @@ class Hub:
             ValueError: an item is not an unlabelled one of this worker's shard, or it had no turn for this batch.
         """
         with self._lock:
-            self._beat(f"worker-{offer.worker}")
+            self._beat(f"worker-{offer.worker % self._worker_processes}")
             self._check()
             items = np.array(offer.items, np.int64)
             due = self._schedule.is_choosing(offer.worker) and offer.batch == self._schedule.batches[offer.worker]
@@ -172,10 +175,7 @@ class Hub:
             self._schedule.note_offer(offer.worker, len(items))
             chosen = (offer.worker, offer.batch, offer.strategy, offer.version, len(items), offer.started_at, now)
             self._journal.write(
-                (
-                    "INSERT INTO queries(item,worker,strategy,version,newest,offered_at) VALUES(?,?,?,?,?,?)",
-                    [(item, *origin) for item in offer.items],
-                ),
+                (OFFERED, [(item, *origin) for item in offer.items]),
                 ("INSERT INTO selections VALUES(?,?,?,?,?,?,?)", [chosen]),
             )
 
@@ -200,7 +200,7 @@ class Hub:
             served = [(ask, self.queries.draw(ask.annotator, deadline)) for ask in asks[: self.queries.waiting]]
             self._idle_annotators = idle - len(served)
             self._journal.write(
-                ("INSERT INTO waits VALUES(?,?,?)", [(*ask, now) for ask, _ in served]),
+                (WAITED, [(*ask, now) for ask, _ in served]),
                 (DRAWN, [(now, ask.annotator, item) for ask, item in served]),
             )
             return [item for _, item in served]

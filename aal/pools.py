@@ -107,10 +107,6 @@ class QueryPool:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def release(self, annotator: int) -> list[int]:
-        """Returns to the pool, and to the caller, all items of an annotator who is gone."""
-        return self._give_back(*(item for item, lease in self._leases.items() if lease.annotator == annotator))
-
     def release_all(self) -> list[int]:
         """Returns to the pool, and to the caller, all leased items."""
         return self._give_back(*self._leases)

@@ -8,30 +8,32 @@ import argparse
 import importlib
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
 
-from aal.errors import UserError
+from aal.errors import RunFailed, UserError
 from bench.images import cifar
 from bench.options import Options
 from bench.table import Row, machine, markdown, versions
 
-PARTS = ("train", "score", "pools", "startup", "memory", "endtoend")
+# train comes last of the two: what it sets for a server's process would be set for the worker of score too.
+PARTS = ("score", "train", "pools", "startup", "memory", "endtoend")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0 done, 2 the user's mistake, 130 interrupted."""
+    """Runs the command; returns its exit code: 0 done, 1 a run failed, 2 the user's mistake, 130 interrupted."""
     parser = _parser()
     arguments = parser.parse_args(words)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    if arguments.threads < 1:
+        parser.error(f"--threads {arguments.threads}: at least 1")
     logging.getLogger("aal").addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an exception, it ends what was started
     options = Options(arguments.quick, arguments.threads, arguments.data_dir, arguments.full)
     facts = {"threads": options.threads, "rounds": options.rounds}
-    rows = []
+    rows, code = [], 0
     try:
         about = machine(facts)
         for row in _rows([part for part in PARTS if part in arguments.parts] or list(PARTS), options):
@@ -40,6 +42,9 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (RunFailed, TimeoutError) as error:
+        print(f"error: {error}; what was measured before it follows", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         return 130
     if arguments.json:
@@ -48,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
     else:
         print(markdown(rows), *(f"- {note}" for note in options.notes), sep="\n")
         print("\n" + ", ".join(f"{key} {value}" for key, value in {**about, **versions()}.items() if value is not None))
-    return 0
+    return code
 
 
 def _rows(parts: list[str], options: Options) -> Iterator[Row]:
@@ -62,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = Options().cores
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; else all")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one round, small sizes: a look, not a measurement")

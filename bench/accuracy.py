@@ -5,8 +5,9 @@ Not among the parts of `python -m bench`, for it takes long. Example:
 """
 
 import argparse
+import concurrent.futures
 import copy
-import os
+import multiprocessing
 import pathlib
 import statistics
 import sys
@@ -18,55 +19,83 @@ import data
 from aal.batches import ImageBank, normalisation_of
 from aal.config import Settings
 from aal.devices import keep_freed_memory, resolve_device
+from aal.errors import UserError
 from aal.loading import resolve
 from aal.messages import TrainingTicket
+from aal.seeding import derive
 from bench import plain
 from bench.images import cifar
+from bench.options import Options
 from data import ImageSet, Split
 from models import build_model
 from server_train import Server
 
+WAYS = ("ours", "plain loop")
+
 
 def main(words: list[str] | None = None) -> int:
-    """Prints a line a training and the means; returns the exit code."""
+    """Prints a line for each pair of trainings and the means; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--labels", type=int, nargs="+", default=[5000, 25_000], help="(default: 5000 25000)")
     parser.add_argument("--seeds", type=int, default=3, help="(default: 3)")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--threads", type=int, default=cores, help=f"CPU threads (default: {cores})")
+    parser.add_argument("--jobs", type=int, help="trainings at a time, a CPU thread each (default: all cores; GPU: 1)")
     parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads)")
     arguments = parser.parse_args(words)
-    torch.set_num_threads(arguments.threads)
-    keep_freed_memory()
-    with cifar(arguments.data_dir) as source:
-        if not source.real:
-            print("error: accuracy needs CIFAR-10; give its folder with --data_dir", file=sys.stderr)
-            return 2
-        for labels in arguments.labels:
-            found = [compare(source.images, labels, seed, arguments.epochs) for seed in range(arguments.seeds)]
-            for seed, pair in enumerate(found):
-                print(f"{labels} labels, seed {seed}: ours {pair[0]:.2f} %, plain loop {pair[1]:.2f} %", flush=True)
-            ours, instead = (statistics.mean(column) for column in zip(*found, strict=True))
-            print(f"{labels} labels, mean: ours {ours:.2f} %, plain loop {instead:.2f} %", flush=True)
+    jobs = arguments.jobs or (1 if torch.cuda.is_available() else Options().cores)
+    try:
+        with cifar(arguments.data_dir) as source:
+            if not source.real:
+                raise UserError("accuracy needs CIFAR-10; give its folder with --data_dir")
+            for labels in arguments.labels:
+                settings_of(labels, 0, arguments.epochs)  # a mistake is told at once
+            _compare(source.images.folder, arguments.labels, arguments.seeds, arguments.epochs, jobs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def compare(images: ImageSet, labels: int, seed: int, epochs: int | None) -> tuple[float, float]:
-    """Trains twice from the same weights on the same labels; returns the test accuracies, ours first, in percent."""
+def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | None, jobs: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
+        cases = [(labels, seed) for labels in sizes for seed in range(seeds)]
+        found = {case: [pool.submit(train, way, folder, *case, epochs) for way in WAYS] for case in cases}
+        for labels in sizes:
+            pairs = []
+            for seed in range(seeds):
+                pairs.append([future.result() for future in found[labels, seed]])
+                _tell(f"{labels} labels, seed {seed}", pairs[-1])
+            _tell(f"{labels} labels, mean", [statistics.mean(column) for column in zip(*pairs, strict=True)])
+
+
+def _tell(what: str, accuracies: list[float]) -> None:
+    print(f"{what}: {', '.join(f'{way} {x:.2f} %' for way, x in zip(WAYS, accuracies, strict=True))}", flush=True)
+
+
+def settings_of(labels: int, seed: int, epochs: int | None) -> Settings:
+    """The modern recipe on so many labels of CIFAR-10."""
     tree = {"data_type": "cifar-10", "initial_size": labels, "seed": seed, "models": "vgg16_bn", "width": 0.25}
     training = {} if epochs is None else {"epochs": epochs, "validate_after": 3 * epochs // 4}
-    settings = resolve({**tree, "training": training}, "bench")
+    return resolve({**tree, "training": training}, "bench")
+
+
+def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | None) -> float:
+    """Trains in one of the WAYS, from the same weights on the same labels; returns the test accuracy in percent."""
+    torch.set_num_threads(1)
+    settings, images, device = settings_of(labels, seed, epochs), data.open_set(folder), resolve_device("auto", 0)
     split = data.split(images, settings)
-    device = resolve_device("auto", 0)
-    with tempfile.TemporaryDirectory(prefix="bench-accuracy-") as folder:
-        (pathlib.Path(folder) / "models").mkdir()
-        server = Server(0, pathlib.Path(folder), settings, images, split, ImageBank(images.images, device))
+    if way != "ours":
+        return 100 * _plainly(images, split, settings, device)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory(prefix="bench-accuracy-") as name:
+        (pathlib.Path(name) / "models").mkdir()
+        server = Server(0, pathlib.Path(name), settings, images, split, ImageBank(images.images, device))
         ticket = TrainingTicket(0, labels)
         trained = server.train(ticket, split.initial, images.labels[split.initial], 0.0, lambda: None)
-    return 100 * (trained.test_accuracy or 0.0), 100 * _plainly(images, split, settings, device)
+    return 100 * (trained.test_accuracy or 0.0)
 
 
 def _plainly(images: ImageSet, split: Split, settings: Settings, device: torch.device) -> float:
@@ -74,7 +103,8 @@ def _plainly(images: ImageSet, split: Split, settings: Settings, device: torch.d
     torch.manual_seed(settings.seed)
     training = settings.training
     normalisation = normalisation_of(training, split.mean, split.std)
-    model = build_model("vgg16_bn", classes=10, channels=3, image_size=32, width=0.25, seed=settings.seed)
+    seed = derive(settings.seed, "weights", 0)  # as a server's first model
+    model = build_model("vgg16_bn", classes=10, channels=3, image_size=32, width=0.25, seed=seed)
     best, weights = -1.0, model.state_dict()
 
     def keep(epoch: int) -> None:

@@ -1,12 +1,10 @@
 """Whole runs of `cifar10-cpu.yaml`: wall-clock, who works and who waits, and what the threads of a process do to it."""
 
 import json
-import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
 
-from aal.errors import RunFailed
 from aal.loading import load
 from bench.images import Source
 from bench.options import Options
@@ -35,14 +33,15 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     yield Row("endtoend/annotators-waiting", "% idle", [ours["waiting"]], [instead["waiting"]])
     yield Row("endtoend/servers-training", "%", [ours["training"]], [instead["training"]], [100.0])
     yield Row("endtoend/accuracy", "%", [ours["accuracy"]], [instead["accuracy"]])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = [f"devices.server_threads={cores}", f"devices.worker_threads={cores}"]
+    threads = [f"devices.server_threads={options.cores}", f"devices.worker_threads={options.cores}"]
     try:
         default = _run(source, [*words, *threads], TOO_LONG * ours["wall_s"])["wall_s"]
-    except RunFailed:
+    except TimeoutError:
         default = TOO_LONG * ours["wall_s"]
-        options.notes.append(f"endtoend/threads: the run with {cores} threads a process was ended after that time")
-    options.notes.append(f"endtoend/threads: instead is PyTorch's default, {cores} threads in every process")
+        options.notes.append(
+            f"endtoend/threads: the run with {options.cores} threads a process was ended after that time"
+        )
+    options.notes.append(f"endtoend/threads: instead is PyTorch's default, {options.cores} threads in every process")
     yield Row("endtoend/threads", "s", [ours["wall_s"]], [default])
 
 
@@ -50,7 +49,7 @@ def _run(source: Source, words: list[str], limit_s: float = 3600.0) -> dict[str,
     """Runs once and returns seconds and shares, in percent.
 
     Raises:
-        RunFailed: it took longer than `limit_s`.
+        TimeoutError: it took longer than `limit_s`.
     """
     with tempfile.TemporaryDirectory(prefix="bench-endtoend-") as folder:
         run = pathlib.Path(folder) / "run"

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import psutil
+import torch
 
 from bench.images import MINI_IMAGENET, Source, made_up
 from bench.options import Options
 from bench.table import Row
-from bench.whole import running, value, wait_for
+from bench.whole import check, running, value, wait_for
 
 # Ten workers who score with a VGG-16 of a quarter of the width; each of them offers twice.
 WORDS = [
@@ -24,18 +25,19 @@ WORDS = [
 ]
 LOOK_EVERY_S = 0.5
 MIB = 2**20
+ONE_CARD = ("devices.servers=cuda:0", "devices.workers=cuda:0")
 
 
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the largest private and shared memory of a process of each role, and of the images, in MiB."""
     yield from _rows("cifar-10", source.images.folder, ["--config", "cifar10-cpu.yaml"])
+    if torch.cuda.is_available():
+        yield from _on_gpu(options, source)
+    options.notes.append("memory: 10 workers; the limit of memory/.../images is the file of the images, once")
     if options.quick:
         return
     with made_up("mini-imagenet", MINI_IMAGENET, classes=100) as folder:
         yield from _rows("mini-imagenet", folder, ["--config", "miniimagenet.yaml"])
-    options.notes.append(
-        "memory: 10 workers, 60,000 images of 32 x 32 and 84 x 84; the limit is the file of the images, once"
-    )
 
 
 def _rows(name: str, images: pathlib.Path, config: list[str]) -> Iterator[Row]:
@@ -51,16 +53,42 @@ def _rows(name: str, images: pathlib.Path, config: list[str]) -> Iterator[Row]:
     yield Row(f"memory/{name}/images", "MiB", [largest["all", "images"]], [copies], [size])
 
 
+def _on_gpu(options: Options, source: Source) -> Iterator[Row]:
+    """Compares what a process of its own for each worker takes of the card with one process for all."""
+    taken = []
+    for processes in (1, 10):
+        with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
+            words = ["--config", "cifar10-cpu.yaml", *WORDS, *ONE_CARD, f"devices.worker_processes={processes}"]
+            taken.append(_watch(pathlib.Path(folder) / "run", source.images.folder, words)["all", "gpu"])
+    yield Row("memory/cifar-10/gpu", "MiB", [taken[0]], [taken[1]])
+    yield Row("memory/cifar-10/gpu/worker", "MiB", [(taken[1] - taken[0]) / 9])
+    options.notes.append(
+        "memory/cifar-10/gpu: a server and ten workers on one card, the workers in one process; instead is ten "
+        "processes, each with its context and its copy of the images; the second row is one such process"
+    )
+
+
 def _watch(run: pathlib.Path, images: pathlib.Path, words: list[str]) -> dict[tuple[str, str], float]:
     """Runs to the end and returns the largest values seen: MiB, and how many processes map the images."""
     largest: dict[tuple[str, str], float] = defaultdict(float)
+    before = _on_card()
     with running(run, words, images) as process:
         wait_for(process, lambda: (run / "log.txt").exists())
         while process.poll() is None and value(run, "select count(*) from meta where key = 'ended'") == 0:
             for key, found in _look(process.pid, run, images).items():
                 largest[key] = max(largest[key], found)
+            largest["all", "gpu"] = max(largest["all", "gpu"], _on_card() - before)
             time.sleep(LOOK_EVERY_S)
+        check(process)
     return largest
+
+
+def _on_card() -> float:
+    """MiB in use on the first GPU, whoever uses them."""
+    if not torch.cuda.is_available():
+        return 0.0
+    free, total = torch.cuda.mem_get_info(0)
+    return (total - free) / MIB
 
 
 def _look(pid: int, run: pathlib.Path, images: pathlib.Path) -> dict[tuple[str, str], float]:

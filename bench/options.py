@@ -1,5 +1,6 @@
 """How the benches are to measure, and what they have to say besides figures."""
 
+import os
 from dataclasses import dataclass, field
 
 
@@ -20,6 +21,11 @@ class Options:
     data_dir: str | None = None
     full: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that this process may use."""
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def rounds(self) -> int:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from aal.engines.local import HubManager
-from aal.journal import SCHEMA
+from aal.hub import ANSWERED, DRAWN, OFFERED, WAITED
+from aal.journal import SCHEMA, execute
 from aal.parts import Parts
-from aal.pools import LabeledPool, QueryPool
-from bench import soak
+from bench import sizes, soak
 from bench.crowd import ask_desk, ask_queue, consume, keep_busy, label_batches, produce
 from bench.images import Source
 from bench.options import Options
@@ -24,9 +24,6 @@ from bench.table import Row, alternate
 
 SHARD = 20_000  # ids of each of the 64 workers
 CLIENTS = (1, 8, 64)
-SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000)
-MOVES, REPEATS = 1000, 9  # offers or draws that are timed together, and how often
-BUSY = 2  # processes that train meanwhile
 WAITING = 10_000  # queries in S while draws are timed
 
 
@@ -43,7 +40,11 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
         "Manager().Queue, an id a message and nothing on disk; the limit is the same rows written to SQLite alone"
     )
     yield from _draws(options, seconds)
-    yield from _sizes(SIZES[:3] if options.quick else SIZES)
+    yield from sizes.rows(sizes.SIZES[:3] if options.quick else sizes.SIZES)
+    options.notes.append(
+        "pools/draw/of-N, pools/offer/of-N: S and L alone, without hub and journal, N queries and N labels in them; "
+        "the limit is the smallest pool"
+    )
 
 
 # ------------------------------------------------------------------ ids a second
@@ -106,18 +107,10 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
         for start in range(0, ids, commit):
             items = range(start, start + commit)
             with database:
-                database.executemany(
-                    "INSERT INTO queries(item,worker,strategy,version,newest,offered_at) VALUES(?,?,?,?,?,?)",
-                    [(item, 0, "random", 0, 0, 0.0) for item in items],
-                )
-                database.executemany("INSERT INTO waits VALUES(?,?,?)", [(0, 0.0, 0.0) for _ in items])
-                database.executemany(
-                    "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?", [(0.0, 0, item) for item in items]
-                )
-                database.executemany(
-                    "UPDATE queries SET answered_at=?, label=?, annotator=?, arrival=? WHERE item=?",
-                    [(0.0, 0, 0, item, item) for item in items],
-                )
+                execute(database, OFFERED, ((item, 0, "random", 0, 0, 0.0) for item in items))
+                execute(database, WAITED, ((0, 0.0, 0.0) for _ in items))
+                execute(database, DRAWN, ((0.0, 0, item) for item in items))
+                execute(database, ANSWERED, ((0.0, 0, 0, item, item) for item in items))
         seconds = time.monotonic() - started_at
         database.close()
     return ids / seconds
@@ -129,7 +122,7 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
 def _draws(options: Options, seconds: float) -> Iterator[Row]:
     """Times draws while two processes train: ours through the desk of all annotators, instead from a queue."""
     context = multiprocessing.get_context("forkserver")
-    with _running([context.Process(target=keep_busy) for _ in range(BUSY)]):
+    with _running([context.Process(target=keep_busy) for _ in range(options.cores)]):
         time.sleep(3)  # until they train
         for clients in CLIENTS:
             contenders = {
@@ -142,7 +135,9 @@ def _draws(options: Options, seconds: float) -> Iterator[Row]:
                     key: [float(np.percentile(times, share)) for times in rounds] for key, rounds in found.items()
                 }
                 yield Row(f"pools/draw/{clients}-clients/{name}", "ms", **values)
-    options.notes.append(f"pools/draw: {BUSY} processes train meanwhile; a client draws, takes 50 ms and answers")
+    options.notes.append(
+        f"pools/draw: {options.cores} processes train meanwhile; a client draws, takes 50 ms and answers"
+    )
 
 
 def _of_desk(clients: int, seconds: float) -> list[float]:
@@ -192,33 +187,3 @@ def _until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not reached() and time.monotonic() < deadline:
         time.sleep(0.05)
-
-
-# ------------------------------------------------------------------ what size costs
-
-
-def _sizes(sizes: tuple[int, ...]) -> Iterator[Row]:
-    """Gives the microseconds of a draw with its answer, and of an offer; the limit is that of the smallest pool."""
-    found = {size: _moves(size) for size in sizes}
-    for move in ("draw", "offer"):
-        for size in sizes:
-            yield Row(f"pools/{move}/of-{size}", "us", found[size][move], limit=found[sizes[0]][move])
-
-
-def _moves(size: int) -> dict[str, list[float]]:
-    """Times moves in pools with `size` queries waiting and as many labels, in time of the processor."""
-    queries, labelled = QueryPool(2 * size, seed=0), LabeledPool(3 * size + REPEATS * MOVES, range(size), bytes(size))
-    queries.offer(range(size, 2 * size))
-    times: dict[str, list[float]] = {"draw": [], "offer": []}
-    for repeat in range(REPEATS):
-        start = 2 * size + repeat * MOVES
-        began_at = time.process_time()
-        queries.offer(range(start, start + MOVES))
-        offered_at = time.process_time()
-        for _ in range(MOVES):
-            item = queries.draw(0, 1e9)
-            queries.settle(item, 0)
-            labelled.add(item, 0)
-        times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
-        times["draw"].append(1e6 * (time.process_time() - offered_at) / MOVES)
-    return times

@@ -26,6 +26,7 @@ from bench.images import Source
 from bench.options import Options
 from bench.table import Row, alternate, rate_of
 from data import ImageSet, Split
+from eval import evaluate
 from models import Network, build_model
 from server_train import Server
 from work_query import Worker
@@ -42,7 +43,6 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the rows of scoring, in images of the shard a second, and how far bf16 chooses what float32 does."""
     torch.set_num_threads(options.threads)
     device = resolve_device("auto", 0)
-    torch.backends.cudnn.benchmark = device.type == "cuda"
     with tempfile.TemporaryDirectory(prefix="bench-score-") as name:
         run = pathlib.Path(name)
         (run / "models").mkdir()
@@ -92,18 +92,26 @@ def _rows(
     shard = np.arange(number)
     bare = Bare(build(), (PIXELS_SCORED_AT_ONCE[device.type] // 32**2, 3, 32, 32), 10, device)
 
+    network = plain.with_plain_dropout(build()).to(device)
+
     def select_plainly() -> np.ndarray:
-        network = plain.with_plain_dropout(build())
         found = plain.probabilities(network, source.images, shard, normalisation, device)
         return np.argsort(STRATEGIES["entropy"].score(number, found))[-count:]
+
+    def evaluate_all() -> object:
+        return evaluate(network, worker.bank, shard, source.images.labels[shard], normalisation=normalisation)
 
     contenders: dict[str, Callable[[], float]] = {
         "ours": lambda: rate_of(number, lambda: worker.select(turn_of(count), shard)),
         "instead": lambda: rate_of(number, select_plainly),
+        "evaluation": lambda: rate_of(number, evaluate_all),
         "limit": bare.score_rate,
     }
     worker.select(turn_of(count), shard[: 2 * count])  # loads the model, as a worker does once a version
-    yield Row(f"score/{model}/{width}/{number}", "images/s", **alternate(options.rounds, contenders))
+    found = alternate(options.rounds, contenders)
+    evaluation = found.pop("evaluation")
+    yield Row(f"score/{model}/{width}/{number}", "images/s", **found)
+    yield Row(f"score/{model}/{width}/{number}/evaluation", "images/s", evaluation, limit=found["limit"])
 
 
 def _memory(source: Source, run: pathlib.Path) -> Iterator[Row]:

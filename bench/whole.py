@@ -67,14 +67,22 @@ def wait_for(
     """Waits until the run has come so far; returns the seconds.
 
     Raises:
-        RunFailed: it ended before, or took longer than `limit_s`.
+        RunFailed: it ended before, by a failure.
+        TimeoutError: it took longer than `limit_s`.
     """
     started_at = time.monotonic()
     while not reached():
-        if process.poll() not in (None, 0) or time.monotonic() - started_at > limit_s:
-            raise RunFailed(f"a run of the bench ended early, or took longer than {limit_s:.0f} s")
+        check(process)
+        if time.monotonic() - started_at > limit_s:
+            raise TimeoutError(f"a run of the bench took longer than {limit_s:.0f} s")
         time.sleep(poll_s)
     return time.monotonic() - started_at
+
+
+def check(process: subprocess.Popen) -> None:
+    """Raises RunFailed when the run has failed."""
+    if process.poll() not in (None, 0):
+        raise RunFailed(f"a run of the bench failed with exit code {process.returncode}")
 
 
 def value(run: pathlib.Path, query: str) -> float:

@@ -61,3 +61,17 @@ def test_hundreds_label_in_one_process_until_the_run_is_over() -> None:
     asyncio.run(live())
     items, labels = hub.labels(4, 64)
     assert len(set(items.tolist())) == 60 and (labels == items % 3).all()
+
+
+def test_what_is_there_at_once_leaves_the_others_of_a_process_their_turns() -> None:
+    clock, turns = WallClock(time.monotonic()), []
+
+    async def role(name: str) -> None:
+        for _ in range(3):
+            turns.append(await clock.until(lambda: name))
+
+    async def process() -> None:
+        await asyncio.gather(role("a"), role("b"))
+
+    asyncio.run(process())
+    assert turns == ["a", "b"] * 3

@@ -1,6 +1,7 @@
 """The benches: what their rows mean, and that each part measures something."""
 
 import functools
+import importlib.metadata
 import itertools
 import json
 import os
@@ -16,10 +17,11 @@ import pytest
 import torch
 
 import data
+import server_train
 from aal.errors import RunFailed, UserError
 from aal.loading import resolve
 from bench import __main__ as command
-from bench import accuracy, bare, images, memory, plain, pools, score, startup, table, train, whole
+from bench import accuracy, bare, images, memory, plain, pools, score, sizes, startup, table, train, whole
 from bench.chaos import survivors
 from bench.images import Source
 from bench.options import Options
@@ -87,7 +89,7 @@ def test_json_is_one_object(
     assert [list(row) for row in told["rows"]] == [KEYS]
     assert told["machine"]["cores"] == len(os.sched_getaffinity(0))
     assert told["machine"]["notes"] == ["images: random images; speed does not depend on the pixels"]
-    assert told["versions"]["torch"] == torch.__version__.split("+")[0] or told["versions"]["torch"]
+    assert told["versions"]["torch"] == importlib.metadata.version("torch")
     assert command.main(["pools"]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("| pools/ids | ids/s | 1 |")
 
@@ -96,7 +98,7 @@ def test_json_is_one_object(
 def test_mistakes_are_told(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["trian"])
-    assert "there is no part trian; there are: train, score" in capsys.readouterr().err
+    assert "there is no part trian; there are: score, train" in capsys.readouterr().err
     assert command.main(["pools", "--data_dir", str(tmp_path)]) == 2
     assert "holds no folder cifar-10-batches-py" in capsys.readouterr().err
 
@@ -108,7 +110,7 @@ def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
     monkeypatch.setattr(bare.Bare, "compile", lambda self: None)
     options = Options(quick=True)
     rows = {row.name: row.as_dict() for row in train.measure(options, source)}
-    assert list(rows) == ["train/vgg16/quarter/70", "train/vgg16/quarter/70/flops"]
+    assert list(rows) == ["train/vgg16/quarter/70"]
     for row in rows.values():
         assert row["ours"] > 0 and row["vs_instead"] > 0 and row["of_limit"] > 0
     assert options.notes == ["train/vgg16/quarter/uncompiled: PyTorch cannot compile here"]
@@ -127,7 +129,8 @@ def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source:
     rows = {row.name: row.as_dict() for row in train.measure(options, source)}
     assert rows["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
     assert options.notes == [
-        "train/vgg16/quarter/uncompiled: instead is compiled, which takes 20 s and pays after 10,000 images"
+        "train/vgg16/quarter/uncompiled: instead is compiled (with PyTorch's dropout, as training.compile has it), "
+        "which takes 20 s and pays after 10,000 images"
     ]
     assert rows["train/vgg16/quarter/70"]["limit"] == pytest.approx(125.0), "the limit is the better of the two"
 
@@ -137,9 +140,10 @@ def test_score_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
     monkeypatch.setattr(score, "QUICK_CASES", (("vgg16_bn", "quarter", 0.25, 70, 10),))
     monkeypatch.setattr(score, "_memory", lambda source, run: iter(()))
     options = Options(quick=True)
-    (row,) = [row.as_dict() for row in score.measure(options, source)]
+    row, evaluation = [row.as_dict() for row in score.measure(options, source)]
     assert row["name"] == "score/vgg16_bn/quarter/70"
     assert row["ours"] > 0 and row["vs_instead"] > 0 and row["of_limit"] > 0
+    assert evaluation["name"] == "score/vgg16_bn/quarter/70/evaluation" and evaluation["of_limit"] > 0
     assert options.notes == ["score: overlap needs CIFAR-10 and a device that computes in bf16"]
 
 
@@ -156,11 +160,11 @@ def test_the_memory_of_a_selection_is_measured_in_its_own_process(
 
 @pytest.mark.unit
 def test_pools_of_two_sizes_are_timed() -> None:
-    rows = list(pools._sizes((1000, 4000)))
+    rows = list(sizes.rows((1000, 4000)))
     assert [row.name for row in rows] == [
         f"pools/{move}/of-{size}" for move in ("draw", "offer") for size in (1000, 4000)
     ]
-    assert all(len(row.ours) == pools.REPEATS for row in rows)
+    assert all(len(row.ours) == sizes.REPEATS for row in rows)
 
 
 @pytest.mark.process
@@ -240,15 +244,30 @@ def test_the_plain_loop_learns(source: Source) -> None:
 
 
 @pytest.mark.unit
-def test_accuracy_compares_two_trainings(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
-    resolved = resolve
+def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
+    resolved, built = resolve, build_model
+    weights: list[torch.Tensor] = []
 
     def smaller(tree: dict[str, Any], where: str) -> Any:
         return resolved({**tree, "val_size": 50, "server_train_threshold": 100}, where)
 
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        network = built(*args, **kwargs)
+        weights.append(next(network.parameters()).detach().clone())
+        return network
+
     monkeypatch.setattr(accuracy, "resolve", smaller)
-    ours, instead = accuracy.compare(source.images, labels=64, seed=0, epochs=1)
-    assert 0 <= ours <= 100 and 0 <= instead <= 100
+    for module in (accuracy, server_train):
+        monkeypatch.setattr(module, "build_model", watched)
+    for way in accuracy.WAYS:
+        assert 0 <= accuracy.train(way, source.images.folder, labels=64, seed=0, epochs=1) <= 100
+    assert len(weights) == 2 and torch.equal(*weights)
+
+
+@pytest.mark.unit
+def test_accuracy_needs_real_images(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert accuracy.main(["--data_dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: --data_dir {tmp_path}: holds no folder cifar-10-batches-py\n"
 
 
 @pytest.mark.process

@@ -83,6 +83,7 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
         ({"mode": "sync", "query_pool_size": 500}, "query_pool_size"),
         ({"test_share": 0.1}, "test_share"),
         ({"data_type": "digits", "models": "vgg16", "initial_size": 10}, "models"),
+        ({"engine": "simulated", "devices": {"worker_processes": 2}}, "devices.worker_processes"),
     ],
 )
 def test_contradictions_are_told(tree: dict[str, Any], key: str) -> None:

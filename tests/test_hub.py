@@ -416,3 +416,12 @@ def test_a_journal_that_cannot_write_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(JournalFailed, match="nowhere"):
         journal.flush()
     journal.close()
+
+
+def test_a_shared_process_lives_while_any_of_its_workers_does() -> None:
+    hub, clock = make_hub(make_settings(devices={"worker_processes": 1}))
+    train(hub)
+    offer(hub, 0)
+    clock.time = 50.0
+    offer(hub, 1)  # of the same process
+    assert hub.silent()["worker-0"] == 0.0 and "worker-1" not in hub.silent()

@@ -58,7 +58,7 @@ def test_returned_leases_may_exceed_the_bound_since_nothing_is_dropped() -> None
     pool.draw(0, 5.0)
     pool.offer([3])
     assert pool.room == 0
-    pool.release(0)
+    pool.release_all()
     assert sorted(pool.waiting_items()) == [1, 2, 3] and pool.room == 0
 
 
@@ -125,10 +125,10 @@ class Interleavings(RuleBasedStateMachine):
         for item in self.pool.expire(self.now):
             assert item in self.pool.waiting_items()
 
-    @rule(annotator=st.integers(0, 3))
-    def die(self, annotator: int) -> None:
-        self.pool.release(annotator)
-        assert all(lease.annotator != annotator for lease in self.pool._leases.values())
+    @rule()
+    def die(self) -> None:
+        held = self.pool.leased_items()
+        assert self.pool.release_all() == held and not self.pool.leased
 
     @invariant()
     def every_item_is_in_exactly_one_place(self) -> None:

@@ -242,6 +242,21 @@ def test_on_failure_stop_ends_the_run_by_name(tmp_path: pathlib.Path, role: str)
     assert_gone(children)
 
 
+def test_workers_share_processes_and_a_killed_one_is_replaced(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = ["worker_num=5", "devices.worker_processes=2", "worker_query_num=4", "server_train_threshold=50"]
+    with subprocess.Popen(
+        command(run, *QUICK, *words, "annotators.seconds_per_label=0.5"), cwd=ROOT, text=True, stdout=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: answered(run) > 10)
+        kill(process, run, "worker-1")
+        assert process.wait(timeout=120) == 0
+    assert_whole(run, bought=200)
+    assert query(run, "select worker, sum(items) from selections group by worker") == [(n, 40) for n in range(5)]
+    started = [line.split()[2] for line in (run / "log.txt").read_text().splitlines() if line.endswith("INFO started")]
+    assert sorted(name for name in started if name.startswith("worker")) == ["worker-0", "worker-1", "worker-1"]
+
+
 def test_a_killed_main_leaves_no_process_behind(started: tuple[subprocess.Popen[str], pathlib.Path]) -> None:
     process, _ = started
     children = family(process)
