@@ -50,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if (arguments.config is None) == (arguments.resume is None):
+    if arguments.config and arguments.resume:
+        raise UserError("--config: not with --resume, which goes on with the run's own config")
+    if not arguments.config and not arguments.resume:
         raise UserError(
             "--config: must be given, for example --config digits.yaml (or --resume RUN to go on with a run)"
         )
@@ -168,6 +170,7 @@ def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, p
     truth = np.asarray(images.labels)
     begin = Parts(len(images.classes), truth, parts.test, parts.validation, parts.initial, parts.shards)
     facts = about(settings) | {"images": images.folder.name, "skipped_images": str(images.skipped)}
+    facts |= {key: past.meta[key] for key in ("started",) if past and key in past.meta}
     log_to(run, "main")
     log = logging.getLogger("aal")
     log.info("resumed at %.1f s" if past else "started", *([past.seconds] if past else []))

@@ -127,7 +127,8 @@ async def work(worker: Worker | CostedWorker, hub: Hub, clock: Clock) -> None:
                 worker.index, turn.batch, chosen.tolist(), worker.strategy.name, turn.model.version, started_at
             )
             hub.offer(offer)
-            log.info("offered %d images chosen with v%d (batch %d)", len(chosen), offer.version, offer.batch)
+            about = (worker.index, len(chosen), offer.version, offer.batch)
+            log.info("worker %d offered %d images chosen with v%d (batch %d)", *about)
             remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
     except Stopped:
         return

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from aal.errors import RunFailed, UserError
 from bench.images import cifar
-from bench.options import Options
+from bench.options import Options, at_least_one
 from bench.table import Row, machine, markdown, versions
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
@@ -27,8 +27,6 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
-    if arguments.threads < 1:
-        parser.error(f"--threads {arguments.threads}: at least 1")
     logging.getLogger("aal").addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an exception, it ends what was started
     options = Options(arguments.quick, arguments.threads, arguments.data_dir, arguments.full)
@@ -72,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one round, small sizes: a look, not a measurement")
     parser.add_argument("--full", action="store_true", help="endtoend: the config as it is, not a smaller run")
-    parser.add_argument("--threads", type=int, default=cores, help=f"CPU threads to train with (default: {cores})")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=cores, help=f"CPU threads to train with (default: {cores})"
+    )
     parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads); never downloaded")
     return parser
 

@@ -7,6 +7,7 @@ Not among the parts of `python -m bench`, for it takes long. Example:
 import argparse
 import concurrent.futures
 import copy
+import functools
 import multiprocessing
 import pathlib
 import statistics
@@ -25,12 +26,13 @@ from aal.messages import TrainingTicket
 from aal.seeding import derive
 from bench import plain
 from bench.images import cifar
-from bench.options import Options
+from bench.options import Options, at_least_one
 from data import ImageSet, Split
 from models import build_model
 from server_train import Server
 
 WAYS = ("ours", "plain loop")
+MOST_LABELS = 45_000  # the training images but those that validate
 
 
 def main(words: list[str] | None = None) -> int:
@@ -38,10 +40,13 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--labels", type=int, nargs="+", default=[5000, 25_000], help="(default: 5000 25000)")
-    parser.add_argument("--seeds", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--jobs", type=int, help="trainings at a time, a CPU thread each (default: all cores; GPU: 1)")
+    some = functools.partial(at_least_one, most=MOST_LABELS)
+    parser.add_argument("--labels", type=some, nargs="+", default=[5000, 25_000], help="(default: 5000 25000)")
+    parser.add_argument("--seeds", type=at_least_one, default=3, help="(default: 3)")
+    parser.add_argument("--epochs", type=at_least_one, help="instead of the recipe's")
+    parser.add_argument(
+        "--jobs", type=at_least_one, help="trainings at a time, a CPU thread each (default: all cores; GPU: 1)"
+    )
     parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads)")
     arguments = parser.parse_args(words)
     jobs = arguments.jobs or (1 if torch.cuda.is_available() else Options().cores)
@@ -49,8 +54,6 @@ def main(words: list[str] | None = None) -> int:
         with cifar(arguments.data_dir) as source:
             if not source.real:
                 raise UserError("accuracy needs CIFAR-10; give its folder with --data_dir")
-            for labels in arguments.labels:
-                settings_of(labels, 0, arguments.epochs)  # a mistake is told at once
             _compare(source.images.folder, arguments.labels, arguments.seeds, arguments.epochs, jobs)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

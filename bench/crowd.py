@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import threading
 import time
 from typing import Any
@@ -98,6 +99,7 @@ def keep_busy() -> None:
     from aal.training import learn
     from models import build_model
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(1)
     training = resolve({"data_type": "cifar-10"}, "bench").training.model_copy(update={"epochs": 1_000_000})
     images = np.random.default_rng(0).integers(0, 256, (640, 32, 32, 3), np.uint8)

@@ -17,7 +17,7 @@ SMALLER = (
     *("initial_size=1000", "val_size=500", "query_batch=40", "server_train_threshold=400", "worker_query_num=3"),
     "annotators.seconds_per_label=1.0",
 )
-TOO_LONG = 5  # times as long as the run with our threads: then the run with PyTorch's is ended
+TOO_LONG = 2  # times as long as the run with our threads: then the run with PyTorch's is ended
 
 
 def measure(options: Options, source: Source) -> Iterator[Row]:

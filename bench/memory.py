@@ -95,14 +95,14 @@ def _look(pid: int, run: pathlib.Path, images: pathlib.Path) -> dict[tuple[str, 
     found: dict[tuple[str, str], float] = defaultdict(float)
     for role, process in _named(pid, run):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            memory = process.memory_full_info()
-            maps: list[Any] = [one for one in process.memory_maps() if one.path == str(images / "images.npy")]
-            shared = sum(one.rss - one.private_dirty for one in maps)
-            found[role, "private"] = max(found[role, "private"], memory.uss / MIB)
-            found[role, "shared"] = max(found[role, "shared"], (memory.rss - memory.uss) / MIB)
-            found["all", "proportional"] += memory.pss / MIB
+            every: list[Any] = process.memory_maps()
+            maps = [one for one in every if one.path == str((images / "images.npy").resolve())]
+            private = sum(one.private_dirty for one in every)  # what is clean is a file's, and can be dropped
+            found[role, "private"] = max(found[role, "private"], private / MIB)
+            found[role, "shared"] = max(found[role, "shared"], (sum(one.rss for one in every) - private) / MIB)
+            found["all", "proportional"] += sum(one.pss for one in every) / MIB
             found["all", "images"] += sum(one.pss for one in maps) / MIB
-            found["all", "mapping"] += bool(shared)
+            found["all", "mapping"] += any(one.rss for one in maps)
     return found
 
 
@@ -118,5 +118,7 @@ def _named(pid: int, run: pathlib.Path) -> Iterator[tuple[str, psutil.Process]]:
         for process in main.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 holds = any(file.path == str(run / "run.db") for file in process.open_files())
-                other = "hub" if holds else "fork server" if "forkserver" in " ".join(process.cmdline()) else "other"
-                yield names.get(process.pid, other), process
+                forks = process.ppid() == pid and "forkserver" in " ".join(process.cmdline())
+                role = "hub" if holds else "fork server" if forks else names.get(process.pid)
+                if role is not None:  # else it has only begun
+                    yield role, process

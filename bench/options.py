@@ -1,7 +1,19 @@
 """How the benches are to measure, and what they have to say besides figures."""
 
+import argparse
 import os
+import sys
 from dataclasses import dataclass, field
+
+
+def at_least_one(word: str, most: int = sys.maxsize) -> int:
+    """Reads a number of a command line, for argparse."""
+    number = int(word) if word.isdecimal() else 0
+    if not 1 <= number <= most:
+        raise argparse.ArgumentTypeError(
+            f"{word} is not a number from 1" + (f" to {most}" if most < sys.maxsize else "")
+        )
+    return number
 
 
 @dataclass(frozen=True)

@@ -59,15 +59,19 @@ class Place:
         Raises:
             UserError: it cannot be made, or another program holds it.
         """
+        lock = FileLock(self.out / ".lock", timeout=0)
         try:
             for folder in (self.runs, self.out / "configs", self.out / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.out / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise UserError(f"--out {self.out}: another reproduce.py works in this folder") from None
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except OSError as error:
             raise UserError(f"--out {self.out}: cannot be used: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def state_of(run: Run, folder: pathlib.Path) -> State:

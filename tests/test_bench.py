@@ -99,6 +99,9 @@ def test_mistakes_are_told(capsys: pytest.CaptureFixture[str], tmp_path: pathlib
     with pytest.raises(SystemExit, match="2"):
         command.main(["trian"])
     assert "there is no part trian; there are: score, train" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--threads", "0"])
+    assert "argument --threads: 0 is not a number from 1" in capsys.readouterr().err
     assert command.main(["pools", "--data_dir", str(tmp_path)]) == 2
     assert "holds no folder cifar-10-batches-py" in capsys.readouterr().err
 
@@ -268,6 +271,10 @@ def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pyte
 def test_accuracy_needs_real_images(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracy.main(["--data_dir", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: --data_dir {tmp_path}: holds no folder cifar-10-batches-py\n"
+    for words in (["--labels", "50000"], ["--seeds", "0"], ["--epochs", "-1"], ["--jobs", "no"]):
+        with pytest.raises(SystemExit, match="2"):
+            accuracy.main(words)
+        assert f"argument {words[0]}: {words[1]} is not a number from 1" in capsys.readouterr().err
 
 
 @pytest.mark.process

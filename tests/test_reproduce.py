@@ -74,6 +74,8 @@ def test_all_mistakes_are_told_at_once(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert capsys.readouterr().err == "error: --methods AAL: figure4 has no choice\n"
     assert reproduce.main([*WORDS, "--out", str(ROOT / "main.py")]) == 2
     assert capsys.readouterr().err.startswith(f"error: --out {ROOT / 'main.py'}: cannot be used")
+    assert reproduce.main([*WORDS, "--out", "/proc/nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: --out /proc/nowhere: cannot be used")
 
 
 @pytest.mark.unit

@@ -327,11 +327,13 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
         "query_strategy",
         "val_size",
     ]
+    begun = query(run, "select value from meta where key = 'started'")
     before = query(run, "select item, label from queries where answered_at is not null")
     done = resume(run, "devices.servers=cpu")
     assert done.returncode == 0, done.stderr
     assert_whole(run, bought=180)
     assert set(before) <= set(query(run, "select item, label from queries"))
+    assert query(run, "select value from meta where key = 'started'") == begun
     page = (run / "report" / "report.md").read_text()
     assert "It was broken off at" in page
     again = resume(run)
@@ -362,7 +364,7 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
         (["--config", "folder.yaml", "data_dir=/nowhere/at/all"], "data_dir"),
         (["--config", "digits.yaml", "--out", str(ROOT)], "--out"),
         (["--resume", "runs/x"], "--resume runs/x: is no run's folder"),
-        (["--resume", "x", "--config", "digits.yaml"], "--config"),
+        (["--resume", "x", "--config", "digits.yaml"], "--config: not with --resume"),
         (["--resume", "x", "--seed", "3"], "--seed"),
     ],
 )
