@@ -1,6 +1,7 @@
 """The images to measure with: CIFAR-10 where it is at hand, else random ones of the same shape."""
 
 import contextlib
+import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -63,4 +64,5 @@ def made_up(data_type: str, shape: tuple[int, int, int], classes: int) -> Iterat
         write_labels(folder, np.arange(NUMBER) % classes)
         own_test = (NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
         write_meta(folder, data_type, Meta([f"class {number}" for number in range(classes)], own_test))
+        os.sync()  # pages that are not written yet would count as the memory of whoever maps them first
         yield folder
