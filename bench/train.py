@@ -1,5 +1,6 @@
 """How fast a server trains: its real path against a plain loop and against the bare passes."""
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -42,13 +43,23 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     device = resolve_device("auto", 0)
     torch.backends.cudnn.benchmark = device.type == "cuda"
     cases = QUICK_CASES if options.quick else GPU_CASES if device.type == "cuda" else CASES
-    with tempfile.TemporaryDirectory(prefix="bench-compile-") as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # what an earlier run compiled would shorten the compilation
+    with _own_cache():
         for width, images in itertools.groupby(cases, key=lambda case: case[:2]):
             bare = Bare(_network(width[1]), (64, 3, 32, 32), 10, device)
             yield from _compile_row(options, bare, width[0])
             for _, _, number, epochs in images:
                 yield from _rows(options, source, bare, width, number, epochs, device)
+
+
+@contextlib.contextmanager
+def _own_cache() -> Iterator[None]:
+    """Lets PyTorch compile anew: what an earlier run compiled would shorten the compilation."""
+    with tempfile.TemporaryDirectory(prefix="bench-compile-", ignore_cleanup_errors=True) as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
 def _compile_row(options: Options, bare: Bare, width: str) -> Iterator[Row]:
