@@ -32,16 +32,13 @@ KEYS = ["name", "unit", "ours", "instead", "limit", "vs_instead", "of_limit", "s
 
 
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
+def source(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[Source]:
     """A small set of random images."""
     monkeypatch.setattr(images, "NUMBER", 600)
     monkeypatch.setattr(images, "TEST", 100)
     monkeypatch.setattr(images, "CHUNK", 100)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with images.made_up("cifar-10", images.CIFAR, classes=10) as folder:
         yield Source(data.open_set(folder), real=False)
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.unit

@@ -3,7 +3,6 @@
 import logging
 import pathlib
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,9 @@ from aal.training import learn, predict
 from models import Dropout, Network, build_model
 from work_query import Worker
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
 PLAIN = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.3, 0.2]}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(number: int, side: int = 16) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Training, scoring and the data path to them."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,9 @@ from aal.optimizers import build_optimizer, build_schedule, decayed, one_cycle
 from aal.training import Learned, learn, predict
 from models import build_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 PLAIN = {"mean": [0.5], "std": [0.25]}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def recipe(name: str = "modern", **changes: Any) -> TrainingSettings:
