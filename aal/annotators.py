@@ -15,7 +15,6 @@ from aal.clock import Clock
 from aal.config import AnnotatorSettings, Settings
 from aal.errors import Stopped
 from aal.hub import Hub
-from aal.messages import Answer, Ask
 from aal.seeding import log_normal, uniforms
 
 
@@ -67,21 +66,21 @@ class Desk:
     def __init__(self, hub: Hub, clock: Clock) -> None:
         self._hub = hub
         self._clock = clock
-        self._asks: deque[tuple[Ask, asyncio.Future[int]]] = deque()
-        self._answers: list[tuple[Answer, asyncio.Future[bool]]] = []
+        self._asks: deque[tuple[int, float, asyncio.Future[int]]] = deque()
+        self._answers: list[tuple[int, int, int, asyncio.Future[bool]]] = []
         self._news = asyncio.Event()
 
     async def draw(self, annotator: int) -> int:
         """Waits for an item to label; raises `Stopped` when the run is over."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._asks.append((Ask(annotator, self._clock.now()), future))
+        self._asks.append((annotator, self._clock.now(), future))
         self._news.set()
         return await future
 
-    async def answer(self, answer: Answer) -> bool:
+    async def answer(self, item: int, annotator: int, label: int) -> bool:
         """Gives an answer; it is on disk when this returns. False when somebody else had answered before."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._answers.append((answer, future))
+        self._answers.append((item, annotator, label, future))
         self._news.set()
         return await future
 
@@ -100,28 +99,29 @@ class Desk:
             with contextlib.suppress(Stopped):
                 self._pass_answers()
         finally:
-            waiting: list[asyncio.Future[Any]] = [future for _, future in self._asks]
-            for future in [*waiting, *(future for _, future in self._answers)]:
+            waiting: list[asyncio.Future[Any]] = [future for _, _, future in self._asks]
+            for future in [*waiting, *(future for _, _, _, future in self._answers)]:
                 if not future.done():
                     future.set_exception(Stopped())
 
     def _pass_answers(self) -> int:
-        batch = list(self._answers)
-        if batch:
-            taken = self._hub.answer([answer for answer, _ in batch])
-            del self._answers[: len(batch)]
-            for (_, future), was_taken in zip(batch, taken, strict=True):
-                future.set_result(was_taken)
-        return len(batch)
+        if not self._answers:
+            return 0
+        items, annotators, labels, futures = zip(*self._answers, strict=True)
+        taken = self._hub.answer(items, annotators, labels)
+        del self._answers[: len(items)]
+        for future, was_taken in zip(futures, taken, strict=True):
+            future.set_result(was_taken)
+        return len(items)
 
     def _pass_asks(self) -> int:
         before = len(self._asks)
         while self._asks:
-            asks = [ask for ask, _ in itertools.islice(self._asks, self.AT_ONCE)]
-            items = self._hub.draw(asks, len(self._asks))
+            annotators, asked_at, _ = zip(*itertools.islice(self._asks, self.AT_ONCE), strict=True)
+            items = self._hub.draw(annotators, asked_at, len(self._asks))
             for item in items:
-                self._asks.popleft()[1].set_result(item)
-            if len(items) < len(asks):
+                self._asks.popleft()[-1].set_result(item)
+            if len(items) < len(annotators):
                 break
         return before - len(self._asks)
 
@@ -145,7 +145,7 @@ async def annotate(annotator: Annotator, desk: Desk, clock: Clock) -> None:
             item = await desk.draw(annotator.index)
             seconds, label = annotator.respond(item)
             await clock.sleep(seconds)
-            await desk.answer(Answer(item, annotator.index, label))
+            await desk.answer(item, annotator.index, label)
     except Stopped:
         return
 

@@ -6,6 +6,8 @@ when it is on disk; so what is on disk is always a state that the run has been i
 """
 
 import threading
+from collections.abc import Sequence
+from itertools import compress, count, repeat
 
 import numpy as np
 
@@ -13,20 +15,16 @@ from aal.clock import Clock
 from aal.config import Settings
 from aal.errors import Stopped
 from aal.journal import Journal, JournalFailed, Statement
-from aal.messages import Answer, Ask, ModelRef, Offer, Status, TrainedModel, TrainingTicket, Turn
+from aal.messages import ModelRef, Offer, Status, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.past import Past
 from aal.pools import LabeledPool, QueryPool
 from aal.schedule import Schedule
 from aal.seeding import derive
 
-OFFERED = "INSERT INTO queries(item, worker, strategy, version, newest, offered_at) VALUES(?,?,?,?,?,?)"
-WAITED = "INSERT INTO waits VALUES(?,?,?)"
-DRAWN = """INSERT INTO queries(drawn_at, annotator, item) VALUES(?,?,?)
-    ON CONFLICT(item) DO UPDATE SET drawn_at=excluded.drawn_at, annotator=excluded.annotator"""
-ANSWERED = """INSERT INTO queries(answered_at, label, annotator, arrival, item) VALUES(?,?,?,?,?)
-    ON CONFLICT(item) DO UPDATE SET answered_at=excluded.answered_at, label=excluded.label,
-    annotator=excluded.annotator, arrival=excluded.arrival"""
+OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
+DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
+ANSWERED = "INSERT INTO answers VALUES(?,?,?,?,?)"
 NOT_OURS, UNLABELLED, QUERIED, LABELLED = range(4)
 
 
@@ -143,14 +141,14 @@ class Hub:
         with self._lock:
             self._beat(f"worker-{worker % self._worker_processes}")
             self._check()
-            count = self._schedule.next_count(worker)
-            if count == 0:
+            size = self._schedule.next_count(worker)
+            if size == 0:
                 raise Stopped
             self._schedule.stop_choosing(worker)  # one that asks again has lost its turn
-            if self.room < count or not self._schedule.admits(worker, len(self.labeled), self._idle):
+            if self.room < size or not self._schedule.admits(worker, len(self.labeled), self._idle):
                 return None
             self._schedule.begin_choosing(worker)
-            return Turn(self._schedule.batches[worker], count, self._models[-1])
+            return Turn(self._schedule.batches[worker], size, self._models[-1])
 
     def offer(self, offer: Offer) -> None:
         """Puts the batch into S that a worker had the turn to choose.
@@ -181,15 +179,16 @@ class Hub:
 
     # ------------------------------------------------------------------ annotators
 
-    def draw(self, asks: list[Ask], idle: int) -> list[int]:
-        """Serves annotators in the order of `asks`, as far as S goes.
+    def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
+        """Serves annotators in the order of asking, as far as S goes.
 
         Args:
-            asks: of annotators who wait for a query.
+            annotators: who wait for a query.
+            asked_at: since when, each.
             idle: how many wait in all; of many, the longest waiting may ask for the others.
 
         Returns:
-            The items for the first asks, one each.
+            The items for the first ones, one each.
         """
         with self._lock:
             self._beat("annotators")
@@ -197,35 +196,37 @@ class Hub:
             now = self._clock.now()
             self.queries.expire(now)
             deadline = now + self._settings.annotators.lease_s
-            served = [(ask, self.queries.draw(ask.annotator, deadline)) for ask in asks[: self.queries.waiting]]
-            self._idle_annotators = idle - len(served)
-            self._journal.write(
-                (WAITED, [(*ask, now) for ask, _ in served]),
-                (DRAWN, [(now, ask.annotator, item) for ask, item in served]),
-            )
-            return [item for _, item in served]
+            items = self.queries.draw(annotators, deadline)
+            self._idle_annotators = idle - len(items)
+            if items:
+                self._journal.write((DRAWN, zip(annotators, asked_at, repeat(now), items)))
+            return items
 
-    def answer(self, answers: list[Answer]) -> list[bool]:
+    def answer(self, items: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> list[bool]:
         """Moves answered items from S to L, once; returns for each answer whether it was taken.
 
         When it returns, the taken ones are on disk. Answers are taken even after the stop word: they are paid for.
+
+        Args:
+            items: that were answered.
+            annotators: by whom, each.
+            labels: with which class, each.
 
         Raises:
             Stopped: they could not be written to disk, and were not taken.
             ValueError: a label is not one of the classes.
         """
-        for answer in answers:
-            if not 0 <= answer.label < self._classes:
-                raise ValueError(f"annotator {answer.annotator}: label {answer.label} of {self._classes} classes")
+        for annotator, label in zip(annotators, labels, strict=True):
+            if not 0 <= label < self._classes:
+                raise ValueError(f"annotator {annotator}: label {label} of {self._classes} classes")
         with self._lock:
-            now, rows = self._clock.now(), []
-            taken = [self.queries.settle(answer.item, answer.annotator) for answer in answers]
-            for (item, annotator, label), was_taken in zip(answers, taken, strict=True):
-                if was_taken:
-                    rows.append((now, label, annotator, len(self.labeled) - self._initial, item))
-                    self.labeled.add(item, label)
-                    self._state[item] = LABELLED
-            self._journal.write((ANSWERED, rows))
+            now, arrival = self._clock.now(), len(self.labeled) - self._initial
+            taken = list(map(self.queries.settle, items, annotators))
+            new, people, classes = (list(compress(column, taken)) for column in (items, annotators, labels))
+            if new:
+                self.labeled.add(new, classes)
+                self._state[new] = LABELLED
+                self._journal.write((ANSWERED, zip(count(arrival), new, people, classes, repeat(now))))
         self._flush()  # outside the lock: others go on while the disk syncs
         return taken
 
@@ -327,7 +328,7 @@ class Hub:
     def _resumed(self, past: Past) -> list[Statement]:
         """Takes in what was; items that nobody has labelled wait in S again, whoever held them."""
         for item, label in past.answers:
-            self.labeled.add(item, label)
+            self.labeled.add([item], [label])
             self._state[item] = LABELLED
         self.queries.offer(past.open)
         self._state[past.open] = QUERIED

@@ -66,7 +66,7 @@ class Journal:
         self._durably = durable
         self._patience_s = patience_s
         self._changed = threading.Condition()
-        self._pending: list[list[Statement]] = []
+        self._pending: list[tuple[Statement, ...]] = []
         self._written = 0
         self._durable = 0
         self._urgent = False
@@ -85,11 +85,10 @@ class Journal:
 
     def write(self, *statements: Statement) -> None:
         """Queues statements, each for many rows, that belong together: all of them come to be on disk, or none."""
-        change = [(sql, rows) for sql, rows in statements if rows]
         with self._changed:
             if not self._pending:
                 self._changed.notify_all()
-            self._pending.append(change)
+            self._pending.append(statements)
             self._written += 1
             if len(self._pending) > BACKLOG:
                 self._changed.wait_for(lambda: len(self._pending) <= BACKLOG or self.failure is not None)

@@ -1,12 +1,12 @@
 """What the roles tell one another: small frozen records, ids and numbers only, never images or tensors.
 
-What goes from process to process by the thousand is a tuple: a dataclass takes several times as long to get there.
+What goes from process to process by the thousand, asks and answers, goes as columns: lists of numbers get there ten
+times as fast as records.
 
 Times are seconds since the run began. An item is the row of an image in the prepared arrays.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +59,6 @@ class Offer:
     strategy: str
     version: int
     started_at: float
-
-
-class Ask(NamedTuple):
-    """An annotator's wish for a query, and when it arose."""
-
-    annotator: int
-    asked_at: float
-
-
-class Answer(NamedTuple):
-    """An annotator's label of an item."""
-
-    item: int
-    annotator: int
-    label: int
 
 
 @dataclass(frozen=True, slots=True)

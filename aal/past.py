@@ -47,8 +47,8 @@ class Past:
         return self.ended == "finished" and settings.budget <= before.budget
 
 
-LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM queries UNION ALL SELECT max(drawn_at) FROM queries
-    UNION ALL SELECT max(answered_at) FROM queries UNION ALL SELECT max(published_at) FROM models
+LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION ALL SELECT max(got_at) FROM waits
+    UNION ALL SELECT max(answered_at) FROM answers UNION ALL SELECT max(published_at) FROM models
     UNION ALL SELECT max(given_at) FROM tickets UNION ALL SELECT max(resumed_at) FROM breaks)"""
 
 
@@ -59,16 +59,17 @@ def read_past(path: pathlib.Path) -> Past | None:
         path: of its `run.db`; a write-ahead log that a killed process left beside it is taken in.
 
     Raises:
-        UserError: the file is locked by another program, or holds no run.
+        UserError: the file is locked by another program, or holds no run, or one of an earlier version.
     """
     if not path.is_file():
         return None
     try:
         with closing(sqlite3.connect(path, timeout=10.0)) as db:
             db.executescript(SCHEMA.read_text(encoding="utf-8"))
-            begun = db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[
-                0
-            ]  # written last of the start
+            if db.execute("SELECT type FROM sqlite_master WHERE name = 'queries'").fetchone() == ("table",):
+                raise UserError(f"{path}: is of an earlier version of this program; start a new run")
+            # The seed is written last of the start.
+            begun = db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[0]
             if not begun:
                 db.execute("DELETE FROM examples")
                 db.commit()
@@ -82,8 +83,8 @@ def _read(db: sqlite3.Connection) -> Past:
     models = db.execute("SELECT version, path, labels, ticket, test_accuracy FROM models ORDER BY version").fetchall()
     last = db.execute(LAST_TIME).fetchone()[0] or 0.0
     return Past(
-        answers=db.execute("SELECT item, label FROM queries WHERE arrival IS NOT NULL ORDER BY arrival").fetchall(),
-        open=[item for (item,) in db.execute("SELECT item FROM queries WHERE arrival IS NULL ORDER BY rowid")],
+        answers=db.execute("SELECT item, label FROM answers ORDER BY arrival").fetchall(),
+        open=[item for (item,) in db.execute("SELECT item FROM offers WHERE item NOT IN (SELECT item FROM answers)")],
         batches=db.execute("SELECT worker, items FROM selections ORDER BY offered_at, worker, batch").fetchall(),
         models=[(ModelRef(version, path, labels), ticket) for version, path, labels, ticket, _ in models],
         test_accuracy=models[-1][4] if models else None,

@@ -1,18 +1,13 @@
 """The two shared pools as plain data: no processes, no waiting, no clock of their own."""
 
+import collections
 import heapq
 import random
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-
-class Lease(NamedTuple):
-    """An item in an annotator's hands until `deadline`."""
-
-    annotator: int
-    deadline: float
+FORGET = 10_000  # deadlines of answered items that may be kept beside those of leased ones
 
 
 class QueryPool:
@@ -29,8 +24,9 @@ class QueryPool:
         self.bound = bound
         self._random = random.Random(seed)
         self._waiting: list[int] = []
-        self._leases: dict[int, Lease] = {}
-        self._deadlines: list[tuple[float, int, int]] = []
+        self._leases: dict[int, tuple[int, float]] = {}  # item -> (annotator, deadline)
+        self._deadlines: list[tuple[float, list[int]]] = []  # a heap; answered items stay in it for a while
+        self._noted = 0  # items in it
         self._former: dict[int, set[int]] = {}
 
     @property
@@ -60,17 +56,22 @@ class QueryPool:
         """Puts items into the pool; the caller has seen to it that they are new and fit."""
         self._waiting.extend(items)
 
-    def draw(self, annotator: int, deadline: float) -> int:
-        """Leases an item drawn uniformly at random; the caller has seen to it that one waits."""
-        position = int(self._random.random() * len(self._waiting))
-        item = self._take(position)
-        self._leases[item] = Lease(annotator, deadline)
-        if len(self._deadlines) > 2 * len(self._leases) + 64:  # forget the deadlines of those that were answered
-            self._deadlines = [(lease.deadline, item, lease.annotator) for item, lease in self._leases.items()]
-            heapq.heapify(self._deadlines)
-        else:
-            heapq.heappush(self._deadlines, (deadline, item, annotator))
-        return item
+    def draw(self, annotators: Sequence[int], deadline: float) -> list[int]:
+        """Leases items drawn uniformly at random, one to each annotator, to the first ones if fewer wait."""
+        waiting, chance = self._waiting, self._random.random
+        items = []
+        for _ in range(min(len(annotators), len(waiting))):
+            position = int(chance() * len(waiting))
+            waiting[position], waiting[-1] = waiting[-1], waiting[position]
+            items.append(waiting.pop())
+        if items:
+            for item, annotator in zip(items, annotators, strict=False):
+                self._leases[item] = (annotator, deadline)
+            heapq.heappush(self._deadlines, (deadline, items))
+            self._noted += len(items)
+            if self._noted > 2 * len(self._leases) + FORGET:
+                self._forget()
+        return items
 
     def settle(self, item: int, annotator: int) -> bool:
         """Takes an item out of the pool because `annotator` answered it.
@@ -81,13 +82,12 @@ class QueryPool:
             False when the item is not here or this annotator never drew it.
         """
         lease = self._leases.get(item)
-        late = annotator in self._former.get(item, ())
-        if lease is not None and (lease.annotator == annotator or late):
-            del self._leases[item]
-        elif lease is None and late:
-            self._take(self._waiting.index(item))
-        else:
-            return False
+        if lease is None or lease[0] != annotator:
+            if annotator not in self._former.get(item, ()):
+                return False
+            if lease is None:
+                self._waiting.remove(item)
+        self._leases.pop(item, None)
         self._former.pop(item, None)
         return True
 
@@ -95,37 +95,42 @@ class QueryPool:
         """Returns to the pool, and to the caller, the items whose lease has run out."""
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            deadline, item, annotator = heapq.heappop(self._deadlines)
-            if self._holds(deadline, item, annotator):
-                self._give_back(item)
-                expired.append(item)
+            expired.extend(self._give_back(self._held(*self._pop())))
         return expired
 
     def first_deadline(self) -> float | None:
         """Returns when the first of the leases runs out; None while there is none."""
-        while self._deadlines and not self._holds(*self._deadlines[0]):
-            heapq.heappop(self._deadlines)
+        while self._deadlines and not self._held(*self._deadlines[0]):
+            self._pop()
         return self._deadlines[0][0] if self._deadlines else None
 
     def release_all(self) -> list[int]:
         """Returns to the pool, and to the caller, all leased items."""
-        return self._give_back(*self._leases)
+        return self._give_back(list(self._leases))
 
-    def _take(self, position: int) -> int:
-        item, last = self._waiting[position], self._waiting.pop()
-        if position < len(self._waiting):
-            self._waiting[position] = last
-        return item
+    def _held(self, deadline: float, items: list[int]) -> list[int]:
+        """Which of the items are still out on the lease that ends then."""
+        return [item for item in items if self._leases.get(item, (0, None))[1] == deadline]
 
-    def _holds(self, deadline: float, item: int, annotator: int) -> bool:
-        """Whether the lease of this deadline is still out."""
-        return self._leases.get(item) == (annotator, deadline)
+    def _pop(self) -> tuple[float, list[int]]:
+        deadline, items = heapq.heappop(self._deadlines)
+        self._noted -= len(items)
+        return deadline, items
 
-    def _give_back(self, *items: int) -> list[int]:
+    def _forget(self) -> None:
+        """Drops the deadlines of items that were answered."""
+        ends = collections.defaultdict(list)
+        for item, (_, deadline) in self._leases.items():
+            ends[deadline].append(item)
+        self._deadlines = list(ends.items())
+        heapq.heapify(self._deadlines)
+        self._noted = len(self._leases)
+
+    def _give_back(self, items: list[int]) -> list[int]:
         for item in items:
-            self._former.setdefault(item, set()).add(self._leases.pop(item).annotator)
+            self._former.setdefault(item, set()).add(self._leases.pop(item)[0])
         self._waiting.extend(items)
-        return list(items)
+        return items
 
 
 class LabeledPool:
@@ -144,8 +149,7 @@ class LabeledPool:
         self._labels = np.empty(size, np.int64)
         self._known = np.zeros(size, bool)
         self._count = 0
-        for item, label in zip(items, labels, strict=True):
-            self.add(int(item), int(label))
+        self.add(items, labels)
 
     def __len__(self) -> int:
         return self._count
@@ -153,18 +157,20 @@ class LabeledPool:
     def __contains__(self, item: int) -> bool:
         return bool(self._known[item])
 
-    def add(self, item: int, label: int) -> None:
-        """Appends a label.
+    def add(self, items: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray) -> None:
+        """Appends labels.
 
         Raises:
-            ValueError: the item is labelled already.
+            ValueError: an item is labelled already, or twice among these.
         """
-        if self._known[item]:
-            raise ValueError(f"item {item} is labelled already")
-        self._known[item] = True
-        self._items[self._count] = item
-        self._labels[self._count] = label
-        self._count += 1
+        new = np.asarray(items, np.int64)
+        if self._known[new].any() or len(np.unique(new)) != len(new):
+            raise ValueError(f"labelled already: one of the items {new[:10].tolist()}")
+        end = self._count + len(new)
+        self._known[new] = True
+        self._items[self._count : end] = new
+        self._labels[self._count : end] = labels
+        self._count = end
 
     def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns items and labels number `start` to `stop` as int64 arrays."""

@@ -1,4 +1,6 @@
 -- run.db: what a run leaves for reports, resume and users' own SQL. Times are seconds since the run began.
+-- Offers, draws and answers are only ever appended, so that a label costs the same however many queries wait; the view
+-- `queries` puts them together.
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 -- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker);
 -- and its true label.
@@ -6,16 +8,25 @@ CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker 
 -- One row a training: `labels` is the size of the training set, `epoch` the epoch that validation chose.
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
     published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER);
--- One row an offered id: the model version that chose it and the newest one when it was offered. `arrival` is the place
--- of the answer in L, from 0; the initial labels come before all of them.
-CREATE TABLE IF NOT EXISTS queries(item INTEGER PRIMARY KEY, worker INTEGER, strategy TEXT, version INTEGER,
-    newest INTEGER, offered_at REAL, drawn_at REAL, annotator INTEGER, answered_at REAL, label INTEGER, arrival INTEGER);
+-- One row an offered id: the model version that chose it and the newest one when it was offered.
+CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, version INTEGER, newest INTEGER,
+    offered_at REAL);
+-- One row a draw: from asking for a query to having one.
+CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL, item INTEGER);
+-- One row a label that was taken; `arrival` is its place in L, from 0: the initial labels come before all of them.
+CREATE TABLE IF NOT EXISTS answers(arrival INTEGER PRIMARY KEY, item INTEGER, annotator INTEGER, label INTEGER,
+    answered_at REAL);
+-- One row an offered id: its offer, its last draw and its answer, as far as it has come.
+CREATE VIEW IF NOT EXISTS queries AS
+    SELECT offers.item, worker, strategy, version, newest, offered_at, draws.got_at AS drawn_at,
+        coalesce(answers.annotator, draws.annotator) AS annotator, answered_at, label, arrival
+    FROM offers
+    LEFT JOIN (SELECT item, annotator, got_at, max(rowid) FROM waits GROUP BY item) AS draws ON draws.item = offers.item
+    LEFT JOIN answers ON answers.item = offers.item;
 -- One row a training that was begun, published or not: its training set is the first `labels` of L.
 CREATE TABLE IF NOT EXISTS tickets(number INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, given_at REAL);
 -- One row an interruption that the run was resumed from: the last time on record before it, and when it went on.
 CREATE TABLE IF NOT EXISTS breaks(stopped_at REAL, resumed_at REAL, ended TEXT);
--- One row a draw: from asking for a query to having one.
-CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL);
 -- One row a batch that a worker offered; `started_at` is when it began to choose.
 CREATE TABLE IF NOT EXISTS selections(worker INTEGER, batch INTEGER, strategy TEXT, version INTEGER, items INTEGER,
     started_at REAL, offered_at REAL);

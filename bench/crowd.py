@@ -10,7 +10,6 @@ from typing import Any
 from aal.annotators import Desk
 from aal.clock import WallClock
 from aal.errors import Stopped
-from aal.messages import Answer, Ask
 
 LABEL_S = 0.05  # what a client takes for a label
 AT_ONCE = 1000  # annotators behind one client of a hub
@@ -33,7 +32,7 @@ async def _at_the_desk(hub: Any, clock: WallClock, clients: int, seconds: float)
             item = await desk.draw(number)
             times.append(1e3 * (time.perf_counter() - asked_at))
             await asyncio.sleep(LABEL_S)
-            await desk.answer(Answer(item, number, item % 10))
+            await desk.answer(item, number, item % 10)
 
     with contextlib.suppress(Stopped):
         running = asyncio.create_task(desk.run())
@@ -44,11 +43,11 @@ async def _at_the_desk(hub: Any, clock: WallClock, clients: int, seconds: float)
 
 def label_batches(hub: Any) -> None:
     """Draws and answers as many ids at a time as there are, until the run is over."""
-    asks = [Ask(number, 0.0) for number in range(AT_ONCE)]
+    annotators, asked_at, labels = list(range(AT_ONCE)), [0.0] * AT_ONCE, [0] * AT_ONCE
     with contextlib.suppress(Stopped):
         while True:
-            items = hub.draw(asks, 0)
-            hub.answer([Answer(item, ask.annotator, 0) for ask, item in zip(asks, items, strict=False)])
+            items = hub.draw(annotators, asked_at, 0)
+            hub.answer(items, annotators[: len(items)], labels[: len(items)])
             if not items:
                 time.sleep(0.001)
 

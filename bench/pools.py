@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from aal.engines.local import HubManager
-from aal.hub import ANSWERED, DRAWN, OFFERED, WAITED
+from aal.hub import ANSWERED, DRAWN, OFFERED
 from aal.journal import SCHEMA, execute
 from aal.parts import Parts
 from bench import sizes, soak
@@ -22,7 +22,8 @@ from bench.images import Source
 from bench.options import Options
 from bench.table import Row, alternate
 
-SHARD = 20_000  # ids of each of the 64 workers
+SHARD = 40_000  # ids of each of the 64 workers
+LABELLERS = 4  # processes that draw and answer, when ids a second are counted
 CLIENTS = (1, 8, 64)
 WAITING = 10_000  # queries in S while draws are timed
 
@@ -36,13 +37,14 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     )
     yield Row("pools/ids", "ids/s", **found)
     options.notes.append(
-        "pools/ids: 64 workers offer 100 ids at a time, two clients draw and answer up to 1,000 at a time; instead is "
-        "Manager().Queue, an id a message and nothing on disk; the limit is the same rows written to SQLite alone"
+        f"pools/ids: two processes offer for {soak.WORKERS} workers, {soak.BATCH} ids at a time, {LABELLERS} draw and "
+        "answer, up to 1,000 at a time; instead is Manager().Queue, an id a message and nothing on disk; the limit is "
+        "the same rows written to SQLite alone"
     )
     yield from _draws(options, seconds)
     yield from sizes.rows(sizes.SIZES[:3] if options.quick else sizes.SIZES)
     options.notes.append(
-        "pools/draw/of-N, pools/offer/of-N: S and L alone, without hub and journal, N queries and N labels in them; "
+        "pools/draw/of-N, pools/offer/of-N: S and L alone, a hundred in a call, N queries and N labels in them; "
         "the limit is the smallest pool"
     )
 
@@ -71,8 +73,9 @@ def _served(shard: int, bound: int | None = None) -> Iterator[tuple[Any, Any, An
 def ids_per_s(seconds: float) -> float:
     """Returns how many ids a second get from a shard into L, on disk."""
     with _served(SHARD) as (settings, context, hub, origin):
-        machine = context.Process(target=soak.machine, args=(settings, hub, origin))
-        with _running([machine, *(context.Process(target=label_batches, args=(hub,)) for _ in range(2))]):
+        halves = range(0, soak.WORKERS, 2), range(1, soak.WORKERS, 2)
+        machines = [context.Process(target=soak.machine, args=(settings, hub, origin, half)) for half in halves]
+        with _running([*machines, *(context.Process(target=label_batches, args=(hub,)) for _ in range(LABELLERS))]):
             _until(lambda: hub.status().labels > 0)
             before, started_at = hub.status().labels, time.monotonic()
             _until(lambda: hub.status().labels == settings.budget, seconds)
@@ -108,9 +111,8 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
             items = range(start, start + commit)
             with database:
                 execute(database, OFFERED, ((item, 0, "random", 0, 0, 0.0) for item in items))
-                execute(database, WAITED, ((0, 0.0, 0.0) for _ in items))
-                execute(database, DRAWN, ((0.0, 0, item) for item in items))
-                execute(database, ANSWERED, ((0.0, 0, 0, item, item) for item in items))
+                execute(database, DRAWN, ((0, 0.0, 0.0, item) for item in items))
+                execute(database, ANSWERED, ((item, item, 0, 0, 0.0) for item in items))
         seconds = time.monotonic() - started_at
         database.close()
     return ids / seconds

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Iterator
 
+import numpy as np
+
 from aal.pools import LabeledPool, QueryPool
 from bench.table import Row
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000)
 MOVES, REPEATS = 1000, 9  # offers or draws that are timed together, and how often
+CALL = 100  # draws in a call
 
 
 def rows(sizes: tuple[int, ...]) -> Iterator[Row]:
@@ -20,7 +23,8 @@ def rows(sizes: tuple[int, ...]) -> Iterator[Row]:
 
 def _moves(size: int) -> dict[str, list[float]]:
     """Times moves in pools with `size` queries waiting and as many labels, in time of the processor."""
-    queries, labelled = QueryPool(2 * size, seed=0), LabeledPool(3 * size + REPEATS * MOVES, range(size), bytes(size))
+    queries = QueryPool(2 * size, seed=0)
+    labelled = LabeledPool(3 * size + REPEATS * MOVES, range(size), np.zeros(size, np.int64))
     queries.offer(range(size, 2 * size))
     times: dict[str, list[float]] = {"draw": [], "offer": []}
     for repeat in range(REPEATS):
@@ -28,10 +32,9 @@ def _moves(size: int) -> dict[str, list[float]]:
         began_at = time.process_time()
         queries.offer(range(start, start + MOVES))
         offered_at = time.process_time()
-        for _ in range(MOVES):
-            item = queries.draw(0, 1e9)
-            queries.settle(item, 0)
-            labelled.add(item, 0)
+        for _ in range(MOVES // CALL):
+            items = queries.draw(range(CALL), 1e9)
+            labelled.add([item for number, item in enumerate(items) if queries.settle(item, number)], [0] * CALL)
         times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
         times["draw"].append(1e6 * (time.process_time() - offered_at) / MOVES)
     return times

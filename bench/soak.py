@@ -12,6 +12,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,15 @@ def sample(watched: dict[str, psutil.Process], labels: int, seconds: float) -> d
     }
 
 
-def machine(settings: Settings, hub: Any, origin: float) -> None:
-    """One server whose trainings take no time, and the offers of 64 workers."""
+def machine(settings: Settings, hub: Any, origin: float, workers: Sequence[int] = range(WORKERS)) -> None:
+    """The offers of some workers and, with the first of them, one server whose trainings take no time."""
     clock = WallClock(origin)
     chance = np.random.RandomState(0)
-    left = [hub.remaining(worker) for worker in range(WORKERS)]
-    start = [0] * WORKERS
+    left = {worker: hub.remaining(worker) for worker in workers}
+    start = dict.fromkeys(workers, 0)
 
     def train() -> bool:
-        ticket = hub.ticket(0)
+        ticket = hub.ticket(0) if 0 in left else None
         if ticket is not None:
             hub.publish(TrainedModel(ticket.number, 0, "none", "none", 1, clock.now(), None, chance.rand()))
         return ticket is not None
@@ -117,7 +118,7 @@ def machine(settings: Settings, hub: Any, origin: float) -> None:
 
     try:
         while True:
-            if not train() + sum(offer(worker) for worker in chance.permutation(WORKERS).tolist()):
+            if not train() + sum(offer(worker) for worker in chance.permutation(workers).tolist()):
                 time.sleep(0.002)
     except Stopped:
         return

@@ -57,37 +57,25 @@ def fake(
     parts = (np.arange(10), np.arange(10, 20), np.arange(initial, first), [ids])
     save_split(Split(*parts, np.zeros(1, np.float32), np.ones(1, np.float32)), folder / "split.npz")
     examples = [(int(item), "initial", None, 0) for item in parts[2]]
-    queries = [
-        (
-            int(item),
-            0,
-            "margin",
-            min(number // s.server_train_threshold, len(grid) - 1),
-            0,
-            number,
-            number,
-            0,
-            number + 0.5,
-            0,
-            number,
-        )
-        for number, item in enumerate([*ids, *offered])
-    ]
+    items = [int(item) for item in (*ids, *offered)]
+    versions = [min(number // s.server_train_threshold, len(grid) - 1) for number in range(len(items))]
+    offers = [(item, 0, "margin", versions[number], 0, number) for number, item in enumerate(items)]
+    answers = [(number, item, 0, 0, number + 0.5) for number, item in enumerate(items)]
     models = [
         (version, 0, labels, float(version), version + 0.5, 0.5, accuracy, f"models/{version}.pt", "cnn", 3, version)
         for version, (labels, accuracy) in enumerate(zip(grid, accuracies, strict=True))
     ]
     late = 0.0 if first_s is None else first_s - every_s
-    offers = [batch * every_s + (late if batch else 0.0) for batch in range(4)]
-    selections = [(0, batch, "margin", 0, 1, at, at) for batch, at in enumerate(offers)]
-    tables: dict[str, list[tuple]] = {"examples": examples, "queries": queries, "models": models}
-    tables["selections"] = selections
+    times = [batch * every_s + (late if batch else 0.0) for batch in range(4)]
+    selections = [(0, batch, "margin", 0, 1, at, at) for batch, at in enumerate(times)]
+    tables: dict[str, list[tuple]] = {"examples": examples, "offers": offers, "models": models}
+    tables |= {"selections": selections, "answers": answers}
+    tables["waits"] = [(0, number - 0.5, number, item) for number, item in enumerate(items)]
     with sqlite3.connect(folder / "run.db") as db:
         db.executescript(SCHEMA.read_text())
         for table, rows in tables.items():
             for row in rows:
                 db.execute(f"insert into {table} values({','.join('?' * len(row))})", row)
-        db.execute("insert into waits values(0, 0.0, 0.5)")
         db.executemany("insert into meta values(?,?)", [*META.items(), ("ended", ended)])
     db.close()
     if s.compute == "full":

@@ -20,11 +20,12 @@ from aal.errors import Stopped
 from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
 from aal.journal import SCHEMA, Journal, JournalFailed, Statement
 from aal.loading import resolve
-from aal.messages import Answer, Ask, Offer, TrainedModel, TrainingTicket, Turn
+from aal.messages import Offer, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.past import _read
 
 pytestmark = pytest.mark.unit
+COLUMNS = "item worker strategy version newest offered_at drawn_at annotator answered_at label arrival"
 NO_SHRINK = (Phase.explicit, Phase.reuse, Phase.generate)  # a run that never ends would take minutes to shrink
 
 
@@ -167,12 +168,12 @@ class Crowd:
         held = self.held[index]
         if held and self.random.random() < 0.7:
             item = held.pop(self.random.randrange(len(held)))
-            (taken,) = self.hub.answer([Answer(item, index, 1)])
+            (taken,) = self.hub.answer([item], [index], [1])
             assert taken == (item not in self.answered)
             self.answered[item] = index
             return
         try:
-            held.extend(self.hub.draw([Ask(index, self.clock.now())], 1))
+            held.extend(self.hub.draw([index], [self.clock.now()], 1))
         except Stopped:
             held.clear()
 
@@ -283,8 +284,8 @@ def offer(hub: Hub, worker: int) -> bool:
 
 def answer_all(hub: Hub) -> int:
     count = 0
-    while served := hub.draw([Ask(0, 0.0)], 1):
-        count += sum(hub.answer([Answer(item, 0, 2) for item in served]))
+    while items := hub.draw([0], [0.0], 1):
+        count += sum(hub.answer(items, [0], [2]))
     return count
 
 
@@ -359,10 +360,10 @@ def test_a_label_outside_the_classes_is_refused() -> None:
     hub, _ = make_hub(make_settings())
     train(hub)
     offer(hub, 0)
-    (item,) = hub.draw([Ask(0, 0.0)], 1)
+    (item,) = hub.draw([0], [0.0], 1)
     with pytest.raises(ValueError, match="label 3"):
-        hub.answer([Answer(item, 0, 3)])
-    assert hub.answer([Answer(item, 0, 2)]) == [True]
+        hub.answer([item], [0], [3])
+    assert hub.answer([item], [0], [2]) == [True]
 
 
 def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_path: pathlib.Path) -> None:
@@ -371,14 +372,16 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
     clock.time = 1.0
     offer(hub, 0)
     clock.time = 2.0
-    (item,) = hub.draw([Ask(7, 1.5)], 1)
+    (item,) = hub.draw([7], [1.5], 1)
     clock.time = 3.0
-    assert hub.answer([Answer(item, 7, 2)]) == [True]
+    assert hub.answer([item], [7], [2]) == [True]
     reader = sqlite3.connect(f"file:{tmp_path / 'run.db'}?mode=ro", uri=True)
     try:
         rows = reader.execute("SELECT * FROM queries WHERE answered_at IS NOT NULL").fetchall()
         assert rows == [(item, 0, "random", 0, 0, 1.0, 2.0, 7, 3.0, 2, 0)]
-        assert reader.execute("SELECT * FROM waits").fetchall() == [(7, 1.5, 2.0)]
+        names = [name for _, name, *_ in reader.execute("PRAGMA table_info(queries)")]
+        assert names == COLUMNS.split()
+        assert reader.execute("SELECT * FROM waits").fetchall() == [(7, 1.5, 2.0, item)]
         assert reader.execute("SELECT count(*) FROM queries").fetchone() == (5,)
         assert reader.execute("SELECT worker,batch,version,items,offered_at FROM selections").fetchall() == [
             (0, 0, 0, 5, 1.0)
@@ -390,12 +393,36 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
         hub.close("finished")
 
 
+def test_a_query_tells_its_last_draw_until_somebody_answers(tmp_path: pathlib.Path) -> None:
+    hub, clock = make_hub(make_settings(query_batch=1, server_train_threshold=2), journal=Journal(tmp_path / "run.db"))
+    train(hub)
+    offer(hub, 0)
+    reader = sqlite3.connect(tmp_path / "run.db")
+
+    def told() -> list[Any]:
+        hub._flush()
+        return reader.execute("SELECT drawn_at, annotator, answered_at, label FROM queries").fetchall()
+
+    try:
+        assert told() == [(None, None, None, None)]
+        for annotator, drawn_at in ((3, 1.0), (8, 1e6)):  # the first lease has run out by then
+            clock.time = drawn_at
+            (item,) = hub.draw([annotator], [0.5], 1)
+            assert told() == [(drawn_at, annotator, None, None)]
+        clock.time = 1e6 + 1
+        assert hub.answer([item, item], [3, 8], [1, 2]) == [True, False], "the first to answer, though late"
+        assert told() == [(1e6, 3, 1e6 + 1, 1)]
+    finally:
+        reader.close()
+        hub.close("finished")
+
+
 def test_many_threads_share_commits_and_lose_nothing(tmp_path: pathlib.Path) -> None:
     journal = Journal(tmp_path / "run.db")
 
     def note(thread: int) -> None:
         for number in range(50):
-            journal.write(("INSERT INTO waits VALUES(?,?,?)", [(thread, number, 0.0)]))
+            journal.write(("INSERT INTO waits VALUES(?,?,?,?)", [(thread, number, 0.0, 0)]))
             journal.flush()
 
     threads = [threading.Thread(target=note, args=(number,)) for number in range(8)]

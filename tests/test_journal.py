@@ -14,13 +14,12 @@ from collections.abc import Iterator
 import pytest
 
 from aal.engines.local import HubManager
-from aal.hub import ANSWERED, DRAWN
 from aal.journal import SCHEMA, Journal, JournalFailed, execute
 from aal.past import read_past
 from tests.test_hub import make_parts, make_settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROW = ("INSERT INTO waits VALUES(?,?,?)", [(1, 2.0, 3.0)])
+ROW = ("INSERT INTO waits VALUES(?,?,?,?)", [(1, 2.0, 3.0, 4)])
 
 
 @pytest.mark.unit
@@ -65,23 +64,18 @@ def test_a_change_is_on_disk_whole_or_not_at_all(tmp_path: pathlib.Path) -> None
 def test_many_rows_to_a_statement_leave_what_one_at_a_time_leaves(count: int) -> None:
     statements: list[tuple[str, str, list[tuple[float, ...]]]] = [
         (
-            "INSERT INTO queries(item, worker) VALUES(?,?)",
-            "INSERT INTO queries(item, worker) VALUES(?,?)",
+            "INSERT INTO examples(item, worker) VALUES(?,?)",
+            "INSERT INTO examples(item, worker) VALUES(?,?)",
             [(item, item % 3) for item in range(count)],
         ),
         (
-            DRAWN,
-            "UPDATE queries SET drawn_at=?, annotator=? WHERE item=?",
-            [(0.1 * turn, turn, item) for turn in range(2) for item in range(0, count, 2)],
+            "INSERT INTO examples(truth, item) VALUES(?,?) ON CONFLICT(item) DO UPDATE SET truth=excluded.truth",
+            "UPDATE examples SET truth=? WHERE item=?",
+            [(turn, item) for turn in range(2) for item in range(0, count, 2)],
         ),
         (
-            ANSWERED,
-            "UPDATE queries SET answered_at=?, label=?, annotator=?, arrival=? WHERE item=?",
-            [(0.3 * item, 1, item, item, item) for item in range(0, count, 3)],
-        ),
-        (
-            "DELETE FROM queries WHERE item IN (VALUES(?))",
-            "DELETE FROM queries WHERE item=?",
+            "DELETE FROM examples WHERE item IN (VALUES(?))",
+            "DELETE FROM examples WHERE item=?",
             [(item,) for item in range(0, count, 5)],
         ),
     ]
@@ -94,7 +88,7 @@ def test_many_rows_to_a_statement_leave_what_one_at_a_time_leaves(count: int) ->
                 database.executemany(plain, rows)
             else:
                 execute(database, fast, iter(rows))
-        left.append(database.execute("SELECT * FROM queries").fetchall())
+        left.append(database.execute("SELECT * FROM examples").fetchall())
         database.close()
     assert left[0] == left[1]
     assert len(left[0]) == count - len(range(0, count, 5))

@@ -70,14 +70,15 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
             model(3, 0, 12, 6.0, 10.0, 0.6),
             model(4, 1, 14, 11.0, 12.0, 0.8),
         ],
-        queries=[
-            (10, 0, "margin", 1, 1, 3.0, 3.0, 0, 4.0, 1),
-            (11, 0, "margin", 1, 1, 3.0, 3.0, 1, 5.0, 1),
-            (12, 1, "entropy", 1, 1, 4.0, 4.5, 0, 8.0, 1),
-            (13, 0, "margin", 1, 3, 10.5, 10.5, 1, 11.0, 1),
-            (14, 1, "entropy", 3, 3, 10.5, 10.8, 0, None, None),
+        offers=[
+            (10, 0, "margin", 1, 1, 3.0),
+            (11, 0, "margin", 1, 1, 3.0),
+            (12, 1, "entropy", 1, 1, 4.0),
+            (13, 0, "margin", 1, 3, 10.5),
+            (14, 1, "entropy", 3, 3, 10.5),
         ],
-        waits=[(0, 2.0, 3.0), (1, 3.0, 3.0), (0, 4.0, 4.5), (1, 5.0, 10.5), (0, 8.0, 10.8), (1, 11.0, None)],
+        waits=[(0, 2.0, 3.0, 10), (1, 3.0, 3.0, 11), (0, 4.0, 4.5, 12), (1, 5.0, 10.5, 13), (0, 8.0, 10.8, 14)],
+        answers=[(0, 10, 0, 1, 4.0), (1, 11, 1, 1, 5.0), (2, 12, 0, 1, 8.0), (3, 13, 1, 1, 11.0)],
         selections=[
             (0, 0, "margin", 1, 2, 2.5, 3.0),
             (1, 0, "entropy", 1, 1, 3.5, 4.0),
@@ -145,7 +146,7 @@ def test_a_run_that_came_to_nothing_has_a_report(tmp_path: pathlib.Path, ended: 
         assert summary[key] is None
 
 
-@pytest.mark.parametrize("missing", ["models", "queries", "waits", "selections"])
+@pytest.mark.parametrize("missing", ["models", "offers", "waits", "answers", "selections"])
 def test_any_table_may_be_empty(run: pathlib.Path, missing: str) -> None:
     with sqlite3.connect(run / "run.db") as db:
         db.execute(f"delete from {missing}")
@@ -180,8 +181,9 @@ def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
     run = make_run(
         tmp_path / "run",
         models=[model(v, v % 8, 100 * v, 10.0 * v, 10.0 * v + 30, v / 50) for v in range(40)],
-        queries=[(i, i % workers, "margin", 0, 0, t, t, i % annotators, t + 8, 1) for i, t in enumerate(offered)],
-        waits=[(i % annotators, t, t + i % 3) for i, t in enumerate(offered)],
+        offers=[(i, i % workers, "margin", 0, 0, t) for i, t in enumerate(offered)],
+        waits=[(i % annotators, t, t + i % 3, i) for i, t in enumerate(offered)],
+        answers=[(i, i, i % annotators, 1, t + 8) for i, t in enumerate(offered)],
         selections=[(i % workers, i // workers, "margin", 0, 40, t, t + 1) for i, t in enumerate(offered[::40])],
     )
     folder = report.write_report(run).parent

@@ -1,13 +1,14 @@
 """The hub of the simulated engine: it says who may go on, so that nobody has to ask again and again."""
 
 import time
+from collections.abc import Sequence
 
 from aal.config import Settings
 from aal.engines.virtual import VirtualClock
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.journal import Journal
-from aal.messages import Answer, Ask, Offer, TrainedModel, TrainingTicket, Turn
+from aal.messages import Offer, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.progress import Progress
 
@@ -67,10 +68,10 @@ class WakingHub(Hub):
         super().offer(offer)
         self._virtual.wake_pausing()
 
-    def draw(self, asks: list[Ask], idle: int) -> list[int]:
+    def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
         """As the hub's; workers may go on for whom there is room now."""
         leased = self.queries.leased
-        served = super().draw(asks, idle)
+        served = super().draw(annotators, asked_at, idle)
         if served and not leased:
             self._virtual.wake("first_deadline")
         room = self.room
@@ -83,12 +84,12 @@ class WakingHub(Hub):
             self._virtual.wake("turn", worker)
         return served
 
-    def answer(self, answers: list[Answer]) -> list[bool]:
+    def answer(self, items: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> list[bool]:
         """As the hub's; a server may go on when enough labels are there, workers when nothing else moves."""
-        taken = super().answer(answers)
+        taken = super().answer(items, annotators, labels)
         self._show()
-        labels, idle = len(self.labeled), self._idle
-        if self._schedule.training_due(labels, idle) or self._schedule.finished(labels, idle):
+        known, idle = len(self.labeled), self._idle
+        if self._schedule.training_due(known, idle) or self._schedule.finished(known, idle):
             self._wake_servers()
         if idle and self._schedule.stalled(idle):
             self._wake_workers()
