@@ -77,6 +77,7 @@ def _start(settings: Settings, out: str | None) -> int:
     from aal.runs import claim, create_run
     from data import save_split, split
 
+    _look_for_devices(settings)
     images = _images(settings)
     parts = split(images, settings)
     settings = _calibrated(settings, images, parts)
@@ -96,6 +97,7 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
     from data import load_split, save_split, split
 
     settings = resumed_settings(run, assignments)
+    _look_for_devices(settings)
     with claim(run):
         write_settings(run, settings)
         (run / MODELS).mkdir(exist_ok=True)
@@ -114,6 +116,15 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
         if past is None:  # it was killed before it had begun
             save_split(split(images, settings), run / "split.npz")
         return _go(settings, run, images, load_split(run / "split.npz"), past)
+
+
+def _look_for_devices(settings: Settings) -> None:
+    """Tells at once that a GPU is not there; PyTorch, which takes seconds to load, is asked only about GPUs by name."""
+    named = (*settings.devices.servers, *settings.devices.workers)
+    if settings.compute == "full" and any(name.startswith("cuda") for name in named):
+        from aal.devices import check_devices
+
+        check_devices(settings.devices)
 
 
 def _images(settings: Settings) -> ImageSet:

@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scale", default="cpu", choices=SCALES, help="paper: its own setting; cpu: a fifth of it")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3); figure4 needs one")
-    parser.add_argument("--methods", nargs="+", metavar="M", help=f"some of {', '.join(METHODS)}; all by default")
+    names = f"some of {', '.join(METHODS)}, as far as the figure has them"
+    parser.add_argument("--methods", nargs="+", metavar="M", help=names)
     parser.add_argument(
         "--batches", nargs="+", type=int, metavar="B", help="some of the paper's batch sizes, 1000 2500 5000"
     )

@@ -83,7 +83,9 @@ class TrainingSettings(Group):
         description="of training; auto is bf16 where the device computes in it"
     )
     channels_last: bool = Field(description="memory layout of the images and kernels")
-    compile: bool = Field(description="compile the network with torch.compile; docs/performance.md tells when it pays")
+    compile: bool = Field(
+        description="compile the network (on a GPU with CUDA graphs); docs/performance.md tells when it pays"
+    )
     validate_after: Count = Field(
         description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
     )

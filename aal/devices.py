@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from aal.config import Settings
+from aal.config import DeviceSettings, Settings
 from aal.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -29,8 +29,21 @@ def resolve_device(name: str, index: int) -> torch.device:
         return torch.device("cpu")
     number = int(name[5:]) if name.startswith("cuda:") else index % max(count, 1)
     if number >= count:
-        raise UserError(f"devices: {name} is not there, PyTorch sees {count} CUDA devices; use auto or cpu")
+        raise UserError(f"{name} is not there, PyTorch sees {count} CUDA devices; use auto or cpu")
     return torch.device("cuda", number)
+
+
+def check_devices(devices: DeviceSettings) -> None:
+    """Raises UserError with a line for each device that the settings name and this machine lacks."""
+    problems = []
+    for key in ("servers", "workers"):
+        for name in getattr(devices, key):
+            try:
+                resolve_device(name, 0)
+            except UserError as error:
+                problems += [f"devices.{key}: {problem}" for problem in error.problems]
+    if problems:
+        raise UserError(*problems)
 
 
 def use_threads(role: Literal["server", "worker"], settings: Settings) -> None:

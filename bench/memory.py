@@ -14,7 +14,7 @@ import torch
 
 from bench.images import MINI_IMAGENET, Source, made_up
 from bench.options import Options
-from bench.table import Row
+from bench.table import Row, alternate
 from bench.whole import check, running, value, wait_for
 
 # Ten workers who score with a VGG-16 of a quarter of the width; each of them offers twice.
@@ -30,49 +30,52 @@ ONE_CARD = ("devices.servers=cuda:0", "devices.workers=cuda:0")
 
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the largest private and shared memory of a process of each role, and of the images, in MiB."""
-    yield from _rows("cifar-10", source.images.folder, ["--config", "cifar10-cpu.yaml"])
+    yield from _rows(options, "cifar-10", source.images.folder, ["--config", "cifar10-cpu.yaml"])
     if torch.cuda.is_available():
         yield from _on_gpu(options, source)
     options.notes.append("memory: 10 workers; the limit of memory/.../images is the file of the images, once")
     if options.quick:
         return
     with made_up("mini-imagenet", MINI_IMAGENET, classes=100) as folder:
-        yield from _rows("mini-imagenet", folder, ["--config", "miniimagenet.yaml"])
+        yield from _rows(options, "mini-imagenet", folder, ["--config", "miniimagenet.yaml"])
 
 
-def _rows(name: str, images: pathlib.Path, config: list[str]) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
-        run = pathlib.Path(folder) / "run"
-        largest = _watch(run, images, [*config, *WORDS])
+def _rows(options: Options, name: str, images: pathlib.Path, config: list[str]) -> Iterator[Row]:
+    runs = [_watch(images, [*config, *WORDS]) for _ in range(options.rounds)]
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         for kind in ("private", "shared"):
-            yield Row(f"memory/{name}/{role.replace(' ', '-')}/{kind}", "MiB", [largest[role, kind]])
-    yield Row(f"memory/{name}/all", "MiB", [largest["all", "proportional"]])
+            yield Row(f"memory/{name}/{role.replace(' ', '-')}/{kind}", "MiB", [run[role, kind] for run in runs])
+    yield Row(f"memory/{name}/all", "MiB", [run["all", "proportional"] for run in runs])
     size = (images / "images.npy").stat().st_size / MIB
-    copies = size * largest["all", "mapping"]
-    yield Row(f"memory/{name}/images", "MiB", [largest["all", "images"]], [copies], [size])
+    copies = [size * run["all", "mapping"] for run in runs]
+    yield Row(f"memory/{name}/images", "MiB", [run["all", "images"] for run in runs], copies, [size])
 
 
 def _on_gpu(options: Options, source: Source) -> Iterator[Row]:
     """Compares what a process of its own for each worker takes of the card with one process for all."""
-    taken = []
-    for processes in (1, 10):
-        with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
-            words = ["--config", "cifar10-cpu.yaml", *WORDS, *ONE_CARD, f"devices.worker_processes={processes}"]
-            taken.append(_watch(pathlib.Path(folder) / "run", source.images.folder, words)["all", "gpu"])
-    yield Row("memory/cifar-10/gpu", "MiB", [taken[0]], [taken[1]])
-    yield Row("memory/cifar-10/gpu/worker", "MiB", [(taken[1] - taken[0]) / 9])
+
+    def taken(processes: int) -> float:
+        words = ["--config", "cifar10-cpu.yaml", *WORDS, *ONE_CARD, f"devices.worker_processes={processes}"]
+        return _watch(source.images.folder, words)["all", "gpu"]
+
+    found = alternate(options.rounds, {"ours": lambda: taken(1), "instead": lambda: taken(10)})
+    yield Row("memory/cifar-10/gpu", "MiB", **found)
+    each = [(many - one) / 9 for one, many in zip(found["ours"], found["instead"], strict=True)]
+    yield Row("memory/cifar-10/gpu/worker", "MiB", each)
     options.notes.append(
         "memory/cifar-10/gpu: a server and ten workers on one card, the workers in one process; instead is ten "
         "processes, each with its context and its copy of the images; the second row is one such process"
     )
 
 
-def _watch(run: pathlib.Path, images: pathlib.Path, words: list[str]) -> dict[tuple[str, str], float]:
+def _watch(images: pathlib.Path, words: list[str]) -> dict[tuple[str, str], float]:
     """Runs to the end and returns the largest values seen: MiB, and how many processes map the images."""
     largest: dict[tuple[str, str], float] = defaultdict(float)
     before = _on_card()
-    with running(run, words, images) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-memory-") as folder,
+        running(run := pathlib.Path(folder) / "run", words, images) as process,
+    ):
         wait_for(process, lambda: (run / "log.txt").exists())
         while process.poll() is None and value(run, "select count(*) from meta where key = 'ended'") == 0:
             for key, found in _look(process.pid, run, images).items():

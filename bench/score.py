@@ -48,7 +48,7 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
         (run / "models").mkdir()
         for case in QUICK_CASES if options.quick else CASES:
             yield from _rows(options, source, run, device, *case)
-        yield from _memory(source, run)
+        yield from _memory(options, source, run)
         if source.real and computes_in_bf16(device):
             yield from _overlap(options, source, run, device)
         else:
@@ -114,12 +114,13 @@ def _rows(
     yield Row(f"score/{model}/{width}/{number}/evaluation", "images/s", evaluation, limit=found["limit"])
 
 
-def _memory(source: Source, run: pathlib.Path) -> Iterator[Row]:
+def _memory(options: Options, source: Source, run: pathlib.Path) -> Iterator[Row]:
     """Compares the memory that a selection takes from a small and from a large shard."""
     network = build_model("vgg16_bn", classes=10, channels=3, image_size=32, width=0.25, seed=0)
     _publish(run, network, source.images, {"mean": [0.5] * 3, "std": [0.25] * 3})
-    small, large = (_in_own_process(run, source.images.folder, size) for size in SIZES)
-    yield Row(f"score/memory/{SIZES[1]}-instead-of-{SIZES[0]}", "MiB", [large], limit=[small])
+    small, large = (functools.partial(_in_own_process, run, source.images.folder, size) for size in SIZES)
+    found = alternate(options.rounds, {"ours": large, "limit": small})
+    yield Row(f"score/memory/{SIZES[1]}-instead-of-{SIZES[0]}", "MiB", **found)
 
 
 def _in_own_process(run: pathlib.Path, images: pathlib.Path, size: int) -> float:
@@ -166,14 +167,17 @@ def _overlap(options: Options, source: Source, run: pathlib.Path, device: torch.
     worker = worker_of(run, source.images, device, "entropy")
     exact, coarse = (worker.probabilities(turn_of(1), pool, precision) for precision in ("float32", "auto"))
     for number, count in CHOSEN:
-        places = random.permutation(len(pool))[:number]
+        draws = [random.permutation(len(pool))[:number] for _ in range(options.rounds)]
         for strategy in RA_CHOICE:
             worker.strategy = STRATEGIES[strategy]
-            score = functools.partial(worker.strategy.score, len(places))
-            wanted, alone = (pool[places][choose(score(found[places]), count, 0)] for found in (exact, coarse))
-            chosen = worker.select(turn_of(count), pool[places])
-            ours, instead = (100 * len(np.intersect1d(found, wanted)) / count for found in (chosen, alone))
-            yield Row(f"score/overlap/{strategy}/{count}-of-{len(places)}", "%", [ours], [instead], [100.0])
+            shares: dict[str, list[float]] = {"ours": [], "instead": []}
+            for places in draws:
+                score = functools.partial(worker.strategy.score, len(places))
+                wanted, alone = (pool[places][choose(score(found[places]), count, 0)] for found in (exact, coarse))
+                chosen = worker.select(turn_of(count), pool[places])
+                for name, found in (("ours", chosen), ("instead", alone)):
+                    shares[name].append(100 * len(np.intersect1d(found, wanted)) / count)
+            yield Row(f"score/overlap/{strategy}/{count}-of-{len(draws[0])}", "%", **shares, limit=[100.0])
 
 
 def _learn(options: Options, source: Source, run: pathlib.Path, device: torch.device) -> Split:

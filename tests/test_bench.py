@@ -105,7 +105,7 @@ def test_mistakes_are_told(capsys: pytest.CaptureFixture[str], tmp_path: pathlib
 
 @pytest.mark.unit
 def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
-    monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1),))
+    monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
     monkeypatch.setattr(bare, "SECONDS", 0.0)
     monkeypatch.setattr(bare.Bare, "compile", lambda self: None)
     options = Options(quick=True)
@@ -119,20 +119,28 @@ def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
 @pytest.mark.unit
 def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     rates = {False: 100.0, True: 125.0}
-    monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1),))
+    monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
     monkeypatch.setattr(bare.Bare, "compile", lambda self: 20.0)
     monkeypatch.setattr(
         bare.Bare, "train_rate", lambda self, is_compiled=None: rates[self.is_compiled or bool(is_compiled)]
     )
     monkeypatch.setattr(bare.Bare, "score_rate", lambda self: 1e12)
+    asked = []
+
+    def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+        asked.append(device)
+        return model
+
+    monkeypatch.setattr("aal.training.compiled", compiled)
     options = Options(quick=True)
     rows = {row.name: row.as_dict() for row in train.measure(options, source)}
     assert rows["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
     assert options.notes == [
         "train/vgg16/quarter/uncompiled: instead is compiled (with PyTorch's dropout, as training.compile has it), "
-        "which takes 20 s and pays after 10,000 images"
+        "which takes 20 s and pays after 10,000 images; so ours is compiled, and that not counted"
     ]
     assert rows["train/vgg16/quarter/70"]["limit"] == pytest.approx(125.0), "the limit is the better of the two"
+    assert len(asked) == 2, "once to warm up, once to measure"
 
 
 @pytest.mark.unit
@@ -153,7 +161,7 @@ def test_the_memory_of_a_selection_is_measured_in_its_own_process(
 ) -> None:
     monkeypatch.setattr(score, "SIZES", (300, 600))
     (tmp_path / "models").mkdir()
-    (row,) = score._memory(source, tmp_path)
+    (row,) = score._memory(Options(quick=True), source, tmp_path)
     assert row.name == "score/memory/600-instead-of-300"
     assert row.ours[0] > 0
 
@@ -211,7 +219,7 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
         )
     )
     words = ["--config", "digits.yaml", "training.epochs=1", "annotators.seconds_per_label=0.05", "worker_query_num=2"]
-    found = memory._watch(tmp_path / "run", prepared, words)
+    found = memory._watch(prepared, words)
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         assert found[role, "private"] > 0, role
     assert 0 < found["all", "images"] < 2 * (prepared / "images.npy").stat().st_size / 2**20

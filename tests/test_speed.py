@@ -47,12 +47,12 @@ def training(**changes: Any) -> TrainingSettings:
     return TrainingSettings(**{**RECIPES["modern"], **plain, **changes})
 
 
-def losses(number: int = 40, **changes: Any) -> list[float]:
+def losses(number: int = 40, device: torch.device = CPU, **changes: Any) -> list[float]:
     """Of our own path; `number` is no multiple of the batch."""
     model = build_model("cnn", classes=5, channels=3, image_size=16, width=0.5, seed=0)
     ids, labels = np.arange(number), np.arange(number) % 5
     learned = learn(
-        model, ImageBank(images(number), CPU), ids, labels, ids, labels,
+        model, ImageBank(images(number), device), ids, labels, ids, labels,
         training=training(**changes), normalisation=PLAIN, seed=0,
     )  # fmt: skip
     return [epoch["loss"] for epoch in learned.history]
@@ -201,7 +201,7 @@ class Counting:
     def __init__(self) -> None:
         self.graphs = 0
 
-    def __call__(self, graph: Any, _: Any) -> Any:
+    def __call__(self, graph: Any, _: Any, **__: Any) -> Any:
         self.graphs += 1
         return graph.forward
 
@@ -215,6 +215,24 @@ def test_compiled_training_compiles_once_and_has_the_same_losses(monkeypatch: py
     assert counting.graphs == 1, "neither the last batch nor the next epoch compiles again"
     assert losses(compile=True) == pytest.approx(expected, rel=1e-4)
     assert counting.graphs == 1, "nor does the next training of a server"
+
+
+def test_cuda_graphs_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    monkeypatch.setattr(faster, "_compiles", lambda device: True)
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic, mode: modes.append(mode))
+    for name in ("cpu", "cuda:1"):
+        compiled(nn.Linear(1, 1), torch.device(name))
+    assert modes == [None, "reduce-overhead"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_loses_the_same_compiled_and_recorded() -> None:
+    gpu = torch.device("cuda", 0)
+    expected = losses(device=gpu)
+    for _ in range(2):  # the second time the graphs are there already
+        assert losses(device=gpu, compile=True) == pytest.approx(expected, rel=1e-2)
 
 
 def test_where_pytorch_cannot_compile_it_trains_without(

@@ -280,7 +280,7 @@ def test_devices_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto", 3) == resolve_device("cpu", 3) == CPU
     for name in ("cuda", "cuda:0"):
-        with pytest.raises(UserError, match=f"^devices: {name} is not there, PyTorch sees 0 CUDA devices; "):
+        with pytest.raises(UserError, match=f"^{name} is not there, PyTorch sees 0 CUDA devices; "):
             resolve_device(name, 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -155,7 +155,8 @@ class Supervisor:
         code = process.exitcode or 0
         if place.name in self._hung:
             self._hung.discard(place.name)
-            return f"{place.name}: made no progress for {self._settings.hung_after_s:g} s (its stack is in log.txt)"
+            stack = "its stack is in log.txt, if it could still run"
+            return f"{place.name}: made no progress for {self._settings.hung_after_s:g} s ({stack})"
         for said in self._hub.failures():
             if said.startswith(f"{place.name}: "):
                 return str(said)
