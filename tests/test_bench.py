@@ -146,7 +146,7 @@ def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source:
 @pytest.mark.unit
 def test_score_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(score, "QUICK_CASES", (("vgg16_bn", "quarter", 0.25, 70, 10),))
-    monkeypatch.setattr(score, "_memory", lambda source, run: iter(()))
+    monkeypatch.setattr(score, "_memory", lambda options, source, run: iter(()))
     options = Options(quick=True)
     row, evaluation = [row.as_dict() for row in score.measure(options, source)]
     assert row["name"] == "score/vgg16_bn/quarter/70"
