@@ -97,7 +97,6 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
     from data import load_split, save_split, split
 
     settings = resumed_settings(run, assignments)
-    _look_for_devices(settings)
     with claim(run):
         write_settings(run, settings)
         (run / MODELS).mkdir(exist_ok=True)
@@ -110,6 +109,7 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
         if past is not None and past.finished(settings):
             print(f"{run} is finished; its report: {run / 'report' / 'report.md'}")
             return DONE
+        _look_for_devices(settings)
         images = _images(settings)
         if past is not None and past.meta["images"] != images.folder.name:
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")

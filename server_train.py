@@ -5,7 +5,7 @@ import logging
 import pathlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from aal.seeding import derive
 from aal.training import ADVICE, images_of_training, learn
 from data import ImageSet, Split, load_split, open_set
 from eval import evaluate
-from models import build_model
+from models import Network, build_model
 
 CHECK_EVERY_S = 0.5
 SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
@@ -43,6 +43,7 @@ class Server:
         images: the whole set.
         split: validation ids, test ids, normalisation.
         bank: the images on the device to train on.
+        networks: by name, what was compiled and is trained again and again.
     """
 
     index: int
@@ -51,6 +52,7 @@ class Server:
     images: ImageSet
     split: Split
     bank: ImageBank
+    networks: dict[str, Network] = field(default_factory=dict)
 
     def work(self, ticket: TrainingTicket) -> Work:
         """Returns how much a training is."""
@@ -61,6 +63,23 @@ class Server:
         s = self.settings
         how = (ticket.number, s.seed, name, s.width, s.training, VERSION, torch.__version__)
         return hashlib.blake2b(repr(how).encode() + items.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
+
+    def _network(self, name: str, seed: int) -> Network:
+        """Returns a network with the weights of the seed; the same one each time where it is compiled."""
+        new = build_model(
+            name,
+            classes=len(self.images.classes),
+            channels=self.images.images.shape[3],
+            image_size=self.images.images.shape[1],
+            width=self.settings.width,
+            seed=seed,
+        )
+        if not self.settings.training.compile:
+            return new
+        kept = self.networks.setdefault(name, new)
+        kept.load_state_dict(new.state_dict())
+        kept.zero_grad()
+        return kept
 
     def train(
         self,
@@ -94,14 +113,7 @@ class Server:
         if known is not None:
             accuracies = known["val_accuracy"], known["test_accuracy"]
             return TrainedModel(ticket.number, self.index, name, path, known["epoch"], started_at, *accuracies)
-        model = build_model(
-            name,
-            classes=len(self.images.classes),
-            channels=self.images.images.shape[3],
-            image_size=self.images.images.shape[1],
-            width=s.width,
-            seed=derive(s.seed, "weights", ticket.number),
-        )
+        model = self._network(name, derive(s.seed, "weights", ticket.number))
         normalisation = normalisation_of(s.training, self.split.mean, self.split.std)
         validation = self.split.validation
         try:

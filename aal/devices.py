@@ -37,7 +37,7 @@ def check_devices(devices: DeviceSettings) -> None:
     """Raises UserError with a line for each device that the settings name and this machine lacks."""
     problems = []
     for key in ("servers", "workers"):
-        for name in getattr(devices, key):
+        for name in dict.fromkeys(getattr(devices, key)):
             try:
                 resolve_device(name, 0)
             except UserError as error:

@@ -28,7 +28,8 @@ def folded(model: nn.Module) -> nn.Module:
 def compiled(model: nn.Module, device: torch.device) -> nn.Module:
     """Returns the model compiled for batches of one size; where PyTorch cannot compile, itself, and says so once.
 
-    On a GPU its passes are recorded as CUDA graphs, since small networks spend most of a step on starting kernels.
+    On a GPU its passes are recorded as CUDA graphs, since small networks spend most of a step on starting kernels. A
+    recording holds for the parameters where they are: who trains again loads new weights into the same network.
     """
     return torch.compile(model, dynamic=False, mode=_mode(device)) if _compiles(device) else model
 
@@ -40,7 +41,9 @@ def _mode(device: torch.device) -> str | None:
 @functools.cache
 def _compiles(device: torch.device) -> bool:
     try:
-        torch.compile(torch.relu, mode=_mode(device))(torch.zeros(64, device=device))
+        probe = torch.compile(torch.relu, mode=_mode(device))
+        for _ in range(3):  # compiled, recorded, played
+            probe(torch.zeros(64, device=device))
     except Exception as error:  # of many kinds: no C compiler, no Triton, a folder that cannot be written
         log.warning(
             "training.compile: PyTorch cannot compile here, so it trains without: %s", str(error).split("\n")[0]

@@ -183,7 +183,7 @@ class Hub:
         """Serves annotators in the order of asking, as far as S goes.
 
         Args:
-            annotators: who wait for a query.
+            annotators: who wait for a query; like all columns, Python's own numbers, for they go to SQLite as they are.
             asked_at: since when, each.
             idle: how many wait in all; of many, the longest waiting may ask for the others.
 
@@ -216,7 +216,7 @@ class Hub:
             Stopped: they could not be written to disk, and were not taken.
             ValueError: a label is not one of the classes.
         """
-        for annotator, label in zip(annotators, labels, strict=True):
+        for _, annotator, label in zip(items, annotators, labels, strict=True):
             if not 0 <= label < self._classes:
                 raise ValueError(f"annotator {annotator}: label {label} of {self._classes} classes")
         with self._lock:
@@ -327,9 +327,10 @@ class Hub:
 
     def _resumed(self, past: Past) -> list[Statement]:
         """Takes in what was; items that nobody has labelled wait in S again, whoever held them."""
-        for item, label in past.answers:
-            self.labeled.add([item], [label])
-            self._state[item] = LABELLED
+        if past.answers:
+            items, labels = map(list, zip(*past.answers, strict=True))
+            self.labeled.add(items, labels)
+            self._state[items] = LABELLED
         self.queries.offer(past.open)
         self._state[past.open] = QUERIED
         self._schedule.resume(past)

@@ -65,9 +65,9 @@ def read_past(path: pathlib.Path) -> Past | None:
         return None
     try:
         with closing(sqlite3.connect(path, timeout=10.0)) as db:
-            db.executescript(SCHEMA.read_text(encoding="utf-8"))
             if db.execute("SELECT type FROM sqlite_master WHERE name = 'queries'").fetchone() == ("table",):
                 raise UserError(f"{path}: is of an earlier version of this program; start a new run")
+            db.executescript(SCHEMA.read_text(encoding="utf-8"))
             # The seed is written last of the start.
             begun = db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[0]
             if not begun:

@@ -161,9 +161,11 @@ class LabeledPool:
         """Appends labels.
 
         Raises:
-            ValueError: an item is labelled already, or twice among these.
+            ValueError: an item is labelled already, or twice among these, or there are not as many labels as items.
         """
         new = np.asarray(items, np.int64)
+        if len(labels) != len(new):
+            raise ValueError(f"{len(labels)} labels for {len(new)} items")
         if self._known[new].any() or len(np.unique(new)) != len(new):
             raise ValueError(f"labelled already: one of the items {new[:10].tolist()}")
         end = self._count + len(new)

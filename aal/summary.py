@@ -96,7 +96,7 @@ def _read(db: sqlite3.Connection, config: dict[str, Any]) -> Record:
         label_errors=db.execute(LABEL_ERRORS).fetchone()[0],
         models=[dict(row) for row in db.execute(MODELS)],
         queries=_columns(db, QUERIES),
-        waits=_columns(db, "select annotator, asked_at, got_at from waits where got_at is not null"),
+        waits=_columns(db, "select annotator, asked_at, got_at from waits"),
         selections=_columns(db, SELECTIONS),
         workers=[dict(row) for row in db.execute(WORKERS)],
         breaks=[dict(row) for row in db.execute("select stopped_at, ended from breaks order by resumed_at")],

@@ -1,5 +1,6 @@
 """The durable record when the disk is full, the file is locked, or the folder is foreign."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from aal.engines.local import HubManager
+from aal.errors import UserError
 from aal.journal import SCHEMA, Journal, JournalFailed, execute
 from aal.past import read_past
 from tests.test_hub import make_parts, make_settings
@@ -106,6 +108,16 @@ def test_a_run_killed_before_it_had_begun_has_no_past(tmp_path: pathlib.Path) ->
     assert read_past(tmp_path / "run.db") is None
     Journal(tmp_path / "run.db").close()
     assert read_past(tmp_path / "run.db") is None
+
+
+@pytest.mark.unit
+def test_a_record_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.db")) as database:
+        database.execute("CREATE TABLE queries(item INTEGER PRIMARY KEY, label INTEGER)")
+    before = (tmp_path / "run.db").read_bytes()
+    with pytest.raises(UserError, match=r"run\.db: is of an earlier version of this program; start a new run"):
+        read_past(tmp_path / "run.db")
+    assert (tmp_path / "run.db").read_bytes() == before
 
 
 @pytest.fixture

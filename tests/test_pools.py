@@ -69,6 +69,8 @@ def test_a_label_is_never_given_twice() -> None:
     for again in ([7, 5], [8, 8]):
         with pytest.raises(ValueError, match="labelled already"):
             pool.add(again, [2, 2])
+    with pytest.raises(ValueError, match="1 labels for 2 items"):
+        pool.add([7, 8], [2])
     items, labels = pool.between(0, 10)
     assert items.tolist() == [4, 5, 6] and labels.tolist() == [0, 1, 0] and 7 not in pool
 

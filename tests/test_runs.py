@@ -14,8 +14,13 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
+from aal.engines.local import run_local
+from aal.engines.supervisor import Role
+from aal.errors import UserError
+from aal.progress import Progress
 from aal.publish import load_model
 from bench.chaos import survivors
+from tests.test_hub import make_parts, make_settings
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -352,6 +357,17 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
     assert done.returncode == 2 and not run.exists()
     told = [line.partition(" is not there, PyTorch sees ")[0] for line in done.stderr.splitlines()]
     assert told == ["error: devices.servers: cuda:77", "error: devices.workers: cuda:78"]
+
+
+async def without_memory(*_: object) -> None:
+    raise UserError("cuda:0: has no memory left for a training")
+
+
+def test_what_only_the_user_can_mend_is_told_by_the_role_that_met_it(tmp_path: pathlib.Path) -> None:
+    settings = make_settings()
+    roles = [Role("server", "tests.test_runs:without_memory", 1)]
+    with pytest.raises(UserError, match=r"^server-0: cuda:0: has no memory left for a training$"):
+        run_local(settings, tmp_path, make_parts(settings, 60), roles, {"seed": "0"}, Progress())
 
 
 @pytest.mark.parametrize(

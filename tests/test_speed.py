@@ -12,15 +12,19 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 from torchvision import transforms
 
+import data
 from aal import faster
 from aal.batches import ImageBank, Pixels, augment
 from aal.config import RECIPES, TrainingSettings
 from aal.devices import keep_freed_memory
 from aal.faster import compiled, folded
-from aal.messages import ModelRef, Turn
+from aal.loading import resolve
+from aal.messages import ModelRef, TrainingTicket, Turn
+from aal.publish import load_model
 from aal.strategies import STRATEGIES, choose, near_the_cut
 from aal.training import learn, predict
 from models import Dropout, Network, build_model
+from server_train import Server
 from work_query import Worker
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
@@ -217,6 +221,36 @@ def test_compiled_training_compiles_once_and_has_the_same_losses(monkeypatch: py
     assert counting.graphs == 1, "nor does the next training of a server"
 
 
+def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    seen: list[nn.Module] = []
+
+    def compile_it(model: nn.Module, device: torch.device) -> nn.Module:
+        seen.append(model)
+        return model
+
+    monkeypatch.setattr("aal.training.compiled", compile_it)
+    folder = data.prepare(resolve({"data_type": "digits", "models": "cnn", "prepared_dir": str(tmp_path)}, "test"))
+    learned = []
+    for compiling in (False, True):
+        how = {"epochs": 2, "batch_size": 16, "validate_after": 0, "compile": compiling}
+        tree = {"data_type": "digits", "models": "cnn", "initial_size": 40, "val_size": 20, "training": how}
+        settings, whole = resolve(tree, "test"), data.open_set(folder)
+        split, run = data.split(whole, settings), tmp_path / str(compiling)
+        (run / "models").mkdir(parents=True)
+        server = Server(0, run, settings, whole, split, ImageBank(whole.images, CPU))
+        for number in range(3):
+            trained = server.train(
+                TrainingTicket(number, 40), split.initial, whole.labels[split.initial], 0.0, lambda: None
+            )
+            learned.append(load_model(run / trained.path)["state_dict"])
+    assert len(seen) == 3 and all(network is seen[0] for network in seen)
+    for anew, again in zip(learned[:3], learned[3:], strict=True):
+        assert all(torch.equal(anew[name], again[name]) for name in anew)
+    assert any(not torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+
+
 def test_cuda_graphs_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
     monkeypatch.setattr(faster, "_compiles", lambda device: True)
@@ -231,7 +265,7 @@ def test_cuda_graphs_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_loses_the_same_compiled_and_recorded() -> None:
     gpu = torch.device("cuda", 0)
     expected = losses(device=gpu)
-    for _ in range(2):  # the second time the graphs are there already
+    for _ in range(2):
         assert losses(device=gpu, compile=True) == pytest.approx(expected, rel=1e-2)
 
 

@@ -78,7 +78,7 @@ def run_local(
 
     Raises:
         RunFailed: a process failed for good; its name and reason.
-        UserError: a role met what only the user can mend, such as a device that is not there.
+        UserError: a role met what only the user can mend, such as a device without memory left.
     """
     restarts = 0
     with collected(2) as caught:
