@@ -10,7 +10,7 @@ from torch import nn
 from aal.devices import autocast
 from aal.faster import compiled, folded
 
-SECONDS = 2.0  # of a measurement
+SECONDS = 5.0  # of a measurement
 WARM_UP = 2  # passes; the first one compiles
 
 

@@ -22,19 +22,19 @@ def rows(sizes: tuple[int, ...]) -> Iterator[Row]:
 
 
 def _moves(size: int) -> dict[str, list[float]]:
-    """Times moves in pools with `size` queries waiting and as many labels, in time of the processor."""
+    """Times moves in pools with `size` queries waiting and as many labels."""
     queries = QueryPool(2 * size, seed=0)
     labelled = LabeledPool(3 * size + REPEATS * MOVES, range(size), np.zeros(size, np.int64))
     queries.offer(range(size, 2 * size))
     times: dict[str, list[float]] = {"draw": [], "offer": []}
     for repeat in range(REPEATS):
         start = 2 * size + repeat * MOVES
-        began_at = time.process_time()
+        began_at = time.perf_counter()
         queries.offer(range(start, start + MOVES))
-        offered_at = time.process_time()
+        offered_at = time.perf_counter()
         for _ in range(MOVES // CALL):
             items = queries.draw(range(CALL), 1e9)
             labelled.add([item for number, item in enumerate(items) if queries.settle(item, number)], [0] * CALL)
         times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
-        times["draw"].append(1e6 * (time.process_time() - offered_at) / MOVES)
+        times["draw"].append(1e6 * (time.perf_counter() - offered_at) / MOVES)
     return times
