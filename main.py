@@ -17,6 +17,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from aal.engines.signals import remembered
 from aal.errors import INTERRUPTED, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 the run failed, 2 the user's mistake, 130 interrupted (129, 143 by other signals).
     """
     try:
-        return _run(_parser().parse_intermixed_args(argv))
+        with remembered():
+            return _run(_parser().parse_intermixed_args(argv))
     except UserError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return USERS_MISTAKE
@@ -98,8 +100,6 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
 
     settings = resumed_settings(run, assignments)
     with claim(run):
-        write_settings(run, settings)
-        (run / MODELS).mkdir(exist_ok=True)
         try:
             past = read_past(run / "run.db")
         except UserError:
@@ -113,6 +113,8 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
         images = _images(settings)
         if past is not None and past.meta["images"] != images.folder.name:
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
+        write_settings(run, settings)  # not before: what is refused leaves the run as it was
+        (run / MODELS).mkdir(exist_ok=True)
         if past is None:  # it was killed before it had begun
             save_split(split(images, settings), run / "split.npz")
         return _go(settings, run, images, load_split(run / "split.npz"), past)
@@ -217,7 +219,8 @@ def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
     try:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
-        say(f"the report is not drawn; python -m aal.report {shlex.quote(str(run))} draws it: {error}", sys.stderr)
+        why = str(error) or "interrupted"
+        say(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it", sys.stderr)
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:

@@ -55,9 +55,9 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     try:
         write_summary(run, summary)
         folder.mkdir(exist_ok=True)
-        page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
         for name, figure in drawn.items():
             figures.save(figure, folder / name)
+        page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return page

@@ -16,12 +16,17 @@ CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL, 
 -- One row a label that was taken; `arrival` is its place in L, from 0: the initial labels come before all of them.
 CREATE TABLE IF NOT EXISTS answers(arrival INTEGER PRIMARY KEY, item INTEGER, annotator INTEGER, label INTEGER,
     answered_at REAL);
--- One row an offered id: its offer, its last draw and its answer, as far as it has come.
+-- One row an offered id: its offer, its answer and its draw, as far as it has come. Of several draws (a lease ran out)
+-- it is the one of who answered, or else the last.
 CREATE VIEW IF NOT EXISTS queries AS
     SELECT offers.item, worker, strategy, version, newest, offered_at, draws.got_at AS drawn_at,
         coalesce(answers.annotator, draws.annotator) AS annotator, answered_at, label, arrival
     FROM offers
-    LEFT JOIN (SELECT item, annotator, got_at, max(rowid) FROM waits GROUP BY item) AS draws ON draws.item = offers.item
+    LEFT JOIN (
+        SELECT waits.item, waits.annotator, got_at, max(waits.rowid)
+        FROM waits LEFT JOIN answers ON answers.item = waits.item
+        WHERE answers.item IS NULL OR answers.annotator = waits.annotator GROUP BY waits.item
+    ) AS draws ON draws.item = offers.item
     LEFT JOIN answers ON answers.item = offers.item;
 -- One row a training that was begun, published or not: its training set is the first `labels` of L.
 CREATE TABLE IF NOT EXISTS tickets(number INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, given_at REAL);

@@ -393,7 +393,7 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
         hub.close("finished")
 
 
-def test_a_query_tells_its_last_draw_until_somebody_answers(tmp_path: pathlib.Path) -> None:
+def test_a_query_tells_its_last_draw_until_somebody_answers_then_theirs(tmp_path: pathlib.Path) -> None:
     hub, clock = make_hub(make_settings(query_batch=1, server_train_threshold=2), journal=Journal(tmp_path / "run.db"))
     train(hub)
     offer(hub, 0)
@@ -411,7 +411,7 @@ def test_a_query_tells_its_last_draw_until_somebody_answers(tmp_path: pathlib.Pa
             assert told() == [(drawn_at, annotator, None, None)]
         clock.time = 1e6 + 1
         assert hub.answer([item, item], [3, 8], [1, 2]) == [True, False], "the first to answer, though late"
-        assert told() == [(1e6, 3, 1e6 + 1, 1)]
+        assert told() == [(1.0, 3, 1e6 + 1, 1)]
     finally:
         reader.close()
         hub.close("finished")

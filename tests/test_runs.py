@@ -1,5 +1,6 @@
 """Whole runs as a user starts them: real processes on the digits, finished, interrupted, killed."""
 
+import contextlib
 import functools
 import json
 import os
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from aal.engines.local import run_local
+from aal.engines.signals import collected, remembered
 from aal.engines.supervisor import Role
 from aal.errors import UserError
 from aal.progress import Progress
@@ -343,6 +345,10 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
     assert "It was broken off at" in page
     again = resume(run)
     assert again.returncode == 0 and "is finished" in again.stdout
+    config = (run / "config.yaml").read_bytes()
+    assert resume(run, "worker_query_num=7", "devices.servers=cuda:77").returncode == 2
+    assert resume(run, "devices.servers=cuda:77").returncode == 0, "it is finished, wherever it ran"
+    assert (run / "config.yaml").read_bytes() == config
     more = resume(run, "worker_query_num=7")
     assert more.returncode == 0, more.stderr
     assert_whole(run, bought=210)
@@ -357,6 +363,18 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
     assert done.returncode == 2 and not run.exists()
     told = [line.partition(" is not there, PyTorch sees ")[0] for line in done.stderr.splitlines()]
     assert told == ["error: devices.servers: cuda:77", "error: devices.workers: cuda:78"]
+
+
+def test_a_ctrl_c_that_a_library_drops_ends_the_run_nevertheless() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with remembered():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with collected(2) as caught:
+            assert caught == ["SIGINT"]
+    with collected(2) as caught:
+        assert caught == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 async def without_memory(*_: object) -> None:
