@@ -17,7 +17,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.engines.signals import remembered
 from aal.errors import INTERRUPTED, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 the run failed, 2 the user's mistake, 130 interrupted (129, 143 by other signals).
     """
     try:
-        with remembered():
-            return _run(_parser().parse_intermixed_args(argv))
+        return _run(_parser().parse_intermixed_args(argv))
     except UserError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return USERS_MISTAKE

@@ -1,9 +1,13 @@
 """What the tests of several files stand on."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

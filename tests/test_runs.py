@@ -1,6 +1,5 @@
 """Whole runs as a user starts them: real processes on the digits, finished, interrupted, killed."""
 
-import contextlib
 import functools
 import json
 import os
@@ -16,7 +15,6 @@ import psutil
 import pytest
 
 from aal.engines.local import run_local
-from aal.engines.signals import collected, remembered
 from aal.engines.supervisor import Role
 from aal.errors import UserError
 from aal.progress import Progress
@@ -363,18 +361,6 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
     assert done.returncode == 2 and not run.exists()
     told = [line.partition(" is not there, PyTorch sees ")[0] for line in done.stderr.splitlines()]
     assert told == ["error: devices.servers: cuda:77", "error: devices.workers: cuda:78"]
-
-
-def test_a_ctrl_c_that_a_library_drops_ends_the_run_nevertheless() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with remembered():
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with collected(2) as caught:
-            assert caught == ["SIGINT"]
-    with collected(2) as caught:
-        assert caught == []
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 async def without_memory(*_: object) -> None:
