@@ -14,7 +14,7 @@ import torch
 from aal.batches import ImageBank, normalisation_of, shared_bank
 from aal.clock import Clock, Work
 from aal.config import Settings
-from aal.devices import resolve_device, use_threads
+from aal.devices import keep_freed_memory, resolve_device, use_threads
 from aal.errors import RunFailed, Stopped, UserError
 from aal.hub import Hub
 from aal.messages import TrainedModel, TrainingTicket
@@ -202,7 +202,7 @@ def training_work(settings: Settings, index: int, ticket: TrainingTicket, valida
 async def serve(server: Server | CostedServer, hub: Hub, clock: Clock) -> None:
     """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
     items, labels = hub.labels(0, 0)
-    check = _now_and_then(lambda: hub.check(f"server-{server.index}"))
+    check = _now_and_then(lambda: use_threads("server", server.settings, hub.check(f"server-{server.index}")))
     try:
         while True:
             ticket = await clock.until(hub.ticket, server.index)
@@ -267,6 +267,8 @@ async def start(
     """Builds server `index` in its own process and lets it serve."""
     hub.release("server", index)  # what one before it may have held
     use_threads("server", settings)
+    if settings.engine == "local":
+        keep_freed_memory()
     device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
     torch.backends.cudnn.benchmark = device.type == "cuda" and settings.engine == "local"
     torch.backends.cudnn.deterministic = settings.engine == "simulated"

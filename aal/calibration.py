@@ -12,7 +12,7 @@ import numpy as np
 
 from aal.batches import ImageBank
 from aal.config import CostSettings, Settings
-from aal.devices import resolve_device, use_threads
+from aal.devices import keep_freed_memory, resolve_device, use_threads
 from aal.faster import folded
 from aal.publish import load_model, save_model
 from aal.training import learn, predict
@@ -47,6 +47,7 @@ def calibrate(
     name = settings.models[0]
     model = build_model(name, **build, width=settings.width, seed=0)
     use_threads("server", local)
+    keep_freed_memory()
     trained = _per_image_trained(settings, bank, images, labels, ids, model)
     with tempfile.TemporaryDirectory() as folder:
         written = _median(lambda: save_model(pathlib.Path(folder) / "model.pt", _payload(settings, images, model)))

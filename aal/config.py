@@ -147,9 +147,11 @@ class DeviceSettings(Group):
 
     servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
     workers: Devices = Field(["auto"], description="the same for the workers")
-    server_threads: Positive | None = Field(None, description="CPU threads a server; null shares the cores")
+    server_threads: Positive | None = Field(
+        None, description="CPU threads a server; null: those that train share the cores on which nobody selects"
+    )
     worker_threads: Positive | None = Field(
-        None, description="CPU threads a worker's process; null shares the cores; simulated roles use server_threads"
+        None, description="threads of a worker's process; null: 1, in mode sync all; simulated roles use server_threads"
     )
     worker_processes: Positive | None = Field(
         None, description="processes that the workers share, one at a time in each; null: one each"

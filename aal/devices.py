@@ -9,6 +9,7 @@ import torch
 
 from aal.config import DeviceSettings, Settings
 from aal.errors import UserError
+from aal.messages import Computing
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 KEPT_BYTES = 2**30
@@ -46,24 +47,33 @@ def check_devices(devices: DeviceSettings) -> None:
         raise UserError(*problems)
 
 
-def use_threads(role: Literal["server", "worker"], settings: Settings) -> None:
+def use_threads(role: Literal["server", "worker"], settings: Settings, now: Computing | None = None) -> None:
     """Sets how many CPU threads this process computes with, by the settings or as its share of the cores.
 
     Threads that wait for one another lose more than they gain where the cores are shared: on two cores, one busy, a
-    training with two threads runs at half the speed of one thread. So the servers, which compute most, share all cores
-    but one, and the workers, which compute now and then, share what is left; everyone has one at least. In mode sync
-    the roles take turns, and each gets all.
+    training with two threads runs at half the speed of one thread. So a worker, which computes now and then, has one,
+    and a training its share of the cores on which nobody selects: all of them while it is alone. In mode sync the roles
+    take turns, and each gets all.
+
+    Args:
+        role: of this process.
+        settings: of the run.
+        now: who computes; None for everybody at once. A network that is compiled would be compiled anew for another
+            number of threads, so for it the number is kept.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    of_server = max(1, (cores - 1) // settings.server_num)
-    of_worker = max(1, (cores - settings.server_num * of_server) // settings.devices.processes_for(settings.worker_num))
+    given = getattr(settings.devices, f"{role}_threads")
     if settings.engine == "simulated":  # one process, in which one role computes at a time
-        torch.set_num_threads(settings.devices.server_threads or cores)
-        return
-    share = cores if settings.mode == "sync" else {"server": of_server, "worker": of_worker}[role]
-    torch.set_num_threads(getattr(settings.devices, f"{role}_threads") or share)
-    if role == "server":
-        keep_freed_memory()
+        given, share = settings.devices.server_threads, cores
+    elif settings.mode == "sync":
+        share = cores
+    elif role == "worker":
+        share = 1
+    else:
+        if now is None or settings.training.compile:
+            now = Computing(settings.server_num, 1)
+        share = max(1, (cores - now.selections) // max(1, now.trainings))
+    torch.set_num_threads(given or share)
 
 
 def keep_freed_memory() -> None:

@@ -15,7 +15,7 @@ from aal.clock import Clock
 from aal.config import Settings
 from aal.errors import Stopped
 from aal.journal import Journal, JournalFailed, Statement
-from aal.messages import ModelRef, Offer, Status, TrainedModel, TrainingTicket, Turn
+from aal.messages import Computing, ModelRef, Offer, Status, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.past import Past
 from aal.pools import LabeledPool, QueryPool
@@ -258,11 +258,12 @@ class Hub:
                 failure=str(self._journal.failure) if self._journal.failure else None,
             )
 
-    def check(self, name: str) -> None:
-        """Raises `Stopped` once the run is over, else notes that the role goes on; for roles in the middle of work."""
+    def check(self, name: str) -> Computing:
+        """Notes that a role at work goes on and returns who else is at work; raises `Stopped` once the run is over."""
         with self._lock:
             self._beat(name)
             self._check()
+            return self._schedule.computing
 
     def silent(self) -> dict[str, float]:
         """Returns for each role how many seconds it has given no sign of life."""

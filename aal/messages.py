@@ -50,6 +50,14 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Computing:
+    """How many trainings and selections go on at this moment."""
+
+    trainings: int
+    selections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """A batch that a worker chose for its turn; `started_at` is when it began to choose."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aal.config import Settings
-from aal.messages import TrainingTicket
+from aal.messages import Computing, TrainingTicket
 from aal.past import Past
 
 
@@ -38,6 +38,11 @@ class Schedule:
         self.ticketed = max((ticket.labels for ticket in past.tickets), default=0)
         done = {number for _, number in past.models}
         self._returned = [ticket for ticket in past.tickets if ticket.number not in done]
+
+    @property
+    def computing(self) -> Computing:
+        """Who holds a ticket or a turn, and so computes."""
+        return Computing(len(self.held), len(self._choosing))
 
     # ------------------------------------------------------------------ trainings
 

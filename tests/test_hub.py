@@ -20,7 +20,7 @@ from aal.errors import Stopped
 from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
 from aal.journal import SCHEMA, Journal, JournalFailed, Statement
 from aal.loading import resolve
-from aal.messages import Offer, TrainedModel, TrainingTicket, Turn
+from aal.messages import Computing, Offer, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.past import _read
 
@@ -206,10 +206,13 @@ crowds = st.fixed_dictionaries(
 
 
 def live(crowd: Crowd, parts: Parts, steps: int) -> bool:
-    """Lets a crowd take at most so many steps, looking now and then whether every id is in its one place."""
+    """Lets a crowd take at most so many steps, looking whether every id is in its one place, and who computes."""
     for step in range(steps):
         if not crowd.step():
             return True
+        with contextlib.suppress(Stopped):
+            held = (sum(one is not None for one in held.values()) for held in (crowd.tickets, crowd.turns))
+            assert crowd.hub.check("server-0") == Computing(*held)
         if step % 16 == 0:
             assert places(crowd.hub, parts) == list(range(len(parts.truth)))
     return False

@@ -8,7 +8,7 @@ from aal.engines.virtual import VirtualClock
 from aal.errors import Stopped
 from aal.hub import Hub
 from aal.journal import Journal
-from aal.messages import Offer, TrainedModel, TrainingTicket, Turn
+from aal.messages import Computing, Offer, TrainedModel, TrainingTicket, Turn
 from aal.parts import Parts
 from aal.progress import Progress
 
@@ -95,10 +95,11 @@ class WakingHub(Hub):
             self._wake_workers()
         return taken
 
-    def check(self, name: str) -> None:
+    def check(self, name: str) -> Computing:
         """As the hub's; a person sees that long work goes on."""
-        super().check(name)
+        computing = super().check(name)
         self._show()
+        return computing
 
     def stop(self) -> None:
         """As the hub's; everybody is told at once."""
