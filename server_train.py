@@ -202,7 +202,13 @@ def training_work(settings: Settings, index: int, ticket: TrainingTicket, valida
 async def serve(server: Server | CostedServer, hub: Hub, clock: Clock) -> None:
     """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
     items, labels = hub.labels(0, 0)
-    check = _now_and_then(lambda: use_threads("server", server.settings, hub.check(f"server-{server.index}")))
+
+    def share_cores() -> None:
+        now = hub.check(f"server-{server.index}")
+        if server.settings.engine == "local":
+            use_threads("server", server.settings, now)
+
+    check = _now_and_then(share_cores)
     try:
         while True:
             ticket = await clock.until(hub.ticket, server.index)

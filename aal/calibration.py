@@ -14,6 +14,7 @@ from aal.batches import ImageBank
 from aal.config import CostSettings, Settings
 from aal.devices import keep_freed_memory, resolve_device, use_threads
 from aal.faster import folded
+from aal.messages import Computing
 from aal.publish import load_model, save_model
 from aal.training import learn, predict
 
@@ -41,12 +42,12 @@ def calibrate(
         Medians of repeated measurements; a selection costs the reading of a model, a training also its writing.
     """
     device = resolve_device(settings.devices.servers[0], 0)
-    local = settings.model_copy(update={"engine": "local"})  # with the threads that its processes would have
+    local = settings.model_copy(update={"engine": "local"})  # with the threads that a role alone at work would have
     bank = ImageBank(images, device)
     build = {"classes": int(labels.max()) + 1, "channels": images.shape[3], "image_size": images.shape[1]}
     name = settings.models[0]
     model = build_model(name, **build, width=settings.width, seed=0)
-    use_threads("server", local)
+    use_threads("server", local, Computing(trainings=1, selections=0))
     keep_freed_memory()
     trained = _per_image_trained(settings, bank, images, labels, ids, model)
     with tempfile.TemporaryDirectory() as folder:

@@ -58,8 +58,8 @@ def use_threads(role: Literal["server", "worker"], settings: Settings, now: Comp
     Args:
         role: of this process.
         settings: of the run.
-        now: who computes; None for everybody at once. A network that is compiled would be compiled anew for another
-            number of threads, so for it the number is kept.
+        now: how many compute; None for all servers beside a worker. A network that is compiled would be compiled anew
+            for another number of threads, so for it the number is kept.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = getattr(settings.devices, f"{role}_threads")
@@ -72,7 +72,8 @@ def use_threads(role: Literal["server", "worker"], settings: Settings, now: Comp
     else:
         if now is None or settings.training.compile:
             now = Computing(settings.server_num, 1)
-        share = max(1, (cores - now.selections) // max(1, now.trainings))
+        selecting = now.selections * (settings.devices.worker_threads or 1)
+        share = max(1, (cores - selecting) // max(1, now.trainings))
     torch.set_num_threads(given or share)
 
 

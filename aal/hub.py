@@ -259,7 +259,7 @@ class Hub:
             )
 
     def check(self, name: str) -> Computing:
-        """Notes that a role at work goes on and returns who else is at work; raises `Stopped` once the run is over."""
+        """Notes that a role at work goes on and returns how many are at work; raises `Stopped` once the run is over."""
         with self._lock:
             self._beat(name)
             self._check()

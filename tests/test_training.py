@@ -310,7 +310,18 @@ def test_threads_are_shared() -> None:
         use_threads("server", settings, Computing(trainings, selections))
         assert torch.get_num_threads() == max(1, threads)
     use_threads("server", settings)
-    assert torch.get_num_threads() == max(1, (cores - 1) // 2), "before anything is known: all at once"
+    assert torch.get_num_threads() == max(1, (cores - 1) // 2), "before anything is known: all beside a worker"
+    use_threads(
+        "server", resolve({"data_type": "cifar-10", "devices": {"worker_threads": cores}}, "test"), Computing(1, 1)
+    )
+    assert torch.get_num_threads() == 1
+    for changes, threads in (
+        ({"devices": {"server_threads": cores + 1}}, cores + 1),
+        ({"mode": "sync"}, cores),
+        ({"engine": "simulated"}, cores),
+    ):
+        use_threads("server", resolve({"data_type": "cifar-10", **changes}, "test"), Computing(3, cores))
+        assert torch.get_num_threads() == threads, f"{changes}: whoever else computes"
     compiled = resolve({"data_type": "cifar-10", "training": {"compile": True}}, "test")
     for now in (Computing(1, 0), Computing(1, cores)):
         use_threads("server", compiled, now)
