@@ -203,12 +203,13 @@ async def serve(server: Server | CostedServer, hub: Hub, clock: Clock) -> None:
     """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
     items, labels = hub.labels(0, 0)
 
-    def share_cores() -> None:
+    @_now_and_then
+    def check() -> None:
+        """Ends a training with the run, and lets it have the cores that are its share by now."""
         now = hub.check(f"server-{server.index}")
         if server.settings.engine == "local":
             use_threads("server", server.settings, now)
 
-    check = _now_and_then(share_cores)
     try:
         while True:
             ticket = await clock.until(hub.ticket, server.index)

@@ -1,23 +1,15 @@
 """Training, scoring and the data path to them."""
 
-import asyncio
-import os
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-import server_train
 from aal.batches import ImageBank, Pixels, augment, normalisation_of
-from aal.clock import WallClock
 from aal.config import RECIPES, TrainingSettings
-from aal.devices import autocast, computes_in_bf16, resolve_device, use_threads
 from aal.errors import Stopped, UserError
-from aal.loading import resolve
-from aal.messages import Computing, TrainingTicket
 from aal.optimizers import build_optimizer, build_schedule, decayed, one_cycle
 from aal.training import Learned, learn, predict
 from models import build_model
@@ -278,86 +270,6 @@ def test_bf16_scores_are_near_and_not_coarse() -> None:
     )
     torch.testing.assert_close(coarse, fine, atol=0.1, rtol=0.1)
     assert not torch.equal(coarse, coarse.bfloat16().float())
-
-
-@pytest.mark.unit
-def test_devices_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device("auto", 3) == resolve_device("cpu", 3) == CPU
-    for name in ("cuda", "cuda:0"):
-        with pytest.raises(UserError, match=f"^{name} is not there, PyTorch sees 0 CUDA devices; "):
-            resolve_device(name, 0)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    found = [resolve_device(name, 3) for name in ("auto", "cuda", "cuda:0", "cpu")]
-    assert [str(device) for device in found] == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
-    with pytest.raises(UserError, match="cuda:2 is not there, PyTorch sees 2"):
-        resolve_device("cuda:2", 0)
-
-
-@pytest.mark.unit
-def test_threads_are_shared() -> None:
-    tree: dict[str, Any] = {"data_type": "cifar-10", "devices": {"server_threads": 3}, "worker_num": 5000}
-    cores = len(os.sched_getaffinity(0))
-    use_threads("server", resolve(tree, "test"))
-    assert torch.get_num_threads() == 3
-    use_threads("worker", resolve(tree, "test"))
-    assert torch.get_num_threads() == 1
-    use_threads("worker", resolve({**tree, "mode": "sync"}, "test"))
-    assert torch.get_num_threads() == cores, "roles that take turns have all cores"
-    settings = resolve({"data_type": "cifar-10", "server_num": 2}, "test")
-    for trainings, selections, threads in ((1, 0, cores), (2, 0, cores // 2), (1, 1, cores - 1), (2, 100, 1)):
-        use_threads("server", settings, Computing(trainings, selections))
-        assert torch.get_num_threads() == max(1, threads)
-    use_threads("server", settings)
-    assert torch.get_num_threads() == max(1, (cores - 1) // 2), "before anything is known: all beside a worker"
-    use_threads(
-        "server", resolve({"data_type": "cifar-10", "devices": {"worker_threads": cores}}, "test"), Computing(1, 1)
-    )
-    assert torch.get_num_threads() == 1
-    for changes, threads in (
-        ({"devices": {"server_threads": cores + 1}}, cores + 1),
-        ({"mode": "sync"}, cores),
-        ({"engine": "simulated"}, cores),
-    ):
-        use_threads("server", resolve({"data_type": "cifar-10", **changes}, "test"), Computing(3, cores))
-        assert torch.get_num_threads() == threads, f"{changes}: whoever else computes"
-    compiled = resolve({"data_type": "cifar-10", "training": {"compile": True}}, "test")
-    for now in (Computing(1, 0), Computing(1, cores)):
-        use_threads("server", compiled, now)
-        assert torch.get_num_threads() == max(1, cores - 1), "another number would have it compiled anew"
-
-
-@pytest.mark.unit
-def test_a_training_gives_threads_back_while_others_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_train, "CHECK_EVERY_S", 0.0)
-    cores, seen = len(os.sched_getaffinity(0)), []
-    hub, server = Mock(), Mock(index=0, settings=resolve({"data_type": "cifar-10", "server_num": 2}, "test"))
-    hub.labels.return_value = np.arange(3), np.zeros(3, np.int64)
-    hub.ticket.side_effect = [TrainingTicket(0, 3), Stopped]
-    hub.check.side_effect = [Computing(1, 0), Computing(1, 1), Computing(2, cores), Computing(1, 0)]
-
-    def train(*words: Any) -> Mock:
-        check = words[-1]
-        for _ in range(4):
-            check()
-            seen.append(torch.get_num_threads())
-        return Mock(test_accuracy=0.5)
-
-    server.train.side_effect = train
-    asyncio.run(server_train.serve(server, hub, WallClock(0.0)))
-    assert seen == [cores, max(1, cores - 1), 1, cores]
-    hub.publish.assert_called_once()
-
-
-@pytest.mark.unit
-def test_precision_falls_back_to_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.delattr(torch.cpu, name, raising=False)
-    assert not computes_in_bf16(CPU)
-    for precision, enabled in (("auto", False), ("float32", False), ("bf16", True)):
-        with autocast(CPU, precision):
-            assert torch.is_autocast_enabled("cpu") == enabled
 
 
 @pytest.mark.gpu
