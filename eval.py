@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 
-import data
-from aal.batches import Ids, ImageBank, Normalisation
-from aal.config import Settings
-from aal.devices import resolve_device
-from aal.errors import UserError
-from aal.faster import folded
-from aal.loading import resolve
-from aal.publish import load_model
-from aal.training import predict
-from models import rebuild
+from aal.app import data
+from aal.app.models import rebuild
+from aal.config.errors import UserError
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.storage.model_files import load_model
+from aal.training.acceleration import folded
+from aal.training.devices import resolve_device
+from aal.training.fitting import predict
+from aal.training.images import Ids, ImageBank, Normalisation
 
 EXAMPLE = "example: python eval.py --data_type cifar-10 --path runs/cifar10/models/training-0006-server-0.pt"
 
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="eval.py", description=__doc__, epilog=EXAMPLE)
+    parser = argparse.ArgumentParser(prog="aal.app.eval.py", description=__doc__, epilog=EXAMPLE)
     parser.add_argument("--data_type", required=True, help="cifar-10, cifar-100, mini-imagenet, digits or folder")
     parser.add_argument("--path", required=True, help="the model file")
     parser.add_argument("--data_dir", help="where the images are (default: data/downloads)")
@@ -102,7 +102,7 @@ def _settings(arguments: argparse.Namespace, payload: dict[str, Any]) -> Setting
     """The settings of the run that made the model, as far as they decide which images are its test set."""
     tree = {"data_type": arguments.data_type, "devices": {"servers": arguments.device}, **ANY_RUN}
     tree |= {key: getattr(arguments, key) for key in ("data_dir", "prepared_dir") if getattr(arguments, key)}
-    settings = resolve(tree, "eval.py")
+    settings = resolve(tree, "aal.app.eval.py")
     learned = payload["data"]
     if settings.data_type != learned["data_type"]:
         raise UserError(

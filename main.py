@@ -17,15 +17,15 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.errors import INTERRUPTED, RunFailed, UserError
+from aal.config.errors import INTERRUPTED, RunFailed, UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from aal.config import Settings
-    from aal.engines.supervisor import Role
-    from aal.past import Past
-    from data import ImageSet, Split
+    from aal.app.data import ImageSet, Split
+    from aal.config.settings import Settings
+    from aal.engines.local.supervisor import Role
+    from aal.storage.resume_state import Past
 
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
 
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
     log.setLevel(logging.INFO)
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
-        from aal.loading import load
+        from aal.config.loading import load
 
         settings = load(arguments.config, arguments.assignments, arguments.seed)
         return _start(settings, arguments.out)
@@ -73,9 +73,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _start(settings: Settings, out: str | None) -> int:
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
-    from aal.progress import say
-    from aal.runs import claim, create_run
-    from data import save_split, split
+    from aal.app.data import save_split, split
+    from aal.reporting.progress import say
+    from aal.storage.run_directory import claim, create_run
 
     _look_for_devices(settings)
     images = _images(settings)
@@ -92,9 +92,9 @@ def _start(settings: Settings, out: str | None) -> int:
 
 
 def _resume(run: pathlib.Path, assignments: list[str]) -> int:
-    from aal.past import read_past
-    from aal.runs import MODELS, claim, resumed_settings, write_settings
-    from data import load_split, save_split, split
+    from aal.app.data import load_split, save_split, split
+    from aal.storage.resume_state import read_past
+    from aal.storage.run_directory import MODELS, claim, resumed_settings, write_settings
 
     settings = resumed_settings(run, assignments)
     with claim(run):
@@ -122,14 +122,14 @@ def _look_for_devices(settings: Settings) -> None:
     """Tells at once that a GPU is not there; PyTorch, which takes seconds to load, is asked only about GPUs by name."""
     named = (*settings.devices.servers, *settings.devices.workers)
     if settings.compute == "full" and any(name.startswith("cuda") for name in named):
-        from aal.devices import check_devices
+        from aal.training.devices import check_devices
 
         check_devices(settings.devices)
 
 
 def _images(settings: Settings) -> ImageSet:
     """The images of a run, or what stands for them."""
-    from data import imagined_set, open_set, prepare
+    from aal.app.data import imagined_set, open_set, prepare
 
     return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
 
@@ -138,9 +138,9 @@ def _calibrated(settings: Settings, images: ImageSet, parts: Split) -> Settings:
     """The settings with the costs of this machine, where they ask for them."""
     if not settings.costs.measured:
         return settings
-    from aal.calibration import calibrate
-    from aal.progress import say
-    from models import build_model
+    from aal.app.models import build_model
+    from aal.reporting.progress import say
+    from aal.training.calibration import calibrate
 
     say("measuring what training and scoring cost on this machine", sys.stdout)
     costs = calibrate(settings, images.images, images.labels, parts.initial, build_model)
@@ -150,20 +150,20 @@ def _calibrated(settings: Settings, images: ImageSet, parts: Split) -> Settings:
 
 def _roles(settings: Settings, images: ImageSet, parts: Split) -> list[Role]:
     """What an engine is to start: the roles, or under compute none what stands for them."""
-    from aal.engines.supervisor import Role
+    from aal.engines.local.supervisor import Role
 
     folder, workers = images.folder, len(parts.shards)
     servers = 1 if settings.mode == "sync" else settings.server_num  # the classic loop trains one model at a time
     if settings.compute == "none":
         return [
-            Role("server", "server_train:start_costed", servers, (len(parts.validation), len(parts.test))),
-            Role("worker", "work_query:start_costed", workers, (workers,)),
-            Role("annotators", "aal.annotators:start", 1, (images.labels, len(images.classes))),
+            Role("server", "aal.app.server_train:start_costed", servers, (len(parts.validation), len(parts.test))),
+            Role("worker", "aal.app.work_query:start_costed", workers, (workers,)),
+            Role("annotators", "aal.annotators.simulated:start", 1, (images.labels, len(images.classes))),
         ]
     return [
-        Role("server", "server_train:start", servers, (folder,)),
-        Role("worker", "work_query:start", settings.devices.processes_for(workers), (folder, workers)),
-        Role("annotators", "aal.annotators:start", 1, (folder / "labels.npy", len(images.classes))),
+        Role("server", "aal.app.server_train:start", servers, (folder,)),
+        Role("worker", "aal.app.work_query:start", settings.devices.processes_for(workers), (folder, workers)),
+        Role("annotators", "aal.annotators.simulated:start", 1, (folder / "labels.npy", len(images.classes))),
     ]
 
 
@@ -171,11 +171,11 @@ def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, p
     """Runs the engine and writes the report; returns the exit code."""
     import numpy as np
 
-    from aal.engines.local import run_local
-    from aal.engines.simulated import run_simulated
-    from aal.parts import Parts
-    from aal.progress import Progress
-    from aal.runs import about, log_to
+    from aal.coordination.parts import Parts
+    from aal.engines.local.engine import run_local
+    from aal.engines.simulated.engine import run_simulated
+    from aal.reporting.progress import Progress
+    from aal.storage.run_directory import about, log_to
 
     roles = _roles(settings, images, parts)
     truth = np.asarray(images.labels)
@@ -203,8 +203,8 @@ def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, p
 
 def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
     """Writes the report of what there is and says how the run ended."""
-    from aal.progress import say
-    from aal.report import write_report
+    from aal.reporting.pages import write_report
+    from aal.reporting.progress import say
 
     if failure is not None:
         say(f"error: {failure}; see {run / 'log.txt'}", sys.stderr)
@@ -251,7 +251,8 @@ def _settings_help() -> str:
     import yaml
     from pydantic import BaseModel
 
-    from aal.config import RECIPES, Settings
+    from aal.config.presets import RECIPES
+    from aal.config.settings import Settings
 
     lines = ["settings (key: default, meaning):"]
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aal.config import misfit
-from aal.errors import UserError
+from aal.config.contradictions import misfit
+from aal.config.errors import UserError
 
 VGG_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 KERAS = {"eps": 1e-3, "momentum": 0.01}  # of its batch norms

@@ -18,18 +18,18 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from aal.config import STRATEGY_NAMES, data_type_of
-from aal.errors import INTERRUPTED, RunFailed, UserError
-from aal.files import write_whole
-from reproduction.plans import Run, single
-from reproduction.published import BATCHES, DATA_TYPES, METHODS, STRATEGIES
-from reproduction.scales import SCALES, Setup
+from aal.app.experiments.aal_2021.plans import Run, single
+from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, STRATEGIES
+from aal.app.experiments.aal_2021.scales import SCALES, Setup
+from aal.config.errors import INTERRUPTED, RunFailed, UserError
+from aal.config.settings import STRATEGY_NAMES, data_type_of
+from aal.storage.atomic import write_whole
 
 if TYPE_CHECKING:
-    from reproduction.checks import Check
-    from reproduction.pages import Story
-    from reproduction.places import Place
-    from reproduction.results import Result
+    from aal.app.experiments.aal_2021.checks import Check
+    from aal.app.experiments.aal_2021.pages import Story
+    from aal.app.experiments.aal_2021.places import Place
+    from aal.app.experiments.aal_2021.results import Result
 
 FIGURES = ("figure2", "figure3", "figure4", "table1")
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
@@ -86,8 +86,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
     Raises:
         UserError: all that is wrong with it, a line each.
     """
-    from reproduction.places import Place
-    from reproduction.presets import directory
+    from aal.app.experiments.aal_2021.places import Place
+    from aal.app.experiments.aal_2021.presets import directory
 
     figure, scale = arguments.figure, arguments.scale
     problems = []
@@ -131,7 +131,7 @@ def _some(
 
 def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: str) -> int:
     """Runs the sweep and writes the figure; returns the exit code."""
-    from reproduction.sweep import Sweep
+    from aal.app.experiments.aal_2021.sweep import Sweep
 
     plan = _plan(figure, setup, place)
     sweep = Sweep(figure, place, plan, *_jobs(figure, setup, jobs))
@@ -143,7 +143,7 @@ def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: st
 
 
 def _plan(figure: str, setup: Setup, place: Place) -> list[Run]:
-    from reproduction import figure2, figure3, figure4, table1
+    from aal.app.experiments.aal_2021 import figure2, figure3, figure4, table1
 
     if figure != "figure4":
         return {"figure2": figure2, "figure3": figure3, "table1": table1}[figure].plan(setup)
@@ -153,9 +153,9 @@ def _plan(figure: str, setup: Setup, place: Place) -> list[Run]:
 def _measured(setup: Setup, place: Place) -> dict[str, float]:
     """Returns what work costs on this machine; measured once, then kept, so that all runs have the same costs."""
     if setup.scale not in place.notes()["costs"]:
-        from aal.calibration import calibrate
-        from data import open_set, prepare, split
-        from models import build_model
+        from aal.app.data import open_set, prepare, split
+        from aal.app.models import build_model
+        from aal.training.calibration import calibrate
 
         print("measuring what training and scoring cost on this machine", flush=True)
         started = time.monotonic()
@@ -181,10 +181,10 @@ def _jobs(figure: str, setup: Setup, wanted: int | None) -> tuple[int, int]:
 
 def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: str) -> int:
     """Writes picture, CSV and page; returns the exit code."""
-    from aal.figures import save
-    from reproduction import checks, figure2, figure3, figure4, table1
-    from reproduction.pages import compose
-    from reproduction.results import read_results, write_csv
+    from aal.app.experiments.aal_2021 import checks, figure2, figure3, figure4, table1
+    from aal.app.experiments.aal_2021.pages import compose
+    from aal.app.experiments.aal_2021.results import read_results, write_csv
+    from aal.reporting.plots import save
 
     results = read_results(plan, place.runs)
     tell = {"figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1}[figure].tell

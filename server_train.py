@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from aal.batches import ImageBank, normalisation_of, shared_bank
-from aal.clock import Clock, Work
-from aal.config import Settings
-from aal.devices import keep_freed_memory, resolve_device, use_threads
-from aal.errors import RunFailed, Stopped, UserError
-from aal.hub import Hub
-from aal.messages import TrainedModel, TrainingTicket
-from aal.publish import load_model, save_model
-from aal.runs import MODELS, VERSION
-from aal.seeding import derive
-from aal.training import ADVICE, images_of_training, learn
-from data import ImageSet, Split, load_split, open_set
-from eval import evaluate
-from models import Network, build_model
+from aal.app.data import ImageSet, Split, load_split, open_set
+from aal.app.eval import evaluate
+from aal.app.models import Network, build_model
+from aal.config.errors import RunFailed, Stopped, UserError
+from aal.config.seeding import derive
+from aal.config.settings import Settings
+from aal.coordination.clock import Clock, Work
+from aal.coordination.hub import Hub
+from aal.coordination.messages import TrainedModel, TrainingJob
+from aal.storage.model_files import load_model, save_model
+from aal.storage.run_directory import MODELS, VERSION
+from aal.training.devices import keep_freed_memory, resolve_device, use_threads
+from aal.training.fitting import ADVICE, images_of_training, learn
+from aal.training.images import ImageBank, normalisation_of, shared_bank
 
 CHECK_EVERY_S = 0.5
 SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
@@ -54,11 +54,11 @@ class Server:
     bank: ImageBank
     networks: dict[str, Network] = field(default_factory=dict)
 
-    def work(self, ticket: TrainingTicket) -> Work:
+    def work(self, ticket: TrainingJob) -> Work:
         """Returns how much a training is."""
         return training_work(self.settings, self.index, ticket, len(self.split.validation), len(self.split.test))
 
-    def _lesson(self, ticket: TrainingTicket, name: str, items: np.ndarray, labels: np.ndarray) -> str:
+    def _lesson(self, ticket: TrainingJob, name: str, items: np.ndarray, labels: np.ndarray) -> str:
         """Returns a digest of all that decides what a training learns; the split and the images are the run's."""
         s = self.settings
         how = (ticket.number, s.seed, name, s.width, s.training, VERSION, torch.__version__)
@@ -83,7 +83,7 @@ class Server:
 
     def train(
         self,
-        ticket: TrainingTicket,
+        ticket: TrainingJob,
         items: np.ndarray,
         labels: np.ndarray,
         started_at: float,
@@ -175,13 +175,13 @@ class CostedServer:
     validation: int
     test: int
 
-    def work(self, ticket: TrainingTicket) -> Work:
+    def work(self, ticket: TrainingJob) -> Work:
         """Returns how much a training would be."""
         return training_work(self.settings, self.index, ticket, self.validation, self.test)
 
     def train(
         self,
-        ticket: TrainingTicket,
+        ticket: TrainingJob,
         items: np.ndarray,
         labels: np.ndarray,
         started_at: float,
@@ -192,7 +192,7 @@ class CostedServer:
         return TrainedModel(ticket.number, self.index, "none", "", 0, started_at, None, None)
 
 
-def training_work(settings: Settings, index: int, ticket: TrainingTicket, validation: int, test: int) -> Work:
+def training_work(settings: Settings, index: int, ticket: TrainingJob, validation: int, test: int) -> Work:
     """Returns how much a training is: the images it learns from and those it scores, epoch by epoch."""
     trained, validations = images_of_training(ticket.labels, settings.training)
     scored = validations * validation + test

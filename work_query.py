@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from aal.batches import ImageBank, shared_bank
-from aal.clock import Clock, Work
-from aal.config import Settings
-from aal.devices import computes_in_bf16, resolve_device, use_threads
-from aal.errors import Stopped
-from aal.faster import folded
-from aal.hub import Hub
-from aal.messages import Offer, Turn
-from aal.publish import load_model
-from aal.seeding import derive
+from aal.app.models import rebuild
+from aal.config.errors import Stopped
+from aal.config.seeding import derive
+from aal.config.settings import Settings
+from aal.coordination.clock import Clock, Work
+from aal.coordination.hub import Hub
+from aal.coordination.messages import QueryBatch, SelectionGrant
+from aal.storage.model_files import load_model
 from aal.strategies import Strategy, assign, choose, near_the_cut
-from aal.training import predict
-from models import rebuild
+from aal.training.acceleration import folded
+from aal.training.devices import computes_in_bf16, resolve_device, use_threads
+from aal.training.fitting import predict
+from aal.training.images import ImageBank, shared_bank
 
 log = logging.getLogger("aal")
 
@@ -52,11 +52,11 @@ class Worker:
     bank: ImageBank
     seed: int
 
-    def work(self, turn: Turn, remaining: np.ndarray) -> Work:
+    def work(self, turn: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""
         return selection_work(self.index, turn, self.strategy, len(remaining))
 
-    def select(self, turn: Turn, remaining: np.ndarray) -> np.ndarray:
+    def select(self, turn: SelectionGrant, remaining: np.ndarray) -> np.ndarray:
         """Chooses the best `turn.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
 
         Args:
@@ -72,13 +72,13 @@ class Worker:
             scores[close] = self._scores(turn, remaining[close], "float32")
         return remaining[choose(scores, turn.count, derive(self.seed, "worker", self.index, turn.batch))]
 
-    def _scores(self, turn: Turn, ids: np.ndarray, precision: str) -> np.ndarray:
+    def _scores(self, turn: SelectionGrant, ids: np.ndarray, precision: str) -> np.ndarray:
         needed = {}
         if "probabilities" in self.strategy.needs:
             needed["probabilities"] = self.probabilities(turn, ids, precision)
         return self.strategy.score(len(ids), **needed)
 
-    def probabilities(self, turn: Turn, ids: np.ndarray, precision: str = "auto") -> np.ndarray:
+    def probabilities(self, turn: SelectionGrant, ids: np.ndarray, precision: str = "auto") -> np.ndarray:
         """Returns the full class probabilities of the turn's model, float32 (n, classes)."""
         path = self.run / turn.model.path
         model, normalisation = _scorer(path, path.stat().st_mtime_ns, self.bank.device)
@@ -100,17 +100,17 @@ class CostedWorker:
     strategy: Strategy
     seed: int
 
-    def work(self, turn: Turn, remaining: np.ndarray) -> Work:
+    def work(self, turn: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection would be."""
         return selection_work(self.index, turn, self.strategy, len(remaining))
 
-    def select(self, turn: Turn, remaining: np.ndarray) -> np.ndarray:
+    def select(self, turn: SelectionGrant, remaining: np.ndarray) -> np.ndarray:
         """Chooses `turn.count` of the remaining ids, all alike."""
         chance = np.random.default_rng(derive(self.seed, "worker", self.index, turn.batch))
         return remaining[np.sort(chance.choice(len(remaining), min(turn.count, len(remaining)), replace=False))]
 
 
-def selection_work(index: int, turn: Turn, strategy: Strategy, remaining: int) -> Work:
+def selection_work(index: int, turn: SelectionGrant, strategy: Strategy, remaining: int) -> Work:
     """Returns how much a selection is: a strategy that needs nothing of the model scores nothing."""
     return Work("selection", index, turn.batch, trained=0, scored=remaining if strategy.needs else 0)
 
@@ -123,7 +123,7 @@ async def work(worker: Worker | CostedWorker, hub: Hub, clock: Clock) -> None:
             turn = await clock.until(hub.turn, worker.index)
             started_at = clock.now()
             chosen = await clock.spend(worker.work(turn, remaining), worker.select, turn, remaining)
-            offer = Offer(
+            offer = QueryBatch(
                 worker.index, turn.batch, chosen.tolist(), worker.strategy.name, turn.model.version, started_at
             )
             hub.offer(offer)

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from aal.errors import RunFailed, UserError
+from aal.config.errors import RunFailed, UserError
 from bench.images import cifar
 from bench.options import Options, at_least_one
 from bench.table import Row, machine, markdown, versions

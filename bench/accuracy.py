@@ -16,20 +16,20 @@ import tempfile
 
 import torch
 
-import data
-from aal.batches import ImageBank, normalisation_of
-from aal.config import Settings
-from aal.devices import keep_freed_memory, resolve_device
-from aal.errors import UserError
-from aal.loading import resolve
-from aal.messages import TrainingTicket
-from aal.seeding import derive
+from aal.app import data
+from aal.app.data import ImageSet, Split
+from aal.app.models import build_model
+from aal.app.server_train import Server
+from aal.config.errors import UserError
+from aal.config.loading import resolve
+from aal.config.seeding import derive
+from aal.config.settings import Settings
+from aal.coordination.messages import TrainingJob
+from aal.training.devices import keep_freed_memory, resolve_device
+from aal.training.images import ImageBank, normalisation_of
 from bench import plain
 from bench.images import cifar
 from bench.options import Options, at_least_one
-from data import ImageSet, Split
-from models import build_model
-from server_train import Server
 
 WAYS = ("ours", "plain loop")
 MOST_LABELS = 45_000  # the training images but those that validate
@@ -96,7 +96,7 @@ def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | 
     with tempfile.TemporaryDirectory(prefix="bench-accuracy-") as name:
         (pathlib.Path(name) / "models").mkdir()
         server = Server(0, pathlib.Path(name), settings, images, split, ImageBank(images.images, device))
-        ticket = TrainingTicket(0, labels)
+        ticket = TrainingJob(0, labels)
         trained = server.train(ticket, split.initial, images.labels[split.initial], 0.0, lambda: None)
     return 100 * (trained.test_accuracy or 0.0)
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 
-from aal.devices import autocast
-from aal.faster import compiled, folded
+from aal.training.acceleration import compiled, folded
+from aal.training.devices import autocast
 
 SECONDS = 5.0  # of a measurement
 WARM_UP = 2  # passes; the first one compiles

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from aal.publish import load_model
+from aal.storage.model_files import load_model
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROLES = ("server-0", "server-1", "worker-0", "worker-1", "annotators", "hub", "main")

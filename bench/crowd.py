@@ -7,9 +7,9 @@ import threading
 import time
 from typing import Any
 
-from aal.annotators import Desk
-from aal.clock import WallClock
-from aal.errors import Stopped
+from aal.annotators.simulated import Desk
+from aal.config.errors import Stopped
+from aal.coordination.clock import WallClock
 
 LABEL_S = 0.05  # what a client takes for a label
 AT_ONCE = 1000  # annotators behind one client of a hub
@@ -93,10 +93,10 @@ def keep_busy() -> None:
     import numpy as np
     import torch
 
-    from aal.batches import ImageBank
-    from aal.loading import resolve
-    from aal.training import learn
-    from models import build_model
+    from aal.app.models import build_model
+    from aal.config.loading import resolve
+    from aal.training.fitting import learn
+    from aal.training.images import ImageBank
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(1)

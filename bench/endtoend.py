@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 
-from aal.loading import load
+from aal.config.loading import load
 from bench.images import Source
 from bench.options import Options
 from bench.table import Row, alternate

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import data
-from aal.errors import UserError
-from aal.loading import resolve
-from data import ImageSet
-from data.arrays import ImageWriter, Meta, write_labels, write_meta
+from aal.app import data
+from aal.app.data import ImageSet
+from aal.app.data.arrays import ImageWriter, Meta, write_labels, write_meta
+from aal.config.errors import UserError
+from aal.config.loading import resolve
 
 CIFAR, MINI_IMAGENET = (32, 32, 3), (84, 84, 3)  # of an image
 NUMBER, TEST = 60_000, 10_000

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from aal.config import TrainingSettings
-from aal.optimizers import build_optimizer, build_schedule
-from data import ImageSet
+from aal.app.data import ImageSet
+from aal.config.settings import TrainingSettings
+from aal.training.optimizers import build_optimizer, build_schedule
 
 SCORED_AT_ONCE = 256
 
@@ -74,7 +74,7 @@ def train(
         after_epoch: called with the number of each epoch, from 1.
     """
     model.to(device)
-    crop = transforms.RandomCrop(images.images.shape[1], padding=training.shift, padding_mode="reflect")
+    crop = transforms.RandomCrop(images.images.shape[1], padding=training.crop_padding, padding_mode="reflect")
     steps = [transforms.ToPILImage(), crop, transforms.RandomHorizontalFlip(), *to_pixels(normalisation)]
     batches = loader(images, ids, steps, training.batch_size, mix=True)
     optimizer = build_optimizer(model, training)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from aal.engines.local import HubManager
-from aal.hub import ANSWERED, DRAWN, OFFERED
-from aal.journal import SCHEMA, execute
-from aal.parts import Parts
+from aal.coordination.hub import ANSWERED, DRAWN, OFFERED
+from aal.coordination.parts import Parts
+from aal.engines.local.engine import HubManager
+from aal.storage.journal import SCHEMA, execute
 from bench import sizes, soak
 from bench.crowd import ask_desk, ask_queue, consume, keep_busy, label_batches, produce
 from bench.images import Source

@@ -25,14 +25,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from aal import figures
-from aal.config import Settings
-from aal.engines.simulated import run_simulated
-from aal.engines.supervisor import Role
-from aal.loading import resolve
-from aal.parts import Parts
-from aal.progress import Progress
-from data import imagined_set, split
+from aal.app.data import imagined_set, split
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.parts import Parts
+from aal.engines.local.supervisor import Role
+from aal.engines.simulated.engine import run_simulated
+from aal.reporting import plots as figures
+from aal.reporting.progress import Progress
 
 SERVERS, WORKERS, ANNOTATORS, TRAINING_S = 4, 10, 100, 200.0
 LABEL_S, SELECTION_S, BATCH = 5.0, 20.0, 100  # a worker chooses 5 images a second, 100 annotators label 20
@@ -154,9 +154,9 @@ def run(settings: Settings, folder: pathlib.Path) -> None:
     begin = split(images, settings)
     parts = Parts(len(images.classes), images.labels, begin.test, begin.validation, begin.initial, begin.shards)
     roles = [
-        Role("server", "server_train:start_costed", settings.server_num, (0, len(begin.test))),
-        Role("worker", "work_query:start_costed", settings.worker_num, (settings.worker_num,)),
-        Role("annotators", "aal.annotators:start", 1, (images.labels, len(images.classes))),
+        Role("server", "aal.app.server_train:start_costed", settings.server_num, (0, len(begin.test))),
+        Role("worker", "aal.app.work_query:start_costed", settings.worker_num, (settings.worker_num,)),
+        Role("annotators", "aal.annotators.simulated:start", 1, (images.labels, len(images.classes))),
     ]
     run_simulated(settings, folder, parts, roles, {}, Progress())
 

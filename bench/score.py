@@ -12,24 +12,24 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
-import data
-from aal.batches import ImageBank
-from aal.devices import computes_in_bf16, keep_freed_memory, resolve_device
-from aal.loading import resolve
-from aal.messages import ModelRef, TrainingTicket, Turn
-from aal.publish import save_model
+from aal.app import data
+from aal.app.data import ImageSet, Split
+from aal.app.eval import evaluate
+from aal.app.models import Network, build_model
+from aal.app.server_train import Server
+from aal.app.work_query import Worker
+from aal.config.loading import resolve
+from aal.coordination.messages import ModelRef, SelectionGrant, TrainingJob
+from aal.storage.model_files import save_model
 from aal.strategies import RA_CHOICE, STRATEGIES, choose
-from aal.training import PIXELS_SCORED_AT_ONCE
+from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
+from aal.training.fitting import PIXELS_SCORED_AT_ONCE
+from aal.training.images import ImageBank
 from bench import plain
 from bench.bare import Bare
 from bench.images import Source
 from bench.options import Options
 from bench.table import Row, alternate, rate_of
-from data import ImageSet, Split
-from eval import evaluate
-from models import Network, build_model
-from server_train import Server
-from work_query import Worker
 
 CASES = (("vgg16_bn", "quarter", 0.25, 45_000, 1000), ("vgg16", "full", 1.0, 4500, 100))
 QUICK_CASES = (("vgg16_bn", "quarter", 0.25, 4500, 100), ("vgg16", "full", 1.0, 450, 10))
@@ -60,9 +60,9 @@ def worker_of(run: pathlib.Path, images: ImageSet, device: torch.device, strateg
     return Worker(0, run, STRATEGIES[strategy], ImageBank(images.images, device), 0)
 
 
-def turn_of(count: int, version: int = 0) -> Turn:
+def turn_of(count: int, version: int = 0) -> SelectionGrant:
     """Returns the right to choose so many ids with the model of this bench."""
-    return Turn(0, count, ModelRef(version, MODEL, 0))
+    return SelectionGrant(0, count, ModelRef(version, MODEL, 0))
 
 
 def _publish(run: pathlib.Path, network: Network, images: ImageSet, normalisation: dict[str, list[float]]) -> None:
@@ -189,7 +189,7 @@ def _learn(options: Options, source: Source, run: pathlib.Path, device: torch.de
     whole = data.split(source.images, settings)
     split = dataclasses.replace(whole, validation=whole.validation[:1000])
     server = Server(0, run, settings, source.images, split, ImageBank(source.images.images, device))
-    ticket = TrainingTicket(0, learned)
+    ticket = TrainingJob(0, learned)
     trained = server.train(ticket, split.initial, source.images.labels[split.initial], 0.0, lambda: None)
     options.notes.append(
         f"score/overlap: a model of {100 * (trained.test_accuracy or 0):.1f} % test accuracy from {learned} labels; "

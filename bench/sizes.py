@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from aal.pools import LabeledPool, QueryPool
+from aal.coordination.pools import LabeledPool, QueryPool
 from bench.table import Row
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import psutil
 
-from aal.annotators import Annotator, Desk, annotate_all
-from aal.clock import WallClock
-from aal.config import Settings
-from aal.engines.local import HubManager
-from aal.errors import Stopped
-from aal.loading import resolve
-from aal.messages import Offer, TrainedModel
-from aal.parts import Parts
+from aal.annotators.simulated import Annotator, Desk, annotate_all
+from aal.config.errors import Stopped
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.clock import WallClock
+from aal.coordination.messages import QueryBatch, TrainedModel
+from aal.coordination.parts import Parts
+from aal.engines.local.engine import HubManager
 
 WORKERS, BATCH, ANNOTATORS = 64, 100, 1000
 SHARD = 150_000  # items of a worker: more than can be labelled meanwhile
@@ -48,7 +48,7 @@ def settings_of(shard: int) -> Settings:
     tree = {
         **{"data_type": "digits", "models": "cnn", "max_staleness": None, "worker_num": WORKERS},
         **{"query_batch": BATCH, "worker_query_num": shard // BATCH, "server_train_threshold": WORKERS * BATCH},
-        "annotators": {"number": ANNOTATORS, "seconds_per_label": 0.0, "spread": 0.0},
+        "annotators": {"number": ANNOTATORS, "seconds_per_label": 0.0, "relative_std": 0.0},
     }
     return resolve(tree, "soak")
 
@@ -113,7 +113,7 @@ def machine(settings: Settings, hub: Any, origin: float, workers: Sequence[int] 
             return False
         items = left[worker][start[worker] : start[worker] + turn.count].tolist()
         start[worker] += len(items)
-        hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, clock.now()))
+        hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.model.version, clock.now()))
         return True
 
     try:

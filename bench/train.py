@@ -12,20 +12,20 @@ from collections.abc import Iterator
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import data
-from aal.batches import ImageBank, normalisation_of
-from aal.config import Settings
-from aal.devices import keep_freed_memory, resolve_device
-from aal.loading import resolve
-from aal.messages import TrainingTicket
-from aal.training import PIXELS_SCORED_AT_ONCE
+from aal.app import data
+from aal.app.models import Network, build_model
+from aal.app.server_train import Server
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.messages import TrainingJob
+from aal.training.devices import keep_freed_memory, resolve_device
+from aal.training.fitting import PIXELS_SCORED_AT_ONCE
+from aal.training.images import ImageBank, normalisation_of
 from bench import plain
 from bench.bare import Bare
 from bench.images import Source
 from bench.options import Options
 from bench.table import Row, alternate, rate_of
-from models import Network, build_model
-from server_train import Server
 
 SCORED = 10  # of the images of a training, a tenth validate and another tenth test
 # Width, labels, epochs and rounds: on two cores a single round of the largest takes twelve minutes.
@@ -123,7 +123,7 @@ def _rows(
         server = Server(0, pathlib.Path(folder), settings, source.images, parts, bank)
 
         def ours() -> float:
-            ticket = TrainingTicket(next(tickets), number)
+            ticket = TrainingJob(next(tickets), number)
             return rate_of(trained, lambda: server.train(ticket, ids, labels, 0.0, lambda: None))
 
         def instead() -> float:

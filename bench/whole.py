@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
+from aal.config.errors import RunFailed
 from aal.engines.signals import collected
-from aal.errors import RunFailed
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 POLL_S = 0.01
@@ -99,17 +99,16 @@ def value(run: pathlib.Path, query: str) -> float:
 def _main(folder: str, start: str, words: list[str]) -> int:
     import multiprocessing
 
-    import data
-    import main
+    from aal.app import data, main
 
     if folder:
         data.prepare = lambda settings: pathlib.Path(folder)
     if start == "spawn":
-        import aal.engines.local
+        import aal.engines.local.engine
 
         context = multiprocessing.get_context("spawn")
         multiprocessing.get_context = lambda method=None: context  # type: ignore[assignment]
-        aal.engines.local.ensure_running = lambda: None
+        aal.engines.local.engine.ensure_running = lambda: None
         os.environ["PYTHONPATH"] = str(ROOT)
     return main.main(words)
 

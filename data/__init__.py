@@ -1,7 +1,7 @@
 """The image sets: prepared once as two mapped arrays, then split by the seed."""
 
-from data.arrays import ImageSet, imagined_set, open_set
-from data.prepared import prepare
-from data.splits import Split, load_split, save_split, split
+from aal.app.data.arrays import ImageSet, imagined_set, open_set
+from aal.app.data.prepared import prepare
+from aal.app.data.splits import Split, load_split, save_split, split
 
 __all__ = ["ImageSet", "Split", "imagined_set", "load_split", "open_set", "prepare", "save_split", "split"]

@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from aal.config import Settings
-from aal.errors import UserError
+from aal.config.errors import UserError
+from aal.config.settings import Settings
 
 IMAGES, LABELS, META = "images.npy", "labels.npy", "meta.json"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from aal.config import Settings
-from aal.errors import UserError
-from data.arrays import ImageWriter, Meta, write_labels
+from aal.app.data.arrays import ImageWriter, Meta, write_labels
+from aal.config.errors import UserError
+from aal.config.settings import Settings
 
 # Told here as well as in torchvision, which takes seconds to import: a set that is prepared does without it.
 FILES = {

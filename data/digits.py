@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aal.config import Settings
-from data.arrays import ImageWriter, Meta, write_labels
+from aal.app.data.arrays import ImageWriter, Meta, write_labels
+from aal.config.settings import Settings
 
 
 class Digits:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from aal.config import FOLDER_SIDE, IMAGE_SIDES, Settings
-from aal.errors import UserError
-from data.arrays import ImageWriter, Meta, write_labels
+from aal.app.data.arrays import ImageWriter, Meta, write_labels
+from aal.config.errors import UserError
+from aal.config.settings import FOLDER_SIDE, IMAGE_SIDES, Settings
 
 PARTS = ("train", "val", "test")
 BATCH = 512  # images in memory at a time

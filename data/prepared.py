@@ -12,13 +12,13 @@ from typing import Protocol
 
 import filelock
 
-from aal.config import Settings
-from aal.errors import UserError
-from aal.files import TEMPORARY, sync, write_whole
-from data.arrays import IMAGES, LABELS, META, Meta, write_meta
-from data.cifar import Cifar
-from data.digits import Digits
-from data.folders import ClassFolders, MiniImagenet
+from aal.app.data.arrays import IMAGES, LABELS, META, Meta, write_meta
+from aal.app.data.cifar import Cifar
+from aal.app.data.digits import Digits
+from aal.app.data.folders import ClassFolders, MiniImagenet
+from aal.config.errors import UserError
+from aal.config.settings import Settings
+from aal.storage.atomic import TEMPORARY, sync, write_whole
 
 FORMAT = 2  # of the prepared files; a new number prepares every set anew
 INDEX = "index.json"

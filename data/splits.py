@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from aal.config import Settings
-from aal.errors import UserError
-from aal.files import write_whole
-from aal.seeding import derive
-from data.arrays import ImageSet
-from data.clusters import cluster
+from aal.app.data.arrays import ImageSet
+from aal.app.data.clusters import cluster
+from aal.config.errors import UserError
+from aal.config.seeding import derive
+from aal.config.settings import Settings
+from aal.storage.atomic import write_whole
 
 TEST_SHARES = {"mini-imagenet": 1 / 6}  # 10,000 of 60,000
 DEFAULT_TEST_SHARE = 0.2

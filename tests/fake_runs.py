@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 import aal
-from aal.loading import dump
-from aal.publish import save_model
-from data import Split, save_split
-from reproduction.plans import Run
+from aal.app.data import Split, save_split
+from aal.app.experiments.aal_2021.plans import Run
+from aal.config.loading import dump
+from aal.storage.model_files import save_model
 
-SCHEMA = pathlib.Path(aal.__file__).with_name("schema.sql")
+SCHEMA = pathlib.Path(aal.__file__).parent / "storage" / "schema.sql"
 META = {"wall_s": "9.5", "version_python": "3.11.9", "hardware": "a machine"}
 VALIDATION = [{"epoch": epoch, "loss": 1.0, "val_accuracy": score} for epoch, score in ((1, None), (2, 0.5), (3, 0.5))]
 

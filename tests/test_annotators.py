@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aal.annotators import Annotator, Desk, annotate_all
-from aal.clock import WallClock
-from aal.config import AnnotatorSettings
+from aal.annotators.simulated import Annotator, Desk, annotate_all
+from aal.config.settings import AnnotatorSettings
+from aal.coordination.clock import WallClock
 from tests.test_hub import make_hub, make_settings, offer, train
 
 pytestmark = pytest.mark.unit
@@ -21,7 +21,7 @@ def person(index: int = 0, **settings: Any) -> Annotator:
 
 
 def test_times_have_the_mean_and_the_spread() -> None:
-    settings: dict[str, Any] = {"seconds_per_label": 2.0, "spread": 0.5}
+    settings: dict[str, Any] = {"seconds_per_label": 2.0, "relative_std": 0.5}
     assert person(0, **settings).respond(5) == person(0, **settings).respond(5), "the same person, item and seed"
     assert person(0, **settings).respond(5) != person(1, **settings).respond(5)
     many = Annotator(1, AnnotatorSettings(**settings), np.zeros(20_000, int), 3, seed=0)
@@ -29,7 +29,7 @@ def test_times_have_the_mean_and_the_spread() -> None:
     assert statistics.mean(times) == pytest.approx(2.0, rel=0.03)
     assert statistics.stdev(times) == pytest.approx(1.0, rel=0.06)
     assert min(times) > 0
-    assert person(0, seconds_per_label=2.0, spread=0.0).respond(1)[0] == 2.0
+    assert person(0, seconds_per_label=2.0, relative_std=0.0).respond(1)[0] == 2.0
 
 
 def test_errors_come_at_their_rate_and_are_other_classes() -> None:

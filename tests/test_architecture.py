@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROLES = {"main", "server_train", "work_query", "eval", "models"}
+ROLES = {f"aal.app.{name}" for name in ("main", "server_train", "work_query", "eval", "models")}
 
 
 def imported(path: pathlib.Path) -> set[str]:
@@ -25,17 +25,18 @@ def imported(path: pathlib.Path) -> set[str]:
 @pytest.mark.parametrize("room", ["aal", "data"])
 def test_no_shared_file_imports_a_role(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
-        assert not ROLES & {name.split(".")[0] for name in imported(path)}, path
+        names = {".".join(name.split(".")[:3]) for name in imported(path)}
+        assert not ROLES & names, path
         if room == "aal":
-            assert "data" not in {name.split(".")[0] for name in imported(path)}, path
+            assert "aal.app.data" not in names, path
 
 
 @pytest.mark.parametrize(
     ("module", "lower"),
     [
         ("aal/messages.py", set()),
-        ("aal/pools.py", {"aal.messages"}),
-        ("aal/schedule.py", {"aal.config", "aal.messages", "aal.past"}),
+        ("aal/pools.py", {"aal.coordination.messages"}),
+        ("aal/schedule.py", {"aal.config.settings", "aal.coordination.messages", "aal.storage.resume_state"}),
         ("aal/journal.py", set()),
     ],
 )
@@ -45,7 +46,8 @@ def test_the_lowest_rooms_know_nothing_above_them(module: str, lower: set[str]) 
 
 def test_main_hub_and_annotators_live_without_torch() -> None:
     code = (
-        "import sys, main, aal.hub, aal.annotators, aal.engines.local, aal.engines.simulated, aal.report, data\n"
+        "import sys, main, aal.app.data, aal.coordination.hub, aal.annotators.simulated, aal.report\n"
+        "import aal.engines.local.engine, aal.engines.simulated.engine\n"
         "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

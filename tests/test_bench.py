@@ -16,17 +16,16 @@ import psutil
 import pytest
 import torch
 
-import data
-import server_train
-from aal.errors import RunFailed, UserError
-from aal.loading import resolve
+from aal.app import data, server_train
+from aal.app.models import Dropout, build_model
+from aal.config.errors import RunFailed, UserError
+from aal.config.loading import resolve
 from bench import __main__ as command
 from bench import accuracy, bare, images, memory, plain, pools, score, sizes, startup, table, train, whole
 from bench.chaos import survivors
 from bench.images import Source
 from bench.options import Options
 from bench.table import Row
-from models import Dropout, build_model
 
 KEYS = ["name", "unit", "ours", "instead", "limit", "vs_instead", "of_limit", "spread"]
 
@@ -131,7 +130,7 @@ def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source:
         asked.append(device)
         return model
 
-    monkeypatch.setattr("aal.training.compiled", compiled)
+    monkeypatch.setattr("aal.training.fitting.compiled", compiled)
     options = Options(quick=True)
     rows = {row.name: row.as_dict() for row in train.measure(options, source)}
     assert rows["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8

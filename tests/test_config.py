@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aal.config import PAPER_COSTS, RECIPES
-from aal.errors import UserError
-from aal.loading import CONFIGS, dump, find_config, load, override, read_config, resolve
+from aal.config.errors import UserError
+from aal.config.loading import CONFIGS, dump, find_config, load, override, read_config, resolve
+from aal.config.presets import PAPER_COSTS, RECIPES
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -93,16 +93,16 @@ def test_contradictions_are_told(tree: dict[str, Any], key: str) -> None:
 
 def test_costs_have_names(tmp_path: pathlib.Path) -> None:
     tree = {"data_type": "cifar10", "engine": "simulated"}
-    assert resolve({**tree, "costs": "paper"}, "x").costs.model_dump(exclude={"spread", "measured"}) == {
+    assert resolve({**tree, "costs": "paper"}, "x").costs.model_dump(exclude={"relative_std", "measured"}) == {
         **PAPER_COSTS["cifar-10"],
         "per_image_scored": 0.0,
     }
     assert resolve({**tree, "costs": "measured"}, "x").costs.measured
     assert resolve({**tree, "costs": {"per_selection": 3.0}}, "x").costs.per_selection == 3.0
-    spread = resolve(override({**tree, "costs": "paper"}, ["costs.spread=0.2"]), "x").costs
-    assert spread.spread == 0.2 and spread.per_selection == PAPER_COSTS["cifar-10"]["per_selection"]
-    assert resolve(override(tree, ["costs=measured", "costs.spread=0.2"]), "x").costs.measured
-    assert problems(override({**tree, "costs": "quick"}, ["costs.spread=0.2"]))[0].endswith("not quick")
+    spread = resolve(override({**tree, "costs": "paper"}, ["costs.relative_std=0.2"]), "x").costs
+    assert spread.relative_std == 0.2 and spread.per_selection == PAPER_COSTS["cifar-10"]["per_selection"]
+    assert resolve(override(tree, ["costs=measured", "costs.relative_std=0.2"]), "x").costs.measured
+    assert problems(override({**tree, "costs": "quick"}, ["costs.relative_std=0.2"]))[0].endswith("not quick")
     assert problems({**tree, "costs": "quick"}) == [
         "my.yaml: costs: must be paper (for cifar-10, cifar-100, mini-imagenet), measured or hold `key: value` lines, "
         "not quick"

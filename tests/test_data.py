@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data
-from aal.config import Settings
-from aal.errors import UserError
-from aal.loading import resolve
-from data import arrays, cifar, folders, prepared
+from aal.app import data
+from aal.app.data import arrays, cifar, folders, prepared
+from aal.config.errors import UserError
+from aal.config.loading import resolve
+from aal.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -91,7 +91,7 @@ def test_an_absent_set_is_not_taken_for_another_in_the_same_place(
     def no_network(*_: object, **__: object) -> None:
         raise RuntimeError("no network")
 
-    monkeypatch.setattr("data.cifar.Cifar._open", no_network)
+    monkeypatch.setattr("aal.app.data.cifar.Cifar._open", no_network)
     for name in ("cifar-10", "cifar-100"):
         with pytest.raises(UserError, match=rf"{name} is missing or damaged"):
             data.prepare(settings_for(name, tmp_path))
@@ -405,9 +405,9 @@ def test_images_that_change_while_they_are_read_are_told(tmp_path: Path, monkeyp
 
 PREPARE = """
 import os, signal, sys, time
-import data
-from data import folders
-from aal.loading import resolve
+from aal.app import data
+from aal.app.data import folders
+from aal.config.loading import resolve
 whole = folders.read_image
 def read_image(path, size):
     time.sleep(0.01)

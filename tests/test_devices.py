@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-import server_train
-from aal.clock import WallClock
-from aal.config import Settings
-from aal.devices import autocast, computes_in_bf16, resolve_device, use_threads
-from aal.errors import Stopped, UserError
-from aal.loading import resolve
-from aal.messages import Computing, TrainingTicket
+from aal.app import server_train
+from aal.config.errors import Stopped, UserError
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.clock import WallClock
+from aal.coordination.messages import Computing, TrainingJob
+from aal.training.devices import autocast, computes_in_bf16, resolve_device, use_threads
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def test_a_training_gives_threads_back_while_others_compute(
     monkeypatch.setattr(server_train, "CHECK_EVERY_S", 0.0)
     hub, server, seen = Mock(), Mock(index=0, settings=make_settings(engine=engine)), []
     hub.labels.return_value = np.arange(3), np.zeros(3, np.int64)
-    hub.ticket.side_effect = [TrainingTicket(0, 3), Stopped]
+    hub.ticket.side_effect = [TrainingJob(0, 3), Stopped]
     hub.check.side_effect = [Computing(1, 0), Computing(1, 1), Computing(2, 8), Computing(1, 0)]
 
     def train(*words: Any) -> Mock:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import data
-import eval as evaluation
-from aal.batches import ImageBank, normalisation_of
-from aal.loading import resolve
-from aal.publish import load_model, save_model
-from aal.training import learn
-from models import build_model, rebuild
+from aal.app import data
+from aal.app import eval as evaluation
+from aal.app.models import build_model, rebuild
+from aal.config.loading import resolve
+from aal.storage.model_files import load_model, save_model
+from aal.training.fitting import learn
+from aal.training.images import ImageBank, normalisation_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -49,7 +49,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, lis
     folder = tmp_path_factory.mktemp("eval")
     tree = {
         "data_type": "digits", "prepared_dir": str(folder / "prepared"), "seed": 3, "test_share": 0.25,
-        "models": "cnn", "initial_size": 300, "val_size": 100, "training": {"flip": False, "shift": 1, "epochs": 8},
+        "models": "cnn", "initial_size": 300, "val_size": 100,
+        "training": {"flip": False, "crop_padding": 1, "epochs": 8},
     }  # fmt: skip
     settings = resolve(tree, "test")
     image_set = data.open_set(data.prepare(settings))

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from aal.clock import Work
-from aal.config import Settings
-from aal.errors import Stopped
-from aal.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
-from aal.journal import SCHEMA, Journal, JournalFailed, Statement
-from aal.loading import resolve
-from aal.messages import Computing, Offer, TrainedModel, TrainingTicket, Turn
-from aal.parts import Parts
-from aal.past import _read
+from aal.config.errors import Stopped
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.clock import Work
+from aal.coordination.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
+from aal.coordination.messages import Computing, QueryBatch, SelectionGrant, TrainedModel, TrainingJob
+from aal.coordination.parts import Parts
+from aal.storage.journal import SCHEMA, Journal, JournalFailed, Statement
+from aal.storage.resume_state import _read
 
 pytestmark = pytest.mark.unit
 COLUMNS = "item worker strategy version newest offered_at drawn_at annotator answered_at label arrival"
@@ -109,8 +109,8 @@ class Crowd:
         self.random = random.Random(seed)
         self.deaths = deaths
         shards = 1 if s.mode == "sync" else s.worker_num
-        self.tickets: dict[int, TrainingTicket | None] = dict.fromkeys(range(s.server_num))
-        self.turns: dict[int, Turn | None] = dict.fromkeys(range(shards))
+        self.tickets: dict[int, TrainingJob | None] = dict.fromkeys(range(s.server_num))
+        self.turns: dict[int, SelectionGrant | None] = dict.fromkeys(range(shards))
         self.held: dict[int, list[int]] = {annotator: [] for annotator in range(3)}
         self.trained: list[int] = []
         self.answered: dict[int, int] = {}
@@ -159,7 +159,7 @@ class Crowd:
             else:
                 remaining = self.hub.remaining(index).tolist()
                 items = self.random.sample(remaining, turn.count)
-                self.hub.offer(Offer(index, turn.batch, items, "random", turn.model.version, 0.0))
+                self.hub.offer(QueryBatch(index, turn.batch, items, "random", turn.model.version, 0.0))
                 self.turns[index] = None
         except Stopped:
             del self.turns[index]
@@ -268,7 +268,7 @@ def test_every_run_ends_with_every_label_bought_once_and_trained_on(
         assert len(crowd.trained) <= 1 + s.server_train_num
 
 
-def train(hub: Hub, server: int = 0) -> TrainingTicket | None:
+def train(hub: Hub, server: int = 0) -> TrainingJob | None:
     ticket = hub.ticket(server)
     if ticket is not None:
         hub.publish(TrainedModel(ticket.number, server, "cnn", "p", 1, 0.0, None, 0.5))
@@ -281,7 +281,7 @@ def offer(hub: Hub, worker: int) -> bool:
     if turn is None:
         return False
     items = hub.remaining(worker)[: turn.count].tolist()
-    hub.offer(Offer(worker, turn.batch, items, "random", turn.model.version, 0.0))
+    hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.model.version, 0.0))
     return True
 
 
@@ -354,9 +354,9 @@ def test_offers_of_foreign_or_repeated_items_are_refused() -> None:
     for items in ([10, 10], [69], [6], [0]):
         assert hub.turn(0) is not None
         with pytest.raises(ValueError, match="worker 0"):
-            hub.offer(Offer(0, 0, items, "random", 0, 0.0))
+            hub.offer(QueryBatch(0, 0, items, "random", 0, 0.0))
     with pytest.raises(ValueError, match="not due"):
-        hub.offer(Offer(0, 1, [10], "random", 0, 0.0))
+        hub.offer(QueryBatch(0, 1, [10], "random", 0, 0.0))
 
 
 def test_a_label_outside_the_classes_is_refused() -> None:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from aal.engines.local import HubManager
-from aal.errors import UserError
-from aal.journal import SCHEMA, Journal, JournalFailed, execute
-from aal.past import read_past
+from aal.config.errors import UserError
+from aal.engines.local.engine import HubManager
+from aal.storage.journal import SCHEMA, Journal, JournalFailed, execute
+from aal.storage.resume_state import read_past
 from tests.test_hub import make_parts, make_settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

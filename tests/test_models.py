@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from aal.config import SMALLEST_IMAGES
-from aal.errors import UserError
-from aal.optimizers import decayed
-from models import NETWORKS, build_model, check_model, rebuild
+from aal.app.models import NETWORKS, build_model, check_model, rebuild
+from aal.config.errors import UserError
+from aal.config.settings import SMALLEST_IMAGES
+from aal.training.optimizers import decayed
 
 pytestmark = pytest.mark.unit
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aal import pools
-from aal.pools import LabeledPool, QueryPool
+from aal.coordination import pools
+from aal.coordination.pools import LabeledPool, QueryPool
 
 pytestmark = pytest.mark.unit
 

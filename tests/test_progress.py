@@ -8,8 +8,8 @@ import termios
 
 import pytest
 
-from aal.messages import Status
-from aal.progress import Progress, say
+from aal.coordination.messages import Status
+from aal.reporting.progress import Progress, say
 
 pytestmark = pytest.mark.unit
 BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)

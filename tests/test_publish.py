@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from aal.errors import UserError
-from aal.publish import load_model, save_model
+from aal.config.errors import UserError
+from aal.storage.model_files import load_model, save_model
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent

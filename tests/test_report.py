@@ -9,13 +9,15 @@ import pytest
 import yaml
 
 import aal
-from aal import figures, report
-from aal.errors import UserError
-from aal.summary import summarise
+from aal import report as command
+from aal.config.errors import UserError
+from aal.reporting import pages as report
+from aal.reporting import plots as figures
+from aal.reporting.metrics import summarise
 
 pytestmark = pytest.mark.unit
 
-SCHEMA = pathlib.Path(aal.__file__).with_name("schema.sql")
+SCHEMA = pathlib.Path(aal.__file__).parent / "storage" / "schema.sql"
 CONFIG = {"data_type": "digits", "mode": "async", "engine": "local", "seed": 7, "server_num": 2}
 META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b"}
 PAGE = """\
@@ -202,9 +204,9 @@ def test_many_labels_in_lanes_stay_small(tmp_path: pathlib.Path) -> None:
 def test_the_command_tells_in_one_line_what_is_wrong(
     run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report.main([str(run)]) == 0
+    assert command.main([str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report" / "report.md")
-    assert report.main([str(tmp_path)]) == 2
+    assert command.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: is no run folder, it has no run.db\n"
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-import reproduce
-from aal.errors import RunFailed
+from aal.app import reproduce
+from aal.app.experiments.aal_2021 import figure2, sweep
+from aal.app.experiments.aal_2021.places import Place
+from aal.app.experiments.aal_2021.scales import Setup
+from aal.app.experiments.aal_2021.work import Watch
+from aal.config.errors import RunFailed
 from bench.chaos import survivors
-from reproduction import figure2, sweep
-from reproduction.places import Place
-from reproduction.scales import Setup
-from reproduction.work import Watch
 from tests.fake_runs import fake
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -7,12 +7,12 @@ import sqlite3
 
 import pytest
 
-from reproduction import figure2
-from reproduction.checks import check, concluded
-from reproduction.plans import single
-from reproduction.results import read_results
-from reproduction.scales import Setup
-from reproduction.stats import Verdict
+from aal.app.experiments.aal_2021 import figure2
+from aal.app.experiments.aal_2021.checks import check, concluded
+from aal.app.experiments.aal_2021.plans import single
+from aal.app.experiments.aal_2021.results import read_results
+from aal.app.experiments.aal_2021.scales import Setup
+from aal.app.experiments.aal_2021.stats import Verdict
 from tests.fake_runs import fake
 
 pytestmark = pytest.mark.unit

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from aal.errors import UserError
-from reproduction import figure2, figure3, figure4, table1
-from reproduction.checks import check, concluded
-from reproduction.pages import compose
-from reproduction.plans import Run, single
-from reproduction.results import Result, read_results, write_csv
-from reproduction.scales import Setup
+from aal.app.experiments.aal_2021 import figure2, figure3, figure4, table1
+from aal.app.experiments.aal_2021.checks import check, concluded
+from aal.app.experiments.aal_2021.pages import compose
+from aal.app.experiments.aal_2021.plans import Run, single
+from aal.app.experiments.aal_2021.results import Result, read_results, write_csv
+from aal.app.experiments.aal_2021.scales import Setup
+from aal.config.errors import UserError
 from tests.fake_runs import fake
 
 pytestmark = pytest.mark.unit

@@ -6,17 +6,17 @@ import pathlib
 
 import pytest
 
-from aal.errors import UserError
-from aal.loading import dump, load, resolve
-from aal.parts import Parts
-from data import imagined_set, split
-from reproduction import figure2, figure3, figure4, presets, published, table1
-from reproduction.places import Place, state_of, vacate
-from reproduction.plans import Run, several, single, timed
-from reproduction.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
-from reproduction.results import read_results
-from reproduction.scales import SCALES, Setup
-from reproduction.work import share_done, work_of
+from aal.app.data import imagined_set, split
+from aal.app.experiments.aal_2021 import figure2, figure3, figure4, presets, published, table1
+from aal.app.experiments.aal_2021.places import Place, state_of, vacate
+from aal.app.experiments.aal_2021.plans import Run, several, single, timed
+from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
+from aal.app.experiments.aal_2021.results import read_results
+from aal.app.experiments.aal_2021.scales import SCALES, Setup
+from aal.app.experiments.aal_2021.work import share_done, work_of
+from aal.config.errors import UserError
+from aal.config.loading import dump, load, resolve
+from aal.coordination.parts import Parts
 from tests.fake_runs import fake
 from tests.test_simulated import simulate
 
@@ -31,7 +31,12 @@ def setups() -> list[Setup]:
 
 @pytest.mark.parametrize("setup", setups(), ids=lambda setup: f"{setup.scale}-{setup.data_type}")
 def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
-    plan = [*figure2.plan(setup), *figure3.plan(setup), *table1.plan(setup), *figure4.plan(setup, {"spread": 0.0})]
+    plan = [
+        *figure2.plan(setup),
+        *figure3.plan(setup),
+        *table1.plan(setup),
+        *figure4.plan(setup, {"relative_std": 0.0}),
+    ]
     for run in plan:
         settings = run.settings
         assert settings.engine == "simulated"
@@ -43,7 +48,12 @@ def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
 
 def test_the_same_name_means_the_same_settings() -> None:
     setup = Setup("cpu", "cifar-10", "here", 2, STRATEGIES, BATCHES)
-    plan = [*figure2.plan(setup), *figure3.plan(setup), *table1.plan(setup), *figure4.plan(setup, {"spread": 0.0})]
+    plan = [
+        *figure2.plan(setup),
+        *figure3.plan(setup),
+        *table1.plan(setup),
+        *figure4.plan(setup, {"relative_std": 0.0}),
+    ]
     by_name: dict[str, Run] = {}
     for run in plan:
         assert by_name.setdefault(run.name, run) == run
@@ -90,7 +100,7 @@ def test_a_fifth_of_it_is_a_fifth() -> None:
 
 
 def test_measured_times_are_of_the_scales_network_at_the_papers_label_counts() -> None:
-    costs = {"per_image_trained": 1.0, "spread": 0.0}
+    costs = {"per_image_trained": 1.0, "relative_std": 0.0}
     for scale, network, epochs in (("cpu", "vgg16_bn", 20), ("paper", "vgg16", 1000)):
         run = timed(Setup(scale, "cifar-100", "", 1, (), ()), "measured", costs, "async", None, 1000)
         s = run.settings
@@ -191,10 +201,10 @@ def test_notes_add_up_and_two_programs_do_not_share_a_folder(tmp_path: pathlib.P
     with place.claimed():
         place.add_seconds("runs", "one", 1.5)
         place.add_seconds("runs", "one", 2.0)
-        place.note("costs", "tiny", {"spread": 0.0})
+        place.note("costs", "tiny", {"relative_std": 0.0})
         with pytest.raises(UserError, match=r"another reproduce\.py works in this folder"), place.claimed():
             pass
-    assert place.notes() == {"figures": {}, "runs": {"one": 3.5}, "costs": {"tiny": {"spread": 0.0}}}
+    assert place.notes() == {"figures": {}, "runs": {"one": 3.5}, "costs": {"tiny": {"relative_std": 0.0}}}
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be used"), Place(tmp_path / "file").claimed():
         pass

@@ -8,7 +8,17 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproduction.stats import Interval, Verdict, all_of, at_labels, aubc, certain, given_by, interval, judge
+from aal.app.experiments.aal_2021.stats import (
+    Interval,
+    Verdict,
+    all_of,
+    at_labels,
+    aubc,
+    certain,
+    given_by,
+    interval,
+    judge,
+)
 
 pytestmark = pytest.mark.unit
 HOLDS, FAILS, UNCLEAR, UNTRIED = Verdict.HOLDS, Verdict.FAILS, Verdict.UNCLEAR, Verdict.UNTRIED

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from aal.engines.local import run_local
-from aal.engines.supervisor import Role
-from aal.errors import UserError
-from aal.progress import Progress
-from aal.publish import load_model
+from aal.config.errors import UserError
+from aal.engines.local.engine import run_local
+from aal.engines.local.supervisor import Role
+from aal.reporting.progress import Progress
+from aal.storage.model_files import load_model
 from bench.chaos import survivors
 from tests.test_hub import make_parts, make_settings
 

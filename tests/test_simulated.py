@@ -17,16 +17,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from aal.clock import Work
-from aal.config import CostSettings, Settings
-from aal.engines.simulated import run_simulated
-from aal.engines.supervisor import Role
-from aal.engines.virtual import VirtualClock, VirtualLoop
-from aal.errors import RunFailed
-from aal.journal import Journal
-from aal.loading import resolve
-from aal.parts import Parts
-from aal.progress import Progress
+from aal.config.errors import RunFailed
+from aal.config.loading import resolve
+from aal.config.settings import CostSettings, Settings
+from aal.coordination.clock import Work
+from aal.coordination.parts import Parts
+from aal.engines.local.supervisor import Role
+from aal.engines.simulated.engine import run_simulated
+from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
+from aal.reporting.progress import Progress
+from aal.storage.journal import Journal
 from tests.test_runs import QUICK, ROOT, command, query, resume, wait_for
 
 FREE = {"per_image_trained": 0.0, "per_image_scored": 0.0, "per_selection": 0.0, "per_model_published": 0.0}
@@ -48,9 +48,9 @@ def simulate(run: pathlib.Path, s: Settings, parts: Parts) -> pathlib.Path:
     """Runs it; returns its folder."""
     run.mkdir(exist_ok=True)
     roles = [
-        Role("server", "server_train:start_costed", 1 if s.mode == "sync" else s.server_num, (2, 4)),
-        Role("worker", "work_query:start_costed", len(parts.shards), (len(parts.shards),)),
-        Role("annotators", "aal.annotators:start", 1, (parts.truth, parts.classes)),
+        Role("server", "aal.app.server_train:start_costed", 1 if s.mode == "sync" else s.server_num, (2, 4)),
+        Role("worker", "aal.app.work_query:start_costed", len(parts.shards), (len(parts.shards),)),
+        Role("annotators", "aal.annotators.simulated:start", 1, (parts.truth, parts.classes)),
     ]
     assert run_simulated(s, run, parts, roles, {"seed": str(s.seed)}, Progress()) == "finished"
     return run
@@ -97,7 +97,7 @@ def test_work_takes_what_the_cost_model_says() -> None:
     costs = CostSettings(per_image_trained=0.5, per_image_scored=0.1, per_selection=2, per_model_published=7)
     with closing(VirtualLoop()) as loop:
         clock = VirtualClock(loop, costs, seed=0)
-        spread = VirtualClock(loop, costs.model_copy(update={"spread": 0.5}), seed=0)
+        spread = VirtualClock(loop, costs.model_copy(update={"relative_std": 0.5}), seed=0)
     assert clock.cost(Work("training", 0, 0, trained=10, scored=20)) == 10 * 0.5 + 20 * 0.1 + 7
     assert clock.cost(Work("selection", 0, 0, trained=0, scored=20)) == 20 * 0.1 + 2
     times = np.array([spread.cost(Work("selection", 0, number, 0, 20)) for number in range(20_000)])
@@ -118,7 +118,7 @@ def one_by_one(server_num: int, **changes: Any) -> tuple[Settings, Parts]:
         query_pool_size=1,
         # A hair less than three seconds, so that a model is there when the query of the same moment is chosen.
         costs={**FREE, "per_selection": 1.0, "per_model_published": 2.999},
-        annotators={"number": 1, "seconds_per_label": 0.0, "spread": 0.0},
+        annotators={"number": 1, "seconds_per_label": 0.0, "relative_std": 0.0},
         **changes,
     )
 
@@ -177,8 +177,8 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
         server_train_threshold=threshold,
         query_pool_size=max(room, threshold) if room and drawn["mode"] == "sync" else room,
         val_size=2,
-        costs={"per_image_trained": 0.002, "per_image_scored": 0.01, "spread": 0.5},
-        annotators={"number": annotators, "seconds_per_label": seconds, "spread": 1.0, "lease_s": lease},
+        costs={"per_image_trained": 0.002, "per_image_scored": 0.01, "relative_std": 0.5},
+        annotators={"number": annotators, "seconds_per_label": seconds, "relative_std": 1.0, "lease_s": lease},
     )
     folder = tmp_path_factory.mktemp("runs")
     first, second = simulate(folder / "first", *setting), simulate(folder / "second", *setting)
@@ -197,7 +197,7 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
 def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tmp_path: pathlib.Path) -> None:
     setting = imagined(
         **{"worker_num": 1, "worker_query_num": 1, "query_batch": 40, "server_train_threshold": 40},
-        annotators={"number": 40, "seconds_per_label": 1.0, "spread": 3.0, "lease_s": 5.0},
+        annotators={"number": 40, "seconds_per_label": 1.0, "relative_std": 3.0, "lease_s": 5.0},
     )
     run = simulate(tmp_path / "run", *setting)
     draws = query(run, "select count(*) from waits")[0][0]
@@ -210,7 +210,7 @@ def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tm
 @pytest.mark.unit
 def test_nobody_waits_for_models_unless_labels_come_faster(tmp_path: pathlib.Path) -> None:
     plenty: dict[str, Any] = {"worker_num": 4, "worker_query_num": 6, "query_batch": 25, "server_train_threshold": 100}
-    people: dict[str, Any] = {"number": 10, "seconds_per_label": 1.0, "spread": 0.0}
+    people: dict[str, Any] = {"number": 10, "seconds_per_label": 1.0, "relative_std": 0.0}
     slow: dict[str, Any] = {"costs": {**FREE, "per_model_published": 1000.0}, "max_staleness": 1, "annotators": people}
     quick: dict[str, Any] = {**slow, "costs": {**FREE, "per_model_published": 9.0}}
     waits = (
@@ -248,7 +248,13 @@ async def failing(*_: object) -> None:
 
 # ---------------------------------------------------------------------- runs that compute
 
-SIMULATED = [*QUICK, "engine=simulated", "costs.spread=0.3", "annotators.spread=0.5", "devices.server_threads=1"]
+SIMULATED = [
+    *QUICK,
+    "engine=simulated",
+    "costs.relative_std=0.3",
+    "annotators.relative_std=0.5",
+    "devices.server_threads=1",
+]
 
 
 def tables(run: pathlib.Path) -> tuple[str, list[tuple[str, str]]]:
@@ -309,6 +315,6 @@ def test_costs_of_this_machine_are_measured_once_and_written_down(tmp_path: path
 
 
 def resolve_costs(run: pathlib.Path) -> CostSettings:
-    from aal.loading import load
+    from aal.config.loading import load
 
     return load(str(run / "config.yaml")).costs

@@ -12,20 +12,21 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 from torchvision import transforms
 
-import data
-from aal import faster
-from aal.batches import ImageBank, Pixels, augment
-from aal.config import RECIPES, TrainingSettings
-from aal.devices import keep_freed_memory
-from aal.faster import compiled, folded
-from aal.loading import resolve
-from aal.messages import ModelRef, TrainingTicket, Turn
-from aal.publish import load_model
+from aal.app import data
+from aal.app.models import Dropout, Network, build_model
+from aal.app.server_train import Server
+from aal.app.work_query import Worker
+from aal.config.loading import resolve
+from aal.config.presets import RECIPES
+from aal.config.settings import TrainingSettings
+from aal.coordination.messages import ModelRef, SelectionGrant, TrainingJob
+from aal.storage.model_files import load_model
 from aal.strategies import STRATEGIES, choose, near_the_cut
-from aal.training import learn, predict
-from models import Dropout, Network, build_model
-from server_train import Server
-from work_query import Worker
+from aal.training import acceleration as faster
+from aal.training.acceleration import compiled, folded
+from aal.training.devices import keep_freed_memory
+from aal.training.fitting import learn, predict
+from aal.training.images import ImageBank, Pixels, augment
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
@@ -47,7 +48,14 @@ def network(name: str, side: int = 32) -> Network:
 
 
 def training(**changes: Any) -> TrainingSettings:
-    plain = {"epochs": 3, "batch_size": 16, "validate_after": 0, "precision": "float32", "shift": 0, "flip": False}
+    plain = {
+        "epochs": 3,
+        "batch_size": 16,
+        "validate_after": 0,
+        "precision": "float32",
+        "crop_padding": 0,
+        "flip": False,
+    }
     return TrainingSettings(**{**RECIPES["modern"], **plain, **changes})
 
 
@@ -108,7 +116,7 @@ def test_shifts_and_flips_come_as_often_as_torchvisions() -> None:
     crop = transforms.RandomCrop(side, padding=2, padding_mode="reflect")
     steps = transforms.Compose([transforms.ToPILImage(), crop, transforms.RandomHorizontalFlip()])
     torch.manual_seed(0)
-    ours = augment(torch.from_numpy(image).expand(number, -1, -1, -1), shift=2, flip=True).numpy()
+    ours = augment(torch.from_numpy(image).expand(number, -1, -1, -1), crop_padding=2, flip=True).numpy()
     theirs = [np.asarray(steps(image)) for _ in range(number)]
     counts = [Counter(one.tobytes() for one in found) for found in (ours, theirs)]
     assert counts[0].keys() == counts[1].keys()
@@ -184,16 +192,16 @@ def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch)
     coarse = fine + random.uniform(-1e-3, 1e-3, fine.shape).astype(np.float32)
     asked: list[tuple[str, int]] = []
 
-    def scored(self: Worker, turn: Turn, ids: np.ndarray, precision: str) -> np.ndarray:
+    def scored(self: Worker, turn: SelectionGrant, ids: np.ndarray, precision: str) -> np.ndarray:
         asked.append((precision, len(ids)))
         return (fine if precision == "float32" else coarse)[ids]
 
     monkeypatch.setattr(Worker, "probabilities", scored)
-    monkeypatch.setattr("work_query.computes_in_bf16", lambda device: True)
+    monkeypatch.setattr("aal.app.work_query.computes_in_bf16", lambda device: True)
     score = STRATEGIES["margin"].score
     wanted, alone = (choose(score(2000, probabilities=found), 100, 0) for found in (fine, coarse))
     worker = Worker(0, pathlib.Path(), STRATEGIES["margin"], ImageBank(images(1), CPU), 0)
-    chosen = worker.select(Turn(0, 100, ModelRef(0, "", 0)), np.arange(2000))
+    chosen = worker.select(SelectionGrant(0, 100, ModelRef(0, "", 0)), np.arange(2000))
     assert set(alone) != set(wanted)
     assert set(chosen) == set(wanted)
     assert asked == [("auto", 2000), ("float32", 40)]
@@ -230,7 +238,7 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
         seen.append(model)
         return model
 
-    monkeypatch.setattr("aal.training.compiled", compile_it)
+    monkeypatch.setattr("aal.training.fitting.compiled", compile_it)
     folder = data.prepare(resolve({"data_type": "digits", "models": "cnn", "prepared_dir": str(tmp_path)}, "test"))
     learned = []
     for compiling in (False, True):
@@ -242,7 +250,7 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
         server = Server(0, run, settings, whole, split, ImageBank(whole.images, CPU))
         for number in range(3):
             trained = server.train(
-                TrainingTicket(number, 40), split.initial, whole.labels[split.initial], 0.0, lambda: None
+                TrainingJob(number, 40), split.initial, whole.labels[split.initial], 0.0, lambda: None
             )
             learned.append(load_model(run / trained.path)["state_dict"])
     assert len(seen) == 3 and all(network is seen[0] for network in seen)

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-import data
-from aal.config import Settings
-from aal.errors import UserError
-from aal.loading import resolve
-from data.clusters import _distances, _features, cluster
+from aal.app import data
+from aal.app.data.clusters import _distances, _features, cluster
+from aal.config.errors import UserError
+from aal.config.loading import resolve
+from aal.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 

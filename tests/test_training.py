@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from aal.batches import ImageBank, Pixels, augment, normalisation_of
-from aal.config import RECIPES, TrainingSettings
-from aal.errors import Stopped, UserError
-from aal.optimizers import build_optimizer, build_schedule, decayed, one_cycle
-from aal.training import Learned, learn, predict
-from models import build_model
+from aal.app.models import build_model
+from aal.config.errors import Stopped, UserError
+from aal.config.presets import RECIPES
+from aal.config.settings import TrainingSettings
+from aal.training.fitting import Learned, learn, predict
+from aal.training.images import ImageBank, Pixels, augment, normalisation_of
+from aal.training.optimizers import build_optimizer, build_schedule, decayed, one_cycle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -64,7 +65,7 @@ def test_the_bank_reads_a_mapped_file(tmp_path: Any) -> None:
 def test_augment_does_what_one_image_at_a_time_would(channels: int, flip: bool, shift: int) -> None:
     images = torch.from_numpy(stripes(9, channels=channels)[0])
     torch.manual_seed(3)
-    found = augment(images, shift=shift, flip=flip)
+    found = augment(images, crop_padding=shift, flip=flip)
     torch.manual_seed(3)
     down = torch.randint(-shift, shift + 1, (9, 1))
     right = torch.randint(-shift, shift + 1, (9, 1))
@@ -83,9 +84,9 @@ def test_augment_does_what_one_image_at_a_time_would(channels: int, flip: bool, 
 def test_a_shift_beyond_the_image_is_as_far_as_it_reaches() -> None:
     images = torch.from_numpy(stripes(50)[0])
     torch.manual_seed(0)
-    wanted = augment(images, shift=7, flip=True)
+    wanted = augment(images, crop_padding=7, flip=True)
     torch.manual_seed(0)
-    assert torch.equal(augment(images, shift=100, flip=True), wanted)
+    assert torch.equal(augment(images, crop_padding=100, flip=True), wanted)
 
 
 @pytest.mark.unit
@@ -177,7 +178,7 @@ def test_few_images_train(number: int, name: str) -> None:
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     learned = learn(
         model, ImageBank(images, CPU), ids, labels[ids], ids[:0], labels[:0],
-        training=recipe(shift=1), normalisation=PLAIN, seed=0,
+        training=recipe(crop_padding=1), normalisation=PLAIN, seed=0,
     )  # fmt: skip
     assert all(torch.isfinite(value).all() for value in learned.state_dict.values())
     assert sizes == {1: [2], 2: [2], 3: [3], 17: [16, 16]}[number] * 3
@@ -215,7 +216,7 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_later(
         logits[next(right) :, 1] = 1  # the truth is all zeros
         return logits
 
-    monkeypatch.setattr("aal.training.predict", fixed)
+    monkeypatch.setattr("aal.training.fitting.predict", fixed)
     learned, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
     assert (learned.epoch, learned.val_accuracy) == (epoch, max(scores) / 4)
     assert learned.state_dict["features.1.num_batches_tracked"] == 3 * epoch

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-from aal.errors import INTERRUPTED
+from aal.config.errors import INTERRUPTED
 
 
 @contextlib.contextmanager

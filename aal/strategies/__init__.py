@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aal.config import Settings, StrategyName
-from aal.seeding import derive
+from aal.config.seeding import derive
+from aal.config.settings import Settings, StrategyName
 from aal.strategies.uncertainty import entropy, least_confidence, margin
 
 

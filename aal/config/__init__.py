@@ -1,0 +1,1 @@
+"""Settings: one schema for YAML, key=value and Python; loading, errors, seeds."""

@@ -1,0 +1,226 @@
+"""From a config file and the command line to settings; every mistake is told at once, a line each."""
+
+import difflib
+import logging
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from aal.config.contradictions import contradictions
+from aal.config.error_lines import told
+from aal.config.errors import UserError
+from aal.config.presets import PAPER_COSTS, RECIPES
+from aal.config.settings import Settings, data_type_of
+
+log = logging.getLogger("aal")
+
+# Names that settings had in earlier versions; configs may still use them.
+RENAMED = {
+    ("training", "shift"): "crop_padding",
+    ("annotators", "spread"): "relative_std",
+    ("costs", "spread"): "relative_std",
+}
+PRESET = "preset"  # beside single costs, the name of the group that they change
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = getattr(key_node, "value", None)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def find_config(name: str) -> pathlib.Path:
+    """Returns the path of a config: as given, then under `configs/`; `.yaml` may be left out.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    for folder in (pathlib.Path(), CONFIGS):
+        for ending in ("", ".yaml"):
+            path = folder / (name + ending)
+            if path.is_file():
+                return path
+    if pathlib.Path(name).exists():
+        raise UserError(f"--config {name}: is no file")
+    known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    raise UserError(f"--config {name}: no such file here or under configs/; {hint}")
+
+
+def _parse(text: str, where: str) -> object:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{where}{place}: is not YAML: {problem}") from None
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the tree of a YAML file.
+
+    Raises:
+        UserError: the file cannot be read, does not parse, or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not a text file"
+        raise UserError(f"{path}: {reason}") from None
+    tree = _parse(text, str(path))
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must hold `key: value` lines")
+    return tree
+
+
+def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Returns a copy of `tree` with each `key=value` set; dots reach into groups, values are YAML.
+
+    Raises:
+        UserError: an argument is not of that form.
+    """
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    problems = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+            problems.append(f"{assignment}: is not of the form key=value")
+            continue
+        try:
+            value = _parse(text, assignment)
+        except UserError as error:
+            problems.extend(error.problems)
+            continue
+        target = result
+        *groups, last = key.split(".")
+        for group in groups:
+            inner = target.get(group)
+            named = {PRESET: inner} if group == "costs" and isinstance(inner, str) else {}
+            target[group] = dict(inner) if isinstance(inner, dict) else named
+            target = target[group]
+        target[last] = value
+    if problems:
+        raise UserError(*problems)
+    return result
+
+
+def keys_of(assignments: Iterable[str]) -> list[str]:
+    """Returns the keys that overrides change."""
+    return [assignment.partition("=")[0] for assignment in assignments]
+
+
+def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Settings:
+    """Returns the settings that a tree stands for, with the recipe filled in.
+
+    Args:
+        tree: as read from YAML, overrides included.
+        where: the file that the messages name.
+        changed: the keys, with dots, that come from the command line instead.
+
+    Raises:
+        UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
+    """
+    tree = _with_costs(_with_recipe(_with_new_names(tree, where)))
+    changed = set(changed)
+    try:
+        settings = Settings.model_validate(tree)
+        problems, bad = [], set()
+    except ValidationError as error:
+        problems = list(dict.fromkeys(told(detail) for detail in error.errors()))
+        bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
+        sound = {key: value for key, value in tree.items() if key not in bad}
+        settings = Settings.model_construct(
+            **{**_with_recipe({"data_type": "folder"}), **_coerced(sound)}  # only to look for contradictions
+        )
+    problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
+    if problems:
+        raise UserError(*(f"{'command line' if key in changed else where}: {key}: {text}" for key, text in problems))
+    return settings
+
+
+def _with_new_names(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """Renames the settings that have another name now, with a line of warning for each."""
+    renamed = dict(tree)
+    for (group, old), new in RENAMED.items():
+        given = renamed.get(group)
+        if isinstance(given, dict) and old in given and new not in given:
+            log.warning("%s: %s.%s is called %s.%s now", where, group, old, group, new)
+            renamed[group] = {new if key == old else key: value for key, value in given.items()}
+    return renamed
+
+
+def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
+    changed = tree.get("training")
+    if changed is not None and not isinstance(changed, dict):
+        return tree
+    recipe = tree.get("recipe", "modern")
+    base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
+    return {**tree, "training": {**base, **(changed or {})}}
+
+
+def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
+    """Fills in the costs that a name stands for; single ones beside it (`costs.relative_std=0.2`) change it."""
+    given = tree.get("costs")
+    changed = dict(given) if isinstance(given, dict) else {}
+    name = changed.pop(PRESET, given)
+    preset = PAPER_COSTS.get(str(data_type_of(tree.get("data_type"))))
+    if name == "measured":
+        return {**tree, "costs": {"measured": True, **changed}}
+    if name == "paper" and preset is not None:
+        return {**tree, "costs": {"per_image_scored": 0.0, **preset, **changed}}
+    return {**tree, "costs": name} if isinstance(name, str) else tree
+
+
+def _coerced(sound: dict[str, Any]) -> dict[str, Any]:
+    """Single settings that are right by themselves, each as its type reads it."""
+    values = {}
+    for key, value in sound.items():
+        try:
+            part = Settings.model_validate({**_with_recipe({"data_type": "folder"}), key: value})
+            values[key] = getattr(part, key)
+        except ValidationError:
+            continue
+    return values
+
+
+def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:
+    """Returns the settings of a config with overrides.
+
+    Args:
+        name: the config's path or its name under `configs/`.
+        assignments: `key=value` overrides.
+        seed: overrides the config's seed.
+
+    Raises:
+        UserError: everything that is wrong with them, a line each.
+    """
+    path = find_config(name)
+    assignments = [*assignments, *([] if seed is None else [f"seed={seed}"])]
+    tree = override(read_config(path), assignments)
+    if tree.get("name") is None:
+        tree["name"] = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
+    return resolve(tree, str(path), changed=keys_of(assignments))
+
+
+def dump(settings: Settings) -> str:
+    """Returns the resolved settings as YAML that `load` reads back to the same settings."""
+    return yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,243 @@
+"""Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+STRATEGY_NAMES = {  # also those of the published README
+    "random": "random",
+    "entropy": "entropy",
+    "leastconfidence": "least_confidence",
+    "margin": "margin",
+    "uncertaintyentropy": "entropy",
+    "uncertainty": "least_confidence",
+    "uncertaintymargin": "margin",
+}
+DATA_NAMES = {
+    "cifar10": "cifar-10",
+    "cifar100": "cifar-100",
+    "miniimagenet": "mini-imagenet",
+    "digits": "digits",
+    "folder": "folder",
+}
+IMAGE_SIDES = {"cifar-10": 32, "cifar-100": 32, "mini-imagenet": 84, "digits": 8}  # pixels; folder has a setting
+FOLDER_SIDE = 32
+SMALLEST_IMAGES = {"vgg16": 32, "vgg16_bn": 32, "resnet18": 8, "cnn": 8}  # pixels a side that a network can take
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[-_ ]", "", str(name)).lower()
+
+
+def data_type_of(name: object) -> object:
+    """Returns the data type that a name stands for; what is none, unchanged."""
+    return DATA_NAMES.get(_plain(name), name)
+
+
+def _strategy(name: object) -> object:
+    return STRATEGY_NAMES.get(_plain(name), name)
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+DataType = Annotated[
+    Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(data_type_of)
+]
+StrategyName = Annotated[Literal["random", "entropy", "least_confidence", "margin"], BeforeValidator(_strategy)]
+ModelName = Literal["vgg16", "vgg16_bn", "resnet18", "cnn"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Devices = Annotated[list[Device], Field(min_length=1), BeforeValidator(_listed)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Options = dict[str, Any]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Group(BaseModel):
+    """A group of settings: strict types, no unknown key, never changed after it was read."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TrainingSettings(Group):
+    """How a server learns; `recipe` names a whole group, `training` changes single values of it."""
+
+    optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with Nesterov momentum")
+    learning_rate: Rate = Field(description="its value, or its peak under one_cycle")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(description="of sgd")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        description="decay * w is added to the gradient of every kernel but the output layer's"
+    )
+    schedule: Literal["constant", "one_cycle"] = Field(description="of the learning rate, step by step")
+    epochs: Positive = Field(description="passes over the labelled images")
+    batch_size: Positive = Field(description="images a step of the optimiser")
+    crop_padding: Count = Field(description="pixels of reflected padding for random crops; 0 for none")
+    flip: bool = Field(description="random left-right flips")
+    normalise: bool = Field(description="subtract the mean and divide by the deviation of each channel")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        description="of training; auto is bf16 where the device computes in it"
+    )
+    channels_last: bool = Field(description="memory layout of the images and kernels")
+    compile: bool = Field(
+        description="compile the network (on a GPU with CUDA graphs); docs/performance.md tells when it pays"
+    )
+    validate_after: Count = Field(
+        description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
+    )
+
+
+class AnnotatorSettings(Group):
+    """Who answers."""
+
+    source: str = Field("simulated", description="simulated, or a label source of one's own as package.module:object")
+    options: Options = Field({}, description="parameters of the label source")
+    number: Positive = Field(10, description="annotators who label at once")
+    seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
+    relative_std: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.3, description="standard deviation of that time, as a share of the mean"
+    )
+    error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
+    lease_s: Rate = Field(600.0, description="seconds after which an unanswered query returns to the pool")
+
+
+class DeviceSettings(Group):
+    """Where the roles compute."""
+
+    servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
+    workers: Devices = Field(["auto"], description="the same for the workers")
+    server_threads: Positive | None = Field(
+        None, description="CPU threads a server; null: those that train share the cores on which nobody selects"
+    )
+    worker_threads: Positive | None = Field(
+        None, description="threads of a worker's process; null: 1, in mode sync all; simulated roles use server_threads"
+    )
+    worker_processes: Positive | None = Field(
+        None, description="processes that the workers share, one at a time in each; null: one each"
+    )
+
+    def processes_for(self, workers: int) -> int:
+        """Returns how many processes so many workers have."""
+        return min(self.worker_processes or workers, workers)
+
+
+class CostSettings(Group):
+    """What work costs on the virtual clock, in its seconds; `annotators` say what a label costs.
+
+    In a config `costs: measured` and `costs: paper` stand for whole groups.
+    """
+
+    per_image_trained: Seconds = Field(0.0008, description="of each image and epoch of a training")
+    per_image_scored: Seconds = Field(0.0003, description="of each image of a selection, a validation, a test")
+    per_selection: Seconds = Field(0.05, description="of each selection, whatever its images")
+    per_model_published: Seconds = Field(0.2, description="of each training, whatever its images")
+    relative_std: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.0, description="standard deviation of each of these times, as a share of the mean"
+    )
+    measured: bool = Field(False, description="take these times from a short calibration on this machine first")
+
+
+class Settings(Group):
+    """All settings of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = Field(
+        None, description="the run's folder under runs/; null takes the config's name"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
+    mode: Literal["async", "sync"] = Field(
+        "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
+    )
+    engine: Literal["local", "simulated"] = Field(
+        "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
+    )
+    compute: Literal["full", "none"] = Field(
+        "full", description="none: on the virtual clock, training and scoring are only their costs"
+    )
+    costs: CostSettings = Field(CostSettings(), description="what work costs on the virtual clock")
+    examples: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="images of an imagined set, for compute none; null: as many as data_type has"
+    )
+
+    data_type: DataType = Field(description="cifar-10, cifar-100, mini-imagenet, digits or folder")
+    data_options: Options = Field({}, description="parameters of an image set of one's own, or of torchvision's")
+    data_dir: str = Field("data/downloads", description="where the images are, or are downloaded to")
+    prepared_dir: str | None = Field(None, description="where the prepared arrays go; null is beside the images")
+    image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
+        None, description="pixels a side; a choice for data_type folder only (null: 32)"
+    )
+    test_share: Share | None = Field(
+        None, description="share of the images kept for testing; for data_type folder and digits (null: 0.2)"
+    )
+
+    server_num: Positive = Field(1, description="servers, which train")
+    worker_num: Positive = Field(10, description="workers, which select")
+    worker_query_num: Positive = Field(6, description="batches that each worker offers")
+    query_batch: Positive = Field(100, description="images a worker offers at a time")
+    server_train_threshold: Positive = Field(1000, description="new labels that start a training")
+    server_train_num: Positive | None = Field(
+        None, description="trainings after the initial one, at the most; null for as many as the threshold gives"
+    )
+    max_staleness: Count | None = Field(
+        1, description="rounds that selection may run ahead of the models; null lets the workers run free"
+    )
+    query_pool_size: Positive | None = Field(
+        None, description="queries that may wait at once; null is two rounds, or two batches a worker if more"
+    )
+    assignment_type: Literal["RA", "DA"] = Field(
+        "RA", description="RA draws one of the three uncertainty strategies for each worker, DA gives all the same"
+    )
+    query_strategy: StrategyName | None = Field(
+        None, description="random, entropy, least_confidence or margin; under DA only"
+    )
+    query_strategy_options: Options = Field({}, description="parameters of the strategy")
+    split_strategy: Literal["RS", "DS"] = Field(
+        "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"
+    )
+    initial_size: Positive = Field(5000, description="labelled images at the start")
+    val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
+
+    on_failure: Literal["restart", "stop"] = Field(
+        "restart", description="restart a process that dies, or stop the run; either way nothing answered is lost"
+    )
+    restart_limit: Count = Field(3, description="restarts of each process, and of the hub, before the run stops")
+    hung_after_s: Rate = Field(600.0, description="seconds without a sign of life after which a process counts as dead")
+
+    models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
+        ["vgg16"], description="vgg16, vgg16_bn, resnet18, cnn; a list is given to the servers in turn"
+    )
+    model_options: Options = Field({}, description="parameters of the networks")
+    pretrained: str | None = Field(
+        None, description="weights to start from: a file, or the name of torchvision weights; null starts from scratch"
+    )
+    freeze: bool = Field(False, description="train only the last layer")
+    width: Annotated[float, Field(gt=0, le=4)] = Field(1.0, description="factor on the channels of every layer")
+    recipe: Literal["paper", "modern"] = Field(
+        "modern", description="paper or modern: the training settings to start from"
+    )
+    training: TrainingSettings = Field(description="single training settings that differ from the recipe's")
+    annotators: AnnotatorSettings = Field(AnnotatorSettings(), description="the simulated annotators")
+    devices: DeviceSettings = Field(DeviceSettings(), description="where the roles compute")
+    tensorboard: bool = Field(False, description="also write scalars for TensorBoard (pip install tensorboard)")
+
+    @property
+    def budget(self) -> int:
+        """Labels to buy."""
+        return self.worker_num * self.worker_query_num * self.query_batch
+
+    @property
+    def round_size(self) -> int:
+        """Labels of one round of all the workers."""
+        return self.worker_num * self.query_batch
+
+    @property
+    def pool_bound(self) -> int:
+        """Queries that may wait in S."""
+        if self.query_pool_size is not None:
+            return self.query_pool_size
+        if self.mode == "sync":
+            return self.budget
+        return 2 * max(self.round_size, self.server_train_threshold)

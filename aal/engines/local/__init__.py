@@ -1,0 +1,1 @@
+"""The engine `local`: roles as processes of one machine."""

@@ -1,0 +1,1 @@
+"""The engine `simulated`: roles as tasks on a virtual clock."""

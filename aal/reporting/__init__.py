@@ -1,0 +1,1 @@
+"""Metrics from the record of a run, plots, pages, progress."""

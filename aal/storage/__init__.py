@@ -1,0 +1,1 @@
+"""What a run leaves behind: the run database, model files, the run directory, atomic writes."""

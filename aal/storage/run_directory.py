@@ -1,0 +1,152 @@
+"""The folder of a run: its name, its log, what it says of the machine and the software."""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Iterator
+
+from filelock import FileLock, Timeout
+
+from aal.config.errors import UserError
+from aal.config.loading import dump, keys_of, override, read_config, resolve
+from aal.config.settings import Settings
+from aal.storage.atomic import write_whole
+
+VERSION = "0.1.0"
+MODELS = "models"
+# What a resumed run may change: where it computes, how long it lasts, how it fails.
+HARMLESS = {
+    *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
+    *("on_failure", "restart_limit", "hung_after_s"),
+}
+_SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
+
+
+def create_run(settings: Settings, out: str | None) -> pathlib.Path:
+    """Makes the folder of a new run and writes its `config.yaml`.
+
+    Args:
+        settings: of the run; `name` names the folder under `runs/`.
+        out: the folder to use instead; it must be absent or empty.
+
+    Raises:
+        UserError: the folder is taken or cannot be made.
+    """
+    try:
+        run = _new_folder(pathlib.Path("runs") / (settings.name or "run")) if out is None else pathlib.Path(out)
+        if out is not None and run.exists() and not run.is_dir():
+            raise UserError(f"--out {out}: is a file; name a folder")
+        if out is not None and run.exists() and any(run.iterdir()):
+            raise UserError(f"--out {out}: is not an empty folder; name a new one, or use --resume {out}")
+        run.mkdir(parents=True, exist_ok=True, mode=0o755)
+        write_settings(run, settings)
+        (run / MODELS).mkdir(mode=0o755)
+    except OSError as error:
+        raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
+    return run
+
+
+def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
+    """Makes `wanted`, or the first free of `wanted-2`, `wanted-3` and so on."""
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+@contextlib.contextmanager
+def claim(run: pathlib.Path) -> Iterator[None]:
+    """Holds a run's folder for this program alone; the system frees it when the program dies.
+
+    Raises:
+        UserError: another program holds it.
+    """
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise UserError(f"{run}: another main.py runs in this folder") from None
+    except PermissionError:
+        raise UserError(f"{run}: cannot be written; its owner may resume it") from None
+
+
+def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
+    """Returns a run's own settings with harmless changes.
+
+    Args:
+        run: its folder.
+        assignments: `key=value` overrides.
+
+    Raises:
+        UserError: this is no run's folder, or a change would spoil its data; each is named.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"--resume {run}: is no run's folder, it has no config.yaml")
+    tree = read_config(path)
+    before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path), keys_of(assignments))
+    old, new = before.model_dump(), after.model_dump()
+    spoilt = [
+        f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
+        for key in old
+        if old[key] != new[key] and key not in HARMLESS
+    ]
+    if after.worker_query_num < before.worker_query_num:
+        spoilt.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
+    if spoilt:
+        raise UserError(*spoilt)
+    return after
+
+
+def write_settings(run: pathlib.Path, settings: Settings) -> None:
+    """Writes the resolved settings to the run's `config.yaml`."""
+    write_whole(run / "config.yaml", dump(settings).encode())
+
+
+def log_to(run: pathlib.Path, role: str) -> None:
+    """Sends this process's log to the run's `log.txt`, a line a record, with the role's name."""
+    handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
+    logger = logging.getLogger("aal")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
+
+
+def _processors() -> list[str]:
+    """The CPU and the GPUs, as Linux and NVIDIA's driver name them; elsewhere only the kind of machine."""
+    names = [f"{os.cpu_count()} CPU cores", platform.machine()]
+    places = [("model name", pathlib.Path("/proc/cpuinfo"))]
+    places += [("Model", path) for path in sorted(pathlib.Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    for key, path in places:
+        with contextlib.suppress(OSError):
+            lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
+            names += [value.strip() for name, _, value in lines if name.strip() == key][:1]
+    return names
+
+
+def about(settings: Settings) -> dict[str, str]:
+    """Returns what `run.db` says of a run's origin: config, seed, versions, hardware, time."""
+    facts = {
+        "config": dump(settings),
+        "seed": str(settings.seed),
+        "mode": settings.mode,
+        "engine": settings.engine,
+        "hardware": ", ".join([*_processors(), platform.system()]),
+        "version_python": platform.python_version(),
+        "version_aal": VERSION,
+    }
+    if settings.engine == "local":  # a simulated run is the same to the last row, whenever it is done
+        facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    for package in _SOFTWARE:
+        facts[f"version_{package}"] = importlib.metadata.version(package)
+    return facts

@@ -1,0 +1,127 @@
+"""Reading the database of a run, `run.db`: one consistent moment of it, also while the run goes on."""
+
+import pathlib
+import sqlite3
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from aal.config.errors import UserError
+
+Column = npt.NDArray[np.float64]
+Columns = dict[str, Column]
+Rows = list[dict[str, Any]]
+
+MODELS = """SELECT version, server, model, labels, epoch, val_accuracy, test_accuracy, started_at, published_at, path
+    FROM models WHERE published_at IS NOT NULL ORDER BY version"""
+QUERIES = """SELECT item, worker, strategy, version, newest, offered_at, drawn_at, annotator, answered_at, label,
+    arrival FROM queries ORDER BY offered_at, item"""
+QUERY_TIMES = """SELECT item, worker, version, newest, offered_at, drawn_at, annotator, answered_at FROM queries
+    ORDER BY offered_at, item"""
+SELECTIONS = "SELECT worker, batch, version, items, started_at, offered_at FROM selections ORDER BY worker, offered_at"
+WORKERS = """SELECT worker, group_concat(DISTINCT strategy) AS strategy, count(*) AS batches, sum(items) AS queries
+    FROM selections GROUP BY worker ORDER BY worker"""
+LABEL_ERRORS = "SELECT count(*) FROM queries JOIN examples USING (item) WHERE truth >= 0 AND label <> truth"
+
+
+class RunReader:
+    """A context manager that reads `run.db` without ever writing to it.
+
+    Args:
+        run: the run directory.
+        timeout_s: how long to wait for a lock of another program.
+
+    Raises:
+        UserError: there is no `run.db`, or it cannot be read.
+    """
+
+    def __init__(self, run: pathlib.Path, timeout_s: float = 5.0) -> None:
+        self.path = run / "run.db"
+        if not self.path.is_file():
+            raise UserError(f"{run}: is no run directory, it has no run.db")
+        # A URI of the absolute path, so that no character of a folder's name is taken for an option.
+        address = self.path.resolve().as_uri() + "?mode=ro"
+        try:
+            self._db = sqlite3.connect(address, uri=True, timeout=timeout_s)
+        except sqlite3.Error as error:
+            raise UserError(f"{self.path}: cannot be read: {error}") from None
+
+    def __enter__(self) -> Self:
+        self._db.execute("BEGIN")  # one moment for all that is read
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._db.close()
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Returns the rows of a query.
+
+        Raises:
+            UserError: the file is damaged, locked, or lacks a table.
+        """
+        return self._execute(sql, values)[1]
+
+    def value(self, sql: str, *values: object) -> Any:
+        """Returns the first value of a query; None where it has no row."""
+        rows = self.query(sql, *values)
+        return rows[0][0] if rows else None
+
+    def rows(self, sql: str, *values: object) -> Rows:
+        """Returns the rows of a query as dicts by column name."""
+        names, rows = self._execute(sql, values)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def columns(self, sql: str, *values: object) -> Columns:
+        """Returns the columns of a query, numbers only, as float64 arrays (n,); a missing number is NaN."""
+        names, rows = self._execute(sql, values)
+        table = np.array(rows, dtype=float).reshape(-1, len(names))
+        return dict(zip(names, table.T, strict=True))
+
+    def _execute(self, sql: str, values: tuple[object, ...]) -> tuple[list[str], list[tuple[Any, ...]]]:
+        try:
+            cursor = self._db.execute(sql, values)
+            return [about[0] for about in cursor.description], cursor.fetchall()
+        except sqlite3.Error as error:
+            raise UserError(f"{self.path}: cannot be read: {error}") from None
+
+    def meta(self) -> dict[str, str]:
+        """Returns what the run noted of itself: config, seed, versions of software, how it ended."""
+        return dict(self.query("SELECT key, value FROM meta"))
+
+    def models(self) -> Rows:
+        """Returns the published models in order of version."""
+        return self.rows(MODELS)
+
+    def queries(self) -> Rows:
+        """Returns a row for each offered id, in order of offering."""
+        return self.rows(QUERIES)
+
+    def query_times(self) -> Columns:
+        """Returns worker, versions and times of each offered id, in order of offering."""
+        return self.columns(QUERY_TIMES)
+
+    def waits(self) -> Columns:
+        """Returns annotator, asked_at and got_at of every draw."""
+        return self.columns("SELECT annotator, asked_at, got_at FROM waits")
+
+    def selections(self) -> Columns:
+        """Returns worker, batch, version, items, started_at and offered_at of every batch, by worker, then by time."""
+        return self.columns(SELECTIONS)
+
+    def workers(self) -> Rows:
+        """Returns for each worker its strategies, batches and queries."""
+        return self.rows(WORKERS)
+
+    def breaks(self) -> Rows:
+        """Returns the interruptions that the run was resumed from."""
+        return self.rows("SELECT stopped_at, ended FROM breaks ORDER BY resumed_at")
+
+    def initial_labels(self) -> int:
+        """Returns how many examples were labelled at the start."""
+        return int(self.value("SELECT count(*) FROM examples WHERE part = 'initial'"))
+
+    def label_errors(self) -> int:
+        """Returns how many answers differ from a known true label."""
+        return int(self.value(LABEL_ERRORS))

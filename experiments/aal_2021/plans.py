@@ -1,0 +1,155 @@
+"""What is to be run for each figure: the paper's settings, at its size or a stated fraction of it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aal.app.experiments.aal_2021.published import SERVERS, study
+from aal.app.experiments.aal_2021.scales import SCALES, Scale, Setup
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+
+WORKERS = 10  # paper, section 4.1
+BOUGHT_BY_SERVERS = 20_000  # labels of the study of several servers
+OUTSIDE_TEST = 50_000  # images of each of the paper's sets
+TIMED_ROUNDS = 4  # more do not fit CIFAR-10 with batches of 10,000
+ANNOTATORS = 20
+# Virtual seconds of a VGG-16 of a quarter of the width on one CPU core; fixed, so that a run is the same everywhere.
+COSTS = {"per_image_trained": 0.00085, "per_image_scored": 0.0003, "per_selection": 0.05, "per_model_published": 0.1}
+FREE = {"number": 100, "seconds_per_label": 0.0}  # labels cost nothing in the published code, where nobody labels
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a plan.
+
+    Attributes:
+        name: of its folder; the same name means the same settings.
+        method: a strategy of all workers, or AAL.
+        mode: async or sync.
+        servers: how many train.
+        batch: labels of a round in the paper, whatever the scale.
+        seed: of the run.
+        config: what its YAML file says.
+        bound: `max_staleness`.
+        costs: whose times it is about: paper, measured; empty for a run about accuracy.
+    """
+
+    name: str
+    method: str
+    mode: str
+    servers: int
+    batch: int
+    seed: int
+    config: dict[str, Any] = field(hash=False)
+    bound: int | None = 1
+    costs: str = ""
+
+    @property
+    def settings(self) -> Settings:
+        """All its settings, defaults filled in."""
+        return resolve(self.config, self.name)
+
+    @property
+    def grid(self) -> list[int]:
+        """Labels of the trainings that the plan asks for, the initial one first."""
+        initial, threshold = self.config["initial_size"], self.config["server_train_threshold"]
+        return list(range(initial, initial + self.settings.budget + 1, threshold))
+
+
+def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
+    """Returns a run of the study with one server (paper, figures 2 and 3)."""
+    threshold, rounds = setup.size.labels(batch), study(setup.data_type).rounds[batch]
+    config = {
+        **_common(setup, seed, method),
+        "mode": mode,
+        "worker_query_num": rounds,
+        "query_batch": threshold // WORKERS,
+        "server_train_threshold": threshold,
+        **_pace(setup, threshold, rounds),
+    }
+    return Run(f"{method}-{mode}-batch{batch}-seed{seed}", method, mode, 1, batch, seed, config)
+
+
+def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
+    """Returns a run of the study with several servers (paper, table 1).
+
+    The bound is the published code's, and at most two trainings overlap under it. The room in S and the pace of the
+    labels are those that suit the most servers, whose rounds are the shortest, and the same for any number.
+    """
+    bought, slowest = setup.size.labels(BOUGHT_BY_SERVERS), BOUGHT_BY_SERVERS // 2
+    shortest = setup.size.labels(slowest // SERVERS[-1])
+    config = {
+        **_common(setup, seed, method),
+        "server_num": servers,
+        "worker_query_num": setup.size.queries,
+        "query_batch": bought // (WORKERS * setup.size.queries),
+        "server_train_threshold": setup.size.labels(slowest // servers),
+        "max_staleness": 1,
+        "query_pool_size": 2 * shortest,
+        **_pace(setup, shortest, bought // shortest),
+    }
+    batch = slowest // servers
+    return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config)
+
+
+def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, bound: int | None, batch: int) -> Run:
+    """Returns a run about times alone (paper, figure 4): the paper's label counts, no images, no models.
+
+    Args:
+        setup: scale and data.
+        costs: `paper`, or `measured`.
+        times: the measured costs.
+        mode: async or sync.
+        bound: how many rounds selection may run ahead.
+        batch: labels of a round.
+    """
+    data_type = "cifar-10" if setup.data_type == "digits" else setup.data_type  # digits are too few for these batches
+    network = replace(setup, data_type=data_type, scale="paper" if times is None else setup.scale)
+    config = {
+        **_common(network, 0, "entropy", SCALES["paper"]),
+        "compute": "none",
+        "examples": _examples(data_type),
+        "mode": mode,
+        "worker_query_num": TIMED_ROUNDS,
+        "query_batch": batch // WORKERS,
+        "server_train_threshold": batch,
+        "max_staleness": bound,
+        "costs": costs if times is None else times,
+        "annotators": FREE,
+    }
+    kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
+    return Run(f"times-{costs}-{kind}-batch{batch}", "entropy", mode, 1, batch, 0, config, bound, costs)
+
+
+def _examples(data_type: str) -> int:
+    """Returns how many images to imagine, so that as many are outside the test set as in the paper."""
+    from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
+
+    return round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE)))
+
+
+def _common(setup: Setup, seed: int, method: str, counts: Scale | None = None) -> dict[str, Any]:
+    paper, size = study(setup.data_type), setup.size
+    strategy = {"assignment_type": "RA"} if method == "AAL" else {"assignment_type": "DA", "query_strategy": method}
+    training = {"training": paper.training} if setup.scale == "paper" and paper.training else {}
+    return {
+        "data_type": setup.data_type,
+        "data_dir": setup.data_dir,
+        "engine": "simulated",
+        "seed": seed,
+        "initial_size": (counts or size).labels(paper.initial),
+        "worker_num": WORKERS,
+        **strategy,
+        **size.settings,
+        **training,
+    }
+
+
+def _pace(setup: Setup, threshold: int, rounds: int) -> dict[str, Any]:
+    """What work and labels cost: below the paper's scale, a round is labelled while the middle training goes on."""
+    if setup.scale == "paper":
+        return {"costs": "paper", "annotators": FREE}
+    epochs = resolve({"data_type": "folder", **setup.size.settings}, setup.scale).training.epochs
+    middle = setup.size.labels(study(setup.data_type).initial) + threshold * rounds / 2
+    seconds = middle * epochs * COSTS["per_image_trained"] * ANNOTATORS / threshold
+    return {"costs": COSTS, "annotators": {"number": ANNOTATORS, "seconds_per_label": round(seconds, 2)}}

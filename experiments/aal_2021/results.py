@@ -1,0 +1,116 @@
+"""What the runs of a plan came to, read from their folders."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aal.app.experiments.aal_2021.plans import Run
+from aal.app.experiments.aal_2021.stats import Numbers, at_labels
+from aal.config.errors import UserError
+from aal.reporting.metrics import Record, read, summary_of
+from aal.storage.atomic import write_whole
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        run: what was planned.
+        folder: of the run.
+        summary: as in its `summary.json`.
+        meta: what it noted of its origin.
+        unseen: labels in L when a query was drawn that the model which chose it had not learned from; mean over the
+            answered queries.
+        by_initial: share of these queries that the initial model chose.
+    """
+
+    run: Run
+    folder: pathlib.Path
+    summary: dict[str, Any]
+    meta: dict[str, str]
+    unseen: float
+    by_initial: float
+
+    def at(self, labels: Iterable[int]) -> Numbers:
+        """Returns the test accuracy at label counts.
+
+        Raises:
+            UserError: the run has too few labels.
+        """
+        curve = self.summary["curve"]
+        have, accuracy = (np.array([point[key] for point in curve], float) for key in ("labels", "test_accuracy"))
+        try:
+            return at_labels(have, accuracy, np.array(list(labels), float))
+        except ValueError as error:
+            raise UserError(f"{self.folder}: {error}") from None
+
+
+def read_results(plan: Iterable[Run], runs: pathlib.Path) -> list[Result]:
+    """Reads the finished runs of a plan.
+
+    Args:
+        plan: what was run.
+        runs: the folder of their folders.
+
+    Raises:
+        UserError: a folder holds no readable run.
+    """
+    records = [(run, runs / run.name, read(runs / run.name)) for run in plan]
+    return [Result(run, folder, summary_of(record), record.meta, *_age(record)) for run, folder, record in records]
+
+
+def _age(record: Record) -> tuple[float, float]:
+    """Returns `unseen` and `by_initial`. When labels cost no time, those of the moment of the draw do not count."""
+    drawn_at, answered_at, version = (
+        record.queries[key][record.answered] for key in ("drawn_at", "answered_at", "version")
+    )
+    bought = np.searchsorted(np.sort(answered_at), drawn_at, "left")
+    learned = {model["version"]: model["labels"] - record.initial for model in record.models}
+    return float(np.mean(bought - [learned[one] for one in version])), float(np.mean(version == 0))
+
+
+def of_kind(results: Iterable[Result], **kind: Any) -> list[Result]:
+    """Returns the results whose runs have these attributes, in order of seed."""
+    chosen = [result for result in results if all(getattr(result.run, key) == kind[key] for key in kind)]
+    return sorted(chosen, key=lambda result: result.run.seed)
+
+
+def matrix(results: Iterable[Result], labels: Sequence[int], **kind: Any) -> Numbers:
+    """Returns test accuracies (seeds, labels) of the runs with these attributes."""
+    return np.array([result.at(labels) for result in of_kind(results, **kind)])
+
+
+def write_csv(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows that have the same keys, with a line that names them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def point_rows(
+    results: Iterable[Result], published: Callable[[Run, int], float | None] | None = None
+) -> list[dict[str, Any]]:
+    """Returns a row for each point of each curve.
+
+    Args:
+        results: of the runs.
+        published: from a run and the number of a point to the paper's accuracy; None where the paper has no points.
+    """
+    return [
+        {
+            "run": result.run.name,
+            **{key: getattr(result.run, key) for key in ("method", "mode", "servers", "batch", "seed")},
+            **{key: point[key] for key in ("labels", "queries", "test_accuracy", "val_accuracy", "seconds")},
+            **({"paper_accuracy": published(result.run, number)} if published else {}),
+        }
+        for result in results
+        for number, point in enumerate(result.summary["curve"])
+    ]
