@@ -6,23 +6,25 @@ import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from aal.app.data import ImageSet, Split, load_split, open_set
+from aal.app.data import ImageSet, load_split, open_set
 from aal.app.eval import evaluate
 from aal.app.models import Network, build_model
 from aal.config.errors import RunFailed, Stopped, UserError
 from aal.config.seeding import derive
 from aal.config.settings import Settings
-from aal.coordination.clock import Clock, Work
-from aal.coordination.hub import Hub
+from aal.context import Context
+from aal.coordination.clock import Work
+from aal.coordination.interfaces import ServerHub
 from aal.coordination.messages import TrainedModel, TrainingJob
+from aal.coordination.partition import Partition
 from aal.storage.model_files import load_model, save_model
 from aal.storage.run_directory import MODELS, VERSION
-from aal.training.devices import keep_freed_memory, resolve_device, use_threads
+from aal.training.devices import resolve_device
 from aal.training.fitting import ADVICE, images_of_training, learn
 from aal.training.images import ImageBank, normalisation_of, shared_bank
 
@@ -50,11 +52,11 @@ class Server:
     run: pathlib.Path
     settings: Settings
     images: ImageSet
-    split: Split
+    split: Partition
     bank: ImageBank
     networks: dict[str, Network] = field(default_factory=dict)
 
-    def work(self, ticket: TrainingJob) -> Work:
+    def cost(self, ticket: TrainingJob) -> Work:
         """Returns how much a training is."""
         return training_work(self.settings, self.index, ticket, len(self.split.validation), len(self.split.test))
 
@@ -159,37 +161,18 @@ class Server:
         )
 
 
-@dataclass(frozen=True)
-class CostedServer:
-    """A server under `compute: none`: its trainings take their time on the virtual clock and teach nothing.
+class Trains(Protocol):
+    """What the role of a server computes with: a `Server`, or its stand-in in a simulation."""
 
-    Attributes:
-        index: its number.
-        settings: of the run.
-        validation: images that would be scored after an epoch.
-        test: images that would be scored at the end.
-    """
-
-    index: int
-    settings: Settings
-    validation: int
-    test: int
-
-    def work(self, ticket: TrainingJob) -> Work:
-        """Returns how much a training would be."""
-        return training_work(self.settings, self.index, ticket, self.validation, self.test)
+    def cost(self, job: TrainingJob) -> Work:
+        """Returns how much a training is."""
+        ...
 
     def train(
-        self,
-        ticket: TrainingJob,
-        items: np.ndarray,
-        labels: np.ndarray,
-        started_at: float,
-        check: Callable[[], None],
+        self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
     ) -> TrainedModel:
-        """Returns a model that is not there."""
-        check()
-        return TrainedModel(ticket.number, self.index, "none", "", 0, started_at, None, None)
+        """Trains a model for a job and puts its file in place."""
+        ...
 
 
 def training_work(settings: Settings, index: int, ticket: TrainingJob, validation: int, test: int) -> Work:
@@ -199,30 +182,30 @@ def training_work(settings: Settings, index: int, ticket: TrainingJob, validatio
     return Work("training", index, ticket.number, trained, scored)
 
 
-async def serve(server: Server | CostedServer, hub: Hub, clock: Clock) -> None:
-    """A server's life: wait for a ticket, train on all of L, publish; until the run is over."""
-    items, labels = hub.labels(0, 0)
-
-    @_now_and_then
-    def check() -> None:
-        """Ends a training with the run, and lets it have the cores that are its share by now."""
-        now = hub.check(f"server-{server.index}")
-        if server.settings.engine == "local":
-            use_threads("server", server.settings, now)
-
+async def serve(server: Trains, context: Context[ServerHub]) -> None:
+    """The role of a server: wait for a job, train on the labels that it may read, publish; until the run is over."""
+    hub, clock = context.hub, context.clock
+    ids, labels = hub.labels(0, 0)
     try:
         while True:
-            ticket = await clock.until(hub.ticket, server.index)
+            job = await clock.until(hub.job, context.index)
             started_at = clock.now()
-            new_items, new_labels = hub.labels(len(items), ticket.labels)  # L only grows
-            items, labels = np.concatenate([items, new_items]), np.concatenate([labels, new_labels])
-            log.info("trains on %d labels (ticket %d)", ticket.labels, ticket.number)
-            lesson = items[: ticket.labels], labels[: ticket.labels]
-            trained = await clock.spend(server.work(ticket), server.train, ticket, *lesson, started_at, check)
+            if job.owner is None:
+                new_ids, new_labels = hub.labels(len(ids), job.labels)  # L only grows
+                ids, labels = np.concatenate([ids, new_ids]), np.concatenate([labels, new_labels])
+                read = ids[: job.labels], labels[: job.labels]
+            else:
+                read = hub.labels(0, job.labels, job.owner)
+            log.info("trains on %d labels (job %d)", len(read[0]), job.number)
+            trained = await clock.spend(server.cost(job), server.train, job, *read, started_at, context.heartbeat)
             version = hub.publish(trained)
-            log.info("published v%d: test accuracy %s", version, trained.test_accuracy)
+            log.info("published v%d%s", version, _tested(trained))
     except Stopped:
         return
+
+
+def _tested(trained: TrainedModel) -> str:
+    return "" if trained.test_accuracy is None else f": test accuracy {trained.test_accuracy:.4f}"
 
 
 def _learned_before(path: pathlib.Path, lesson: str) -> dict[str, Any] | None:
@@ -255,37 +238,15 @@ def save_patiently(path: pathlib.Path, payload: dict[str, Any], check: Callable[
             check()
 
 
-def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:
-    """Returns a `check` that asks the hub at most every CHECK_EVERY_S seconds."""
-    asked_at = 0.0
+def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
+    """Builds a server in its own process.
 
-    def ask() -> None:
-        nonlocal asked_at
-        if time.monotonic() - asked_at >= CHECK_EVERY_S:
-            check()
-            asked_at = time.monotonic()
-
-    return ask
-
-
-async def start(
-    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path
-) -> None:
-    """Builds server `index` in its own process and lets it serve."""
-    hub.release("server", index)  # what one before it may have held
-    use_threads("server", settings)
-    if settings.engine == "local":
-        keep_freed_memory()
-    device = resolve_device(settings.devices.servers[index % len(settings.devices.servers)], index)
-    torch.backends.cudnn.benchmark = device.type == "cuda" and settings.engine == "local"
-    torch.backends.cudnn.deterministic = settings.engine == "simulated"
+    Args:
+        context: of the role.
+        images: the folder of the prepared images.
+    """
+    settings = context.settings
+    device = resolve_device(settings.devices.servers[context.index % len(settings.devices.servers)], context.index)
     image_set = open_set(images)
     bank = shared_bank(images / "images.npy", device)
-    await serve(Server(index, run, settings, image_set, load_split(run / "split.npz"), bank), hub, clock)
-
-
-async def start_costed(
-    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, validation: int, test: int
-) -> None:
-    """Lets server `index` of a run without computing serve."""
-    await serve(CostedServer(index, settings, validation, test), hub, clock)
+    return Server(context.index, context.run, settings, image_set, load_split(context.run / "split.npz"), bank)

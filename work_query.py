@@ -1,10 +1,11 @@
 """A worker: with the newest model, choose the ids of its shard whose labels are worth most; again and again."""
 
-import asyncio
 import functools
 import logging
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,16 +14,18 @@ from torch import nn
 from aal.app.models import rebuild
 from aal.config.errors import Stopped
 from aal.config.seeding import derive
-from aal.config.settings import Settings
-from aal.coordination.clock import Clock, Work
-from aal.coordination.hub import Hub
+from aal.context import Context
+from aal.coordination.clock import Work
+from aal.coordination.interfaces import WorkerHub
 from aal.coordination.messages import QueryBatch, SelectionGrant
 from aal.storage.model_files import load_model
-from aal.strategies import Strategy, assign, choose, near_the_cut
+from aal.strategies import Strategy, choose, near_the_cut
 from aal.training.acceleration import folded
-from aal.training.devices import computes_in_bf16, resolve_device, use_threads
+from aal.training.devices import computes_in_bf16
 from aal.training.fitting import predict
-from aal.training.images import ImageBank, shared_bank
+from aal.training.images import ImageBank
+
+ALL = 2**62  # labels
 
 log = logging.getLogger("aal")
 
@@ -80,34 +83,10 @@ class Worker:
 
     def probabilities(self, turn: SelectionGrant, ids: np.ndarray, precision: str = "auto") -> np.ndarray:
         """Returns the full class probabilities of the turn's model, float32 (n, classes)."""
-        path = self.run / turn.model.path
+        path = self.run / turn.models[0].path
         model, normalisation = _scorer(path, path.stat().st_mtime_ns, self.bank.device)
         logits = predict(model, self.bank, ids, normalisation=normalisation, precision=precision)
         return torch.softmax(logits, dim=1).numpy()
-
-
-@dataclass(frozen=True)
-class CostedWorker:
-    """A worker under `compute: none`: its selections take their time on the virtual clock and are random.
-
-    Attributes:
-        index: its number.
-        strategy: how it would rank.
-        seed: of the run.
-    """
-
-    index: int
-    strategy: Strategy
-    seed: int
-
-    def work(self, turn: SelectionGrant, remaining: np.ndarray) -> Work:
-        """Returns how much a selection would be."""
-        return selection_work(self.index, turn, self.strategy, len(remaining))
-
-    def select(self, turn: SelectionGrant, remaining: np.ndarray) -> np.ndarray:
-        """Chooses `turn.count` of the remaining ids, all alike."""
-        chance = np.random.default_rng(derive(self.seed, "worker", self.index, turn.batch))
-        return remaining[np.sort(chance.choice(len(remaining), min(turn.count, len(remaining)), replace=False))]
 
 
 def selection_work(index: int, turn: SelectionGrant, strategy: Strategy, remaining: int) -> Work:
@@ -115,39 +94,42 @@ def selection_work(index: int, turn: SelectionGrant, strategy: Strategy, remaini
     return Work("selection", index, turn.batch, trained=0, scored=remaining if strategy.needs else 0)
 
 
-async def work(worker: Worker | CostedWorker, hub: Hub, clock: Clock) -> None:
-    """A worker's life: wait for its turn, choose, offer; until its batches or its shard are used up."""
-    remaining = hub.remaining(worker.index)
+class Selects(Protocol):
+    """What the role of a worker computes with: a `Worker`, or its stand-in in a simulation."""
+
+    strategy: str
+
+    def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
+        """Returns how much a selection is."""
+        ...
+
+    def select(
+        self,
+        grant: SelectionGrant,
+        remaining: np.ndarray,
+        labelled: Callable[[], tuple[np.ndarray, np.ndarray]],
+    ) -> np.ndarray:
+        """Returns at most `grant.count` of the remaining ids."""
+        ...
+
+
+async def work(worker: Selects, context: Context[WorkerHub]) -> None:
+    """The role of a worker: wait for a grant, select, offer; until its batches or its shard are used up."""
+    hub, clock, index = context.hub, context.clock, context.index
+    remaining = hub.remaining(index)
+
+    def labelled() -> tuple[np.ndarray, np.ndarray]:
+        return hub.labels(0, ALL)
+
     try:
         while True:
-            turn = await clock.until(hub.turn, worker.index)
+            grant = await clock.until(hub.grant, index)
             started_at = clock.now()
-            chosen = await clock.spend(worker.work(turn, remaining), worker.select, turn, remaining)
-            offer = QueryBatch(
-                worker.index, turn.batch, chosen.tolist(), worker.strategy.name, turn.model.version, started_at
-            )
-            hub.offer(offer)
-            about = (worker.index, len(chosen), offer.version, offer.batch)
-            log.info("worker %d offered %d images chosen with v%d (batch %d)", *about)
+            chosen = await clock.spend(worker.cost(grant, remaining), worker.select, grant, remaining, labelled)
+            versions = tuple(model.version for model in grant.models)
+            hub.offer(QueryBatch(index, grant.batch, chosen.tolist(), worker.strategy, versions, started_at))
+            about = (index, len(chosen), grant.version, grant.batch)
+            log.info("worker %d offered %d ids selected with v%d (batch %d)", *about)
             remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
     except Stopped:
         return
-
-
-async def start(
-    index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, images: pathlib.Path, workers: int
-) -> None:
-    """Builds the workers of process `index`, one unless processes are shared, and lets them work."""
-    use_threads("worker", settings)
-    devices, strategies = settings.devices.workers, assign(settings, workers)
-    team = []
-    for number in range(index, workers, settings.devices.processes_for(workers)):
-        hub.release("worker", number)  # what one before it may have held
-        bank = shared_bank(images / "images.npy", resolve_device(devices[number % len(devices)], number))
-        team.append(Worker(number, run, strategies[number], bank, settings.seed))
-    await asyncio.gather(*(work(worker, hub, clock) for worker in team))
-
-
-async def start_costed(index: int, run: pathlib.Path, settings: Settings, hub: Hub, clock: Clock, workers: int) -> None:
-    """Lets worker `index` of `workers` of a run without computing work."""
-    await work(CostedWorker(index, assign(settings, workers)[index], settings.seed), hub, clock)

@@ -2,6 +2,6 @@
 
 from aal.app.data.arrays import ImageSet, imagined_set, open_set
 from aal.app.data.prepared import prepare
-from aal.app.data.splits import Split, load_split, save_split, split
+from aal.app.data.splits import load_split, save_split, split
 
-__all__ = ["ImageSet", "Split", "imagined_set", "load_split", "open_set", "prepare", "save_split", "split"]
+__all__ = ["ImageSet", "imagined_set", "load_split", "open_set", "prepare", "save_split", "split"]

@@ -36,6 +36,7 @@ class ImageSet:
     classes: tuple[str, ...]
     test_rows: tuple[int, int] | None
     skipped: int = 0
+    paths: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

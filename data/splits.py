@@ -1,7 +1,6 @@
 """Which examples are for testing, for validation, labelled at the start, and in each worker's shard."""
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from aal.app.data.clusters import cluster
 from aal.config.errors import UserError
 from aal.config.seeding import derive
 from aal.config.settings import Settings
+from aal.coordination.partition import Partition
 from aal.storage.atomic import write_whole
 
 TEST_SHARES = {"mini-imagenet": 1 / 6}  # 10,000 of 60,000
@@ -19,28 +19,7 @@ STATISTICS_ROWS = 10_000
 CHUNK = 500
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Every id of a set exactly once, each array sorted.
-
-    Attributes:
-        test: int64 ids that choose nothing.
-        validation: int64 ids that choose the epoch.
-        initial: int64 ids labelled at the start.
-        shards: int64 ids of each worker's part of the unlabelled pool.
-        mean: (C,) float32 of the pixels outside the test set, scaled to 0..1.
-        std: (C,) float32, the same.
-    """
-
-    test: np.ndarray
-    validation: np.ndarray
-    initial: np.ndarray
-    shards: list[np.ndarray]
-    mean: np.ndarray
-    std: np.ndarray
-
-
-def split(image_set: ImageSet, settings: Settings) -> Split:
+def split(image_set: ImageSet, settings: Settings, shard_num: int) -> Partition:
     """Returns the split that the seed stands for, on any machine and with any version.
 
     Test, validation and initial ids do not depend on the workers. In mode sync there is one single shard.
@@ -49,7 +28,6 @@ def split(image_set: ImageSet, settings: Settings) -> Split:
         UserError: the sizes do not fit the set.
     """
     test, rest = _test_and_rest(image_set, settings)
-    shard_num = 1 if settings.mode == "sync" else settings.worker_num
     _check_sizes(len(rest), shard_num, settings)
     mixed = _random(settings, "pools").permutation(rest)
     validation, initial, pool = np.split(mixed, np.cumsum([settings.val_size, settings.initial_size]))
@@ -60,7 +38,7 @@ def split(image_set: ImageSet, settings: Settings) -> Split:
         clusters = cluster(image_set.images, pool, shard_num, _random(settings, "clusters"))
         shards = [pool[clusters == number] for number in range(shard_num)]
     mean, std = _statistics(image_set.images, rest)
-    return Split(test, np.sort(validation), np.sort(initial), shards, mean, std)
+    return Partition(test, np.sort(validation), np.sort(initial), shards, mean, std)
 
 
 def _random(settings: Settings, purpose: str) -> np.random.RandomState:
@@ -111,7 +89,7 @@ def _statistics(images: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.nda
     return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
 
 
-def save_split(split: Split, path: Path) -> None:
+def save_split(split: Partition, path: Path) -> None:
     """Writes a split as .npz, whole or not at all."""
     buffer = io.BytesIO()
     np.savez(
@@ -127,7 +105,7 @@ def save_split(split: Split, path: Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def load_split(path: Path) -> Split:
+def load_split(path: Path) -> Partition:
     """Returns the split that `save_split` wrote.
 
     Raises:
@@ -137,6 +115,6 @@ def load_split(path: Path) -> Split:
         with np.load(path, allow_pickle=False) as saved:
             shards = np.split(saved["members"], np.cumsum(saved["sizes"])[:-1])
             names = ("test", "validation", "initial", "mean", "std")
-            return Split(**{name: saved[name] for name in names}, shards=shards)
+            return Partition(**{name: saved[name] for name in names}, shards=shards)
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds
         raise UserError(f"{path}: is no split of a run ({error})") from None

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from aal.config.errors import UserError
+from aal.config.registry import LABEL_SOURCES, SCHEDULES, check_options
 from aal.config.settings import FOLDER_SIDE, IMAGE_SIDES, SMALLEST_IMAGES, Settings
 
 
@@ -33,16 +35,6 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"{s.server_train_threshold} is more than the budget "
             f"worker_num * worker_query_num * query_batch = {s.budget}",
         )
-    if s.query_pool_size is not None and s.query_pool_size < s.query_batch:
-        yield (
-            ("query_pool_size", "query_batch"),
-            f"{s.query_pool_size} cannot hold one batch of {s.query_batch}",
-        )
-    if s.query_pool_size is not None and s.mode == "sync" and s.query_pool_size < s.server_train_threshold:
-        yield (
-            ("query_pool_size", "mode", "server_train_threshold"),
-            f"{s.query_pool_size} cannot hold a round of mode sync, {s.server_train_threshold}",
-        )
     if s.annotators.lease_s <= s.annotators.seconds_per_label:
         yield (
             ("annotators.lease_s", "annotators"),
@@ -68,3 +60,32 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("costs", "examples"), "measured needs images, and examples imagines them"
     if s.test_share is not None and s.data_type not in ("folder", "digits"):
         yield ("test_share", "data_type"), f"is for folder and digits; {s.data_type} has its own test set"
+    yield from schedule_problems(s)
+    yield from label_source_problems(s)
+
+
+def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what is wrong with the schedule, and what it finds wrong with the settings."""
+    if problem := SCHEDULES.problem(s.mode):
+        yield ("mode",), problem
+        return
+    try:
+        yield from SCHEDULES.load(s.mode).contradictions(s)
+    except UserError as error:
+        yield from ((("mode",), text.removeprefix("mode: ")) for text in error.problems)
+
+
+def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what is wrong with the label source and its options."""
+    people = s.annotators
+    if problem := LABEL_SOURCES.problem(people.source):
+        yield ("annotators.source", "annotators"), problem
+        return
+    if people.source == "simulated" and not people.options:  # needs no import
+        return
+    try:
+        check_options(LABEL_SOURCES.load(people.source), people.options, ("task",), "annotators.options")
+    except UserError as error:
+        for line in error.problems:
+            key, _, text = line.partition(": ")
+            yield (key, "annotators"), text

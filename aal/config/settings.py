@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from aal.config.registry import LABEL_SOURCES, SCHEDULES
+
 STRATEGY_NAMES = {  # also those of the published README
     "random": "random",
     "entropy": "entropy",
@@ -47,6 +49,7 @@ DataType = Annotated[
     Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(data_type_of)
 ]
 StrategyName = Annotated[Literal["random", "entropy", "least_confidence", "margin"], BeforeValidator(_strategy)]
+ScheduleName = Annotated[str, BeforeValidator(SCHEDULES.canonical)]
 ModelName = Literal["vgg16", "vgg16_bn", "resnet18", "cnn"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 Devices = Annotated[list[Device], Field(min_length=1), BeforeValidator(_listed)]
@@ -94,7 +97,9 @@ class TrainingSettings(Group):
 class AnnotatorSettings(Group):
     """Who answers."""
 
-    source: str = Field("simulated", description="simulated, or a label source of one's own as package.module:object")
+    source: Annotated[str, BeforeValidator(LABEL_SOURCES.canonical)] = Field(
+        "simulated", description="simulated, or a label source of one's own as package.module:object"
+    )
     options: Options = Field({}, description="parameters of the label source")
     number: Positive = Field(10, description="annotators who label at once")
     seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
@@ -148,9 +153,10 @@ class Settings(Group):
         None, description="the run's folder under runs/; null takes the config's name"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
-    mode: Literal["async", "sync"] = Field(
+    mode: ScheduleName = Field(
         "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
     )
+    trainer: str = Field("fit", description="what a training job computes")
     engine: Literal["local", "simulated"] = Field(
         "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
     )
@@ -232,12 +238,3 @@ class Settings(Group):
     def round_size(self) -> int:
         """Labels of one round of all the workers."""
         return self.worker_num * self.query_batch
-
-    @property
-    def pool_bound(self) -> int:
-        """Queries that may wait in S."""
-        if self.query_pool_size is not None:
-            return self.query_pool_size
-        if self.mode == "sync":
-            return self.budget
-        return 2 * max(self.round_size, self.server_train_threshold)
