@@ -1,6 +1,6 @@
 """Two strategies through the Python API: a run each, then a table of their accuracies.
 
-    python compare.py
+python compare.py
 """
 
 import pandas as pd

@@ -1,6 +1,6 @@
-"""A schedule of one's own: train when the number of labels has doubled, so that trainings grow rarer as they grow longer.
+"""A schedule of one's own: train when the number of labels has doubled, so that long trainings come rarely.
 
-    aal run --config small.yaml mode=myschedule:Doubling max_staleness=null compute=none
+aal run --config small.yaml mode=myschedule:Doubling max_staleness=null compute=none
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """A trainer of one's own: every class counts alike, however few of its images were chosen.
 
-    aal run --config small.yaml trainer=mytrainer:balanced
+aal run --config small.yaml trainer=mytrainer:balanced
 """
 
 import dataclasses
