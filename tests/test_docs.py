@@ -21,9 +21,20 @@ LONGEST = 120
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FREE = ("data_options.", "model_options.", "query_strategy_options.", "annotators.options.")  # of a user's own objects
 OTHERS = {"allow_pickle"}  # keyword arguments of Python
-ENDINGS = "csv|css|md|npz|png|py|sql|svg|toml|txt|yaml"
+ENDINGS = "csv|json|md|npz|png|py|sql|svg|toml|txt|yaml"
 MADE = {  # files that runs and commands write, or that readers write themselves
-    *("config.yaml", "seeds.yaml", "split.npz", "log.txt", "labels.csv", "metadata.csv", "report/report.md"),
+    *(
+        "config.yaml",
+        "seeds.yaml",
+        "split.npz",
+        "log.txt",
+        "labels.csv",
+        "metadata.csv",
+        "annotations.json",
+        "summary.json",
+        "model.pt",
+        "report/report.md",
+    ),
     *("comparison.csv", "comparison.md", "comparison.png", "comparison/comparison.png", "gini.py", "fashion.yaml"),
     *("answers.csv", "images.npy", "run.db"),
 }
