@@ -191,12 +191,12 @@ def _execute(plan: Plan, display: Display | None) -> RunResult:
     """Runs the engine and writes the report."""
     from aal.engines import engine_named
     from aal.reporting.progress import Progress
-    from aal.storage.run_directory import log_to
+    from aal.storage.run_directory import logged
 
-    log_to(plan.run, "main")
     log = logging.getLogger("aal")
-    log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
-    result = engine_named(plan.settings.engine).run(plan, display or Progress())
+    with logged(plan.run, "main"):
+        log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
+        result = engine_named(plan.settings.engine).run(plan, display or Progress())
     _conclude(plan.run, result)
     return result
 

@@ -122,6 +122,20 @@ def log_to(run: pathlib.Path, role: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
 
 
+@contextlib.contextmanager
+def logged(run: pathlib.Path, role: str) -> Iterator[None]:
+    """Sends this process's log to the run's `log.txt` meanwhile."""
+    logger = logging.getLogger("aal")
+    before = logger.handlers
+    log_to(run, role)
+    try:
+        yield
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers = before
+
+
 def _processors() -> list[str]:
     """The CPU and the GPUs, as Linux and NVIDIA's driver name them; elsewhere only the kind of machine."""
     names = [f"{os.cpu_count()} CPU cores", platform.machine()]
