@@ -159,7 +159,7 @@ class Crowd:
             else:
                 remaining = self.hub.remaining(index).tolist()
                 items = self.random.sample(remaining, turn.count)
-                self.hub.offer(QueryBatch(index, turn.batch, items, "random", turn.model.version, 0.0))
+                self.hub.offer(QueryBatch(index, turn.batch, items, "random", turn.models[0].version, 0.0))
                 self.turns[index] = None
         except Stopped:
             del self.turns[index]
@@ -281,7 +281,7 @@ def offer(hub: Hub, worker: int) -> bool:
     if turn is None:
         return False
     items = hub.remaining(worker)[: turn.count].tolist()
-    hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.model.version, 0.0))
+    hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.models[0].version, 0.0))
     return True
 
 

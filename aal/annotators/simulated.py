@@ -44,8 +44,8 @@ class Annotator:
         The time is log-normal with the mean and the relative deviation of the settings; the label is the true one, or
         by the error rate one of the others, all alike.
         """
-        pace, turn, error, other = uniforms(self.seed, "annotator", self.index, item)
-        factor = log_normal(self.settings.relative_std, pace, turn)
+        pace, error, other = uniforms(self.seed, "annotator", self.index, item)
+        factor = log_normal(self.settings.relative_std, pace)
         label = int(self.truth[item])
         if self.classes > 1 and error < self.settings.error_rate:
             label = (label + 1 + int(other * (self.classes - 1))) % self.classes

@@ -148,7 +148,7 @@ class Hub:
             if self.room < size or not self._schedule.admits(worker, len(self.labeled), self._idle):
                 return None
             self._schedule.begin_choosing(worker)
-            return SelectionGrant(self._schedule.batches[worker], size, self._models[-1])
+            return SelectionGrant(self._schedule.batches[worker], size, (self._models[-1],))
 
     def offer(self, offer: QueryBatch) -> None:
         """Puts the batch into S that a worker had the turn to choose.

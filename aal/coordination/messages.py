@@ -11,19 +11,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A published model."""
+    """A published model; `target` numbers the models that a run trains side by side, 0 where there is one."""
 
     version: int
     path: str
     labels: int
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """The right to train once, on the first `labels` answers of L (the initial ones included)."""
+    """The right to train once, on the first `labels` answers of L (the initial ones included).
+
+    Attributes:
+        number: of the job.
+        labels: how many.
+        kind: what it computes, the name of a trainer.
+        target: of the model that it trains.
+        owner: the worker whose labels it may read; None: all of L.
+        start: the model whose weights it starts from; None: new ones.
+    """
 
     number: int
     labels: int
+    kind: str = "fit"
+    target: int = 0
+    owner: int | None = None
+    start: ModelRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +56,11 @@ class TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGrant:
-    """A worker's right to offer a batch of at most `count` items, and the model to choose them with."""
+    """A worker's right to offer a batch of at most `count` items, and the models to choose them with, one a target."""
 
     batch: int
     count: int
-    model: ModelRef
+    models: tuple[ModelRef, ...]
 
 
 @dataclass(frozen=True, slots=True)
