@@ -257,12 +257,12 @@ def _calibrated(settings: Settings, images: ImageSet, partition: Partition) -> S
     """The settings with the costs of this machine, where they ask for them."""
     if not settings.costs.measured:
         return settings
-    from aal.app.models import build_model
+    from aal.app.server_train import fit
     from aal.reporting.progress import say
     from aal.training.calibration import calibrate
 
     say("measuring what training and scoring cost on this machine", sys.stdout)
-    costs = calibrate(settings, images.images, images.labels, partition.initial, build_model)
+    costs = calibrate(settings, images.images, images.labels, partition.initial, fit)
     say(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
     return settings.model_copy(update={"costs": costs})
 
