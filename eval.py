@@ -17,6 +17,7 @@ from aal.app import data
 from aal.app.models import rebuild
 from aal.config.errors import UserError
 from aal.config.loading import resolve
+from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
 from aal.storage.model_files import load_model
 from aal.training.acceleration import folded
@@ -89,7 +90,7 @@ def evaluate(
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="aal.app.eval.py", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--data_type", required=True, help="cifar-10, cifar-100, mini-imagenet, digits or folder")
+    parser.add_argument("--data_type", required=True, help=IMAGE_SETS.choices())
     parser.add_argument("--path", required=True, help="the model file")
     parser.add_argument("--data_dir", help="where the images are (default: data/downloads)")
     parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: beside the images)")
@@ -139,7 +140,7 @@ def _score(arguments: argparse.Namespace) -> dict[str, Any]:
     model = rebuild(payload, arguments.path).to(device, memory_format=torch.channels_last)
     image_set = data.open_set(data.prepare(settings))
     _check_fit(arguments.path, payload, image_set)
-    ids = data.split(image_set, settings).test
+    ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)
     found = evaluate(model, bank, ids, image_set.labels[ids], normalisation=payload["normalisation"])
     per_class = dict(zip(image_set.classes, found.per_class, strict=True))

@@ -22,8 +22,9 @@ from aal.config.errors import INTERRUPTED, RunFailed, UserError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from aal.app.data import ImageSet, Split
+    from aal.app.data import ImageSet
     from aal.config.settings import Settings
+    from aal.coordination.partition import Partition
     from aal.engines.local.supervisor import Role
     from aal.storage.resume_state import Past
 
@@ -79,7 +80,7 @@ def _start(settings: Settings, out: str | None) -> int:
 
     _look_for_devices(settings)
     images = _images(settings)
-    parts = split(images, settings)
+    parts = split(images, settings, _shard_num(settings))
     settings = _calibrated(settings, images, parts)
     run = create_run(settings, out)
     with claim(run):
@@ -114,7 +115,7 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
         write_settings(run, settings)  # not before: what is refused leaves the run as it was
         (run / MODELS).mkdir(exist_ok=True)
         if past is None:  # it was killed before it had begun
-            save_split(split(images, settings), run / "split.npz")
+            save_split(split(images, settings, _shard_num(settings)), run / "split.npz")
         return _go(settings, run, images, load_split(run / "split.npz"), past)
 
 
@@ -127,6 +128,10 @@ def _look_for_devices(settings: Settings) -> None:
         check_devices(settings.devices)
 
 
+def _shard_num(settings: Settings) -> int:
+    return 1 if settings.mode == "sync" else settings.worker_num
+
+
 def _images(settings: Settings) -> ImageSet:
     """The images of a run, or what stands for them."""
     from aal.app.data import imagined_set, open_set, prepare
@@ -134,7 +139,7 @@ def _images(settings: Settings) -> ImageSet:
     return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
 
 
-def _calibrated(settings: Settings, images: ImageSet, parts: Split) -> Settings:
+def _calibrated(settings: Settings, images: ImageSet, parts: Partition) -> Settings:
     """The settings with the costs of this machine, where they ask for them."""
     if not settings.costs.measured:
         return settings
@@ -148,7 +153,7 @@ def _calibrated(settings: Settings, images: ImageSet, parts: Split) -> Settings:
     return settings.model_copy(update={"costs": costs})
 
 
-def _roles(settings: Settings, images: ImageSet, parts: Split) -> list[Role]:
+def _roles(settings: Settings, images: ImageSet, parts: Partition) -> list[Role]:
     """What an engine is to start: the roles, or under compute none what stands for them."""
     from aal.engines.local.supervisor import Role
 
@@ -167,7 +172,7 @@ def _roles(settings: Settings, images: ImageSet, parts: Split) -> list[Role]:
     ]
 
 
-def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, past: Past | None) -> int:
+def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Partition, past: Past | None) -> int:
     """Runs the engine and writes the report; returns the exit code."""
     import numpy as np
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aal.app.data import ImageSet, Split, load_split, open_set
+from aal.app.data import ImageSet, load_split, open_set
 from aal.app.eval import evaluate
 from aal.app.models import Network, build_model
 from aal.config.errors import RunFailed, Stopped, UserError
@@ -20,6 +20,7 @@ from aal.config.settings import Settings
 from aal.coordination.clock import Clock, Work
 from aal.coordination.hub import Hub
 from aal.coordination.messages import TrainedModel, TrainingJob
+from aal.coordination.partition import Partition
 from aal.storage.model_files import load_model, save_model
 from aal.storage.run_directory import MODELS, VERSION
 from aal.training.devices import keep_freed_memory, resolve_device, use_threads
@@ -50,7 +51,7 @@ class Server:
     run: pathlib.Path
     settings: Settings
     images: ImageSet
-    split: Split
+    split: Partition
     bank: ImageBank
     networks: dict[str, Network] = field(default_factory=dict)
 

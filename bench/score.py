@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from aal.app import data
-from aal.app.data import ImageSet, Split
+from aal.app.data import ImageSet
 from aal.app.eval import evaluate
 from aal.app.models import Network, build_model
 from aal.app.server_train import Server
 from aal.app.work_query import Worker
 from aal.config.loading import resolve
 from aal.coordination.messages import ModelRef, SelectionGrant, TrainingJob
+from aal.coordination.partition import Partition
 from aal.storage.model_files import save_model
 from aal.strategies import RA_CHOICE, STRATEGIES, choose
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
@@ -180,13 +181,13 @@ def _overlap(options: Options, source: Source, run: pathlib.Path, device: torch.
             yield Row(f"score/overlap/{strategy}/{count}-of-{len(draws[0])}", "%", **shares, limit=[100.0])
 
 
-def _learn(options: Options, source: Source, run: pathlib.Path, device: torch.device) -> Split:
+def _learn(options: Options, source: Source, run: pathlib.Path, device: torch.device) -> Partition:
     """Trains a model on CIFAR-10 with the modern recipe and puts it where the worker finds it."""
     keep_freed_memory()
     learned = LEARNED_QUICK if options.quick else LEARNED
     tree = {"data_type": "cifar-10", "models": "vgg16_bn", "width": 0.25, "initial_size": learned, "worker_num": 10}
     settings = resolve(tree, "bench")
-    whole = data.split(source.images, settings)
+    whole = data.split(source.images, settings, settings.worker_num)
     split = dataclasses.replace(whole, validation=whole.validation[:1000])
     server = Server(0, run, settings, source.images, split, ImageBank(source.images.images, device))
     ticket = TrainingJob(0, learned)

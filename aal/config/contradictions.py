@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from aal.config.settings import FOLDER_SIDE, IMAGE_SIDES, SMALLEST_IMAGES, Settings
+from aal.config.registry import IMAGE_SETS
+from aal.config.settings import SMALLEST_IMAGES, Settings
 
 
 def misfit(name: str, side: int) -> str | None:
@@ -49,12 +50,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"{s.annotators.lease_s:g} s run out before a label is given, which takes "
             f"{s.annotators.seconds_per_label:g} s in the mean",
         )
-    if s.image_size is not None and s.data_type != "folder":
-        yield ("image_size", "data_type"), f"is for data_type folder; {s.data_type} has its own size"
-    side = IMAGE_SIDES.get(s.data_type) or s.image_size or FOLDER_SIDE
-    for name in dict.fromkeys(s.models):
-        if problem := misfit(name, side):
-            yield ("models", "data_type", "image_size"), problem
+    yield from _of_images(s)
     if s.engine == "local":
         if s.compute == "none":
             yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"
@@ -66,5 +62,19 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
     if s.costs.measured and s.examples is not None:
         yield ("costs", "examples"), "measured needs images, and examples imagines them"
-    if s.test_share is not None and s.data_type not in ("folder", "digits"):
-        yield ("test_share", "data_type"), f"is for folder and digits; {s.data_type} has its own test set"
+
+
+def _of_images(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What does not go with the image set, as far as that is known before it is prepared."""
+    if problem := IMAGE_SETS.problem(s.data_type):
+        yield ("data_type",), problem
+        return
+    facts = IMAGE_SETS.facts(s.data_type)
+    if s.image_size is not None and "image_size" in facts:
+        yield ("image_size", "data_type"), f"{s.data_type} has a size of its own, {facts['image_size']}; leave it out"
+    if s.test_share is not None and ("own_test" in facts or "test_share" in facts):
+        yield ("test_share", "data_type"), f"{s.data_type} has a test set of its own; leave it out"
+    side: int | None = facts.get("image_size") or s.image_size or facts.get("default_image_size")
+    for name in dict.fromkeys(s.models):
+        if side and (problem := misfit(name, side)):
+            yield ("models", "data_type", "image_size"), problem

@@ -1,0 +1,39 @@
+"""Where every example of a set begins in a run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Every id of a set exactly once, each array sorted.
+
+    Attributes:
+        test: int64 ids that choose nothing.
+        validation: int64 ids that choose the epoch.
+        initial: int64 ids labelled at the start.
+        shards: int64 ids of each worker's part of the unlabelled pool.
+        mean: (C,) float32 of the pixels outside the test set, scaled to 0..1.
+        std: (C,) float32, the same.
+    """
+
+    test: np.ndarray
+    validation: np.ndarray
+    initial: np.ndarray
+    shards: list[np.ndarray]
+    mean: np.ndarray
+    std: np.ndarray
+
+    def rows(
+        self, labels: np.ndarray, paths: Sequence[str] | None = None
+    ) -> Iterator[tuple[int, str, int | None, int, str | None]]:
+        """Yields id, part, worker, true label (-1 where unknown) and source path of every id."""
+        places: list[tuple[np.ndarray, str, int | None]] = [
+            *((getattr(self, name), name, None) for name in ("test", "validation", "initial")),
+            *((shard, "shard", worker) for worker, shard in enumerate(self.shards)),
+        ]
+        for ids, part, worker in places:
+            for example, label in zip(ids.tolist(), labels[ids].tolist(), strict=True):
+                yield example, part, worker, label, paths[example] if paths else None
