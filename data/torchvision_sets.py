@@ -45,6 +45,7 @@ OTHERS = {
 }
 # Parameters that are no options: the program's own, and `what` of QMNIST, which makes training and test set the same.
 RESERVED = {"root", "train", "download", "transform", "target_transform", "transforms", "loader", "what"}
+LONGEST = 300  # characters that a message repeats of torchvision's
 LISTS_OF_FILES = ("samples", "_samples", "_image_files", "_images", "imgs", "images")
 
 
@@ -186,11 +187,12 @@ def _kind(name: str) -> Any:
     usable = {word.lower(): word for word, kind in kinds.items() if _classifies(word, kind)}
     if name.lower() in usable:
         return kinds[usable[name.lower()]]
+    there_are = f"there are: {', '.join(usable.values())}"
+    if any(name.lower() == word.lower() for word in kinds):
+        raise UserError(f"data_type: torchvision:{name} does not give one class for each image; {there_are}")
     close = difflib.get_close_matches(name.lower(), usable, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(usable[word] for word in close)}?" if close else ", ".join(usable.values())
-    is_there = any(name.lower() == word.lower() for word in kinds)
-    problem = "has not one class for each image" if is_there else "is no set of torchvision.datasets"
-    raise UserError(f"data_type: torchvision:{name} {problem}; {hint if close else f'there are: {hint}'}")
+    hint = f"did you mean {' or '.join(usable[word] for word in close)}?" if close else there_are
+    raise UserError(f"data_type: torchvision.datasets has no {name}; {hint}")
 
 
 def _classifies(word: str, kind: Any) -> bool:
@@ -248,4 +250,5 @@ def _plain(name: str) -> str:
 
 
 def _line(error: Exception | None) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."

@@ -16,7 +16,7 @@ def misfit(name: str, side: int) -> str | None:
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds settings that are right one by one and wrong together; yields the keys concerned and what to tell."""
+    """Finds settings that are right one by one and wrong together; yields the keys concerned and the problem."""
     if s.assignment_type == "DA" and s.query_strategy is None:
         yield (
             ("query_strategy", "assignment_type"),
