@@ -166,7 +166,7 @@ def _score(arguments: argparse.Namespace) -> dict[str, Any]:
     model = restore_model(payload, arguments.path, trusted).to(device, memory_format=torch.channels_last)
     image_set = data.open_set(data.prepare(settings))
     _check_fit(arguments.path, payload, image_set)
-    ids = data.split(image_set, settings).test
+    ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)
     found = evaluate(model, bank, ids, image_set.labels[ids], normalisation=payload["normalisation"])
     per_class = dict(zip(image_set.classes, found.per_class, strict=True))

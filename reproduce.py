@@ -23,7 +23,7 @@ from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS,
 from aal.app.experiments.aal_2021.scales import SCALES, Setup
 from aal.config import registry
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
-from aal.config.settings import data_type_of
+from aal.config.registry import IMAGE_SETS
 from aal.storage.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
 
     figure, scale = arguments.figure, arguments.scale
     problems = []
-    data_type = data_type_of(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
+    data_type = IMAGE_SETS.canonical(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
     allowed = (*DATA_TYPES, "digits") if scale == "tiny" else DATA_TYPES
     if data_type not in allowed:
         problems.append(f"--data_type {arguments.data_type}: at scale {scale} it is one of {', '.join(allowed)}")
@@ -162,7 +162,7 @@ def _measured(setup: Setup, place: Place) -> dict[str, float]:
         started = time.monotonic()
         settings = single(setup, "entropy", "async", BATCHES[0], seed=0).settings
         images = open_set(prepare(settings))
-        initial = split(images, settings).initial
+        initial = split(images, settings, shard_num=1).initial
         costs = calibrate(settings, images.images, images.labels, initial, fit)
         place.note("costs", setup.scale, costs.model_dump(exclude={"measured"}))
         place.add_seconds("figures", "figure4", time.monotonic() - started)

@@ -112,7 +112,7 @@ def _rows(
     device: torch.device,
 ) -> Iterator[Row]:
     settings = settings_of(width[1], number, epochs, bare.is_compiled)
-    whole = data.split(source.images, settings)
+    whole = data.split(source.images, settings, settings.worker_num)
     parts = dataclasses.replace(whole, test=whole.test[: number // SCORED])
     ids, labels = parts.initial, source.images.labels[parts.initial]
     normalisation = normalisation_of(settings.training, parts.mean, parts.std)

@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, lis
     }  # fmt: skip
     settings = resolve(tree, "test")
     image_set = data.open_set(data.prepare(settings))
-    split = data.split(image_set, settings)
+    split = data.split(image_set, settings, 1)
     architecture = Architecture("cnn", classes=10, channels=1, image_size=8, options={"width": 0.5})
     normalisation = normalisation_of(settings.training, split.mean, split.std)
     task = TrainingTask(
@@ -99,7 +99,7 @@ def test_the_command_scores_the_test_set_of_the_run(trained: tuple[pathlib.Path,
     payload = load_model(path)
     image_set = data.open_set(next((path.parent / "prepared").glob("digits-*")))
     tree = {"data_type": "digits", "models": "cnn", "test_share": 0.25, "seed": 3, "initial_size": 9, "val_size": 9}
-    test = data.split(image_set, resolve(tree, "test")).test
+    test = data.split(image_set, resolve(tree, "test"), 1).test
     bank = ImageBank(image_set.images, CPU)
     expected = evaluation.evaluate(
         restore_model(payload), bank, test, image_set.labels[test], normalisation=payload["normalisation"]

@@ -252,7 +252,7 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
         how = {"epochs": 2, "batch_size": 16, "validate_after": 0, "compile": compiling}
         tree = {"data_type": "digits", "models": "cnn", "initial_size": 40, "val_size": 20, "training": how}
         settings, whole = resolve(tree, "test"), data.open_set(folder)
-        split, run = data.split(whole, settings), tmp_path / str(compiling)
+        split, run = data.split(whole, settings, settings.worker_num), tmp_path / str(compiling)
         (run / "models").mkdir(parents=True)
         server = Server(0, run, settings, whole, split, ImageBank(whole.images, CPU))
         for number in range(3):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from aal.config.errors import UserError
-from aal.config.registry import LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS, check_options
-from aal.config.settings import FOLDER_SIDE, IMAGE_SIDES, Settings
+from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS, check_options
+from aal.config.settings import Settings
 
 
 def misfit(name: str, side: int) -> str | None:
@@ -40,18 +40,19 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds what can be known to be wrong with the networks before PyTorch is imported."""
-    side = IMAGE_SIDES.get(s.data_type) or s.image_size or FOLDER_SIDE
+    facts = IMAGE_SETS.facts(s.data_type)
+    side: int | None = facts.get("image_size") or s.image_size or facts.get("default_image_size")
     for name in dict.fromkeys(s.models):
         if problem := NETWORKS.problem(name):
             yield ("models",), problem
-        elif problem := misfit(name, side):
+        elif side and (problem := misfit(name, side)):
             yield ("models", "data_type", "image_size"), problem
         elif s.freeze and s.pretrained is None and not NETWORKS.is_users_own(name):
             yield ("freeze", "pretrained", "models"), f"needs pretrained, for {name} starts from random weights"
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds settings that are right one by one and wrong together; yields the keys concerned and what to tell."""
+    """Finds settings that are right one by one and wrong together; yields the keys concerned and the problem."""
     if s.assignment_type == "DA" and s.query_strategy is None:
         yield (
             ("query_strategy", "assignment_type"),
@@ -75,8 +76,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"{s.annotators.lease_s:g} s run out before a label is given, which takes "
             f"{s.annotators.seconds_per_label:g} s in the mean",
         )
-    if s.image_size is not None and s.data_type != "folder":
-        yield ("image_size", "data_type"), f"is for data_type folder; {s.data_type} has its own size"
+    yield from image_problems(s)
     yield from strategy_problems(s)
     yield from network_problems(s)
     if s.engine == "local":
@@ -90,8 +90,6 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
     if s.costs.measured and s.examples is not None:
         yield ("costs", "examples"), "measured needs images, and examples imagines them"
-    if s.test_share is not None and s.data_type not in ("folder", "digits"):
-        yield ("test_share", "data_type"), f"is for folder and digits; {s.data_type} has its own test set"
     yield from schedule_problems(s)
     yield from trainer_problems(s)
     yield from label_source_problems(s)
@@ -128,3 +126,15 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for line in error.problems:
             key, _, text = line.partition(": ")
             yield (key, "annotators"), text
+
+
+def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what does not go with the image set, as far as that is known before it is prepared."""
+    if problem := IMAGE_SETS.problem(s.data_type):
+        yield ("data_type",), problem
+        return
+    facts = IMAGE_SETS.facts(s.data_type)
+    if s.image_size is not None and "image_size" in facts:
+        yield ("image_size", "data_type"), f"{s.data_type} has a size of its own, {facts['image_size']}; leave it out"
+    if s.test_share is not None and ("own_test" in facts or "test_share" in facts):
+        yield ("test_share", "data_type"), f"{s.data_type} has a test set of its own; leave it out"

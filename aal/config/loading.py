@@ -14,7 +14,8 @@ from aal.config.contradictions import contradictions
 from aal.config.error_lines import told
 from aal.config.errors import UserError
 from aal.config.presets import PAPER_COSTS, RECIPES
-from aal.config.settings import Settings, data_type_of
+from aal.config.registry import IMAGE_SETS
+from aal.config.settings import Settings
 
 log = logging.getLogger("aal")
 
@@ -181,7 +182,7 @@ def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
     given = tree.get("costs")
     changed = dict(given) if isinstance(given, dict) else {}
     name = changed.pop(PRESET, given)
-    preset = PAPER_COSTS.get(str(data_type_of(tree.get("data_type"))))
+    preset = PAPER_COSTS.get(str(IMAGE_SETS.canonical(tree.get("data_type"))))
     if name == "measured":
         return {**tree, "costs": {"measured": True, **changed}}
     if name == "paper" and preset is not None:

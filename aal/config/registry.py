@@ -8,6 +8,7 @@ import ast
 import functools
 import importlib
 import inspect
+import json
 import os
 import pathlib
 import re
@@ -129,6 +130,10 @@ class Registry:
         own = [*(f"{prefix}:NAME" for prefix in self._prefixes), "package.module:object"]
         return f"{', '.join(self.entries)}, {' or '.join(own)}"
 
+    def is_own(self, name: str) -> bool:
+        """Returns whether a name stands for an object of the user's own, neither registered nor of a library."""
+        return name not in self.entries and name.partition(":")[0] not in self._prefixes
+
     def load(self, name: str) -> Any:
         """Imports and returns the object of a name.
 
@@ -180,7 +185,8 @@ def check_options(target: Any, options: Mapping[str, Any], given: Collection[str
     config = ConfigDict(extra="allow" if is_open else "forbid", strict=True, arbitrary_types_allowed=True)
     try:
         model = create_model("Options", __config__=config, **fields)
-        checked = model.model_validate(dict(options))
+        # As JSON, in which a list may stand for a tuple, as it must in YAML.
+        checked = model.model_validate_json(json.dumps(dict(options), default=str))
     except ValidationError as error:
         from aal.config.error_lines import told
 

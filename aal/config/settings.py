@@ -1,39 +1,17 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from aal.config.registry import LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES
-
-DATA_NAMES = {
-    "cifar10": "cifar-10",
-    "cifar100": "cifar-100",
-    "miniimagenet": "mini-imagenet",
-    "digits": "digits",
-    "folder": "folder",
-}
-IMAGE_SIDES = {"cifar-10": 32, "cifar-100": 32, "mini-imagenet": 84, "digits": 8}  # pixels; folder has a setting
-FOLDER_SIDE = 32
-
-
-def _plain(name: object) -> str:
-    return re.sub(r"[-_ ]", "", str(name)).lower()
-
-
-def data_type_of(name: object) -> object:
-    """Returns the data type that a name stands for; what is none, unchanged."""
-    return DATA_NAMES.get(_plain(name), name)
+from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES
 
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-DataType = Annotated[
-    Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(data_type_of)
-]
+DataType = Annotated[str, BeforeValidator(IMAGE_SETS.canonical)]
 StrategyName = Annotated[str, BeforeValidator(STRATEGIES.canonical)]
 ModelName = Annotated[str, BeforeValidator(NETWORKS.canonical)]
 ScheduleName = Annotated[str, BeforeValidator(SCHEDULES.canonical)]
@@ -154,15 +132,15 @@ class Settings(Group):
         None, description="images of an imagined set, for compute none; null: as many as data_type has"
     )
 
-    data_type: DataType = Field(description="cifar-10, cifar-100, mini-imagenet, digits or folder")
-    data_options: Options = Field({}, description="parameters of an image set of one's own, or of torchvision's")
+    data_type: DataType = Field(description=IMAGE_SETS.choices())
+    data_options: Options = Field({}, description="parameters of a set of torchvision or of a function of one's own")
     data_dir: str = Field("data/downloads", description="where the images are, or are downloaded to")
     prepared_dir: str | None = Field(None, description="where the prepared arrays go; null is beside the images")
     image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
-        None, description="pixels a side; a choice for data_type folder only (null: 32)"
+        None, description="pixels a side that images are resized to; null: 32 for folder, otherwise their own size"
     )
     test_share: Share | None = Field(
-        None, description="share of the images kept for testing; for data_type folder and digits (null: 0.2)"
+        None, description="share of the images kept for testing, where a set has no test images of its own (null: 0.2)"
     )
 
     server_num: Positive = Field(1, description="servers, which train")
