@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from aal.config.errors import UserError
 from aal.storage.model_files import load_model
-from aal.strategies.pool import Outputs
 from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import autocast, computes_in_bf16
 from aal.training.heads import find_head
 from aal.training.images import Ids, ImageBank, Normalisation, Pixels
 from aal.training.networks import restore_model
+from aal.training.outputs import Outputs
 
 PIXELS_SCORED_AT_ONCE = {"cpu": 2**18, "cuda": 2**20}  # the images of a batch together; more is not faster
 
