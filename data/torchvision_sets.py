@@ -172,7 +172,7 @@ class TorchvisionSet:
             return UNKNOWN
         try:
             return max(UNKNOWN, int(target))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             raise UserError(
                 f"data_type: torchvision:{self._name} gives {type(target).__name__} for an image, not one class; "
                 "choose another target by data_options"
@@ -189,7 +189,7 @@ def _kind(name: str) -> Any:
         return kinds[usable[name.lower()]]
     there_are = f"there are: {', '.join(usable.values())}"
     if any(name.lower() == word.lower() for word in kinds):
-        raise UserError(f"data_type: torchvision:{name} does not give one class for each image; {there_are}")
+        raise UserError(f"data_type: torchvision:{name} is not a classification set; {there_are}")
     close = difflib.get_close_matches(name.lower(), usable, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(usable[word] for word in close)}?" if close else there_are
     raise UserError(f"data_type: torchvision.datasets has no {name}; {hint}")

@@ -160,6 +160,7 @@ def test_a_changed_function_gives_a_new_preparation(here: Path) -> None:
         ("np.zeros((1, 8, 8), np.uint8), [0]", "returned 1 images"),
         ("np.zeros((4, 8, 8), np.uint8), [0, 1]", "returned 4 images and 2 labels"),
         ("np.zeros((4, 8, 8), np.uint8)", "neither labels nor classes"),
+        ("np.zeros((2, 8, 8), np.uint8), np.eye(2)", "neither all whole numbers nor all names"),
         ("np.zeros((2, 8, 8), np.uint8), ['a', 1]", "neither all whole numbers nor all names"),
         ("np.zeros((2, 8, 8), np.uint8), ['a', 'b'], ['a']", "the label b, which is none of its classes"),
         ("np.zeros((2, 8, 8), np.uint8), [0, 5], ['a']", "labels from 0 to 5 of 1 classes"),
@@ -324,7 +325,7 @@ def test_every_classification_set_is_offered_and_no_other() -> None:
     for name in expected.split():
         assert torchvision_sets._kind(name.lower()) is getattr(datasets, name)
     for name in ("VOCDetection", "CocoCaptions", "Kinetics", "Cityscapes", "Kitti", "CelebA", "ImageFolder", "Sintel"):
-        with pytest.raises(UserError, match=f"torchvision:{name} does not give one class for each image; there are: "):
+        with pytest.raises(UserError, match=f"torchvision:{name} is not a classification set; there are: "):
             torchvision_sets._kind(name)
     assert set(torchvision_sets.SPLITS) | torchvision_sets.OTHERS <= set(datasets.__all__)
 
@@ -352,3 +353,28 @@ def test_real_mnist(tmp_path: Path) -> None:
     assert images.images.shape == (70_000, 28, 28, 1) and images.classes[3] == "3 - three"
     assert images.test is not None and np.array_equal(images.test, np.arange(60_000, 70_000))
     assert images.labels[:5].tolist() == [5, 0, 4, 1, 9] and images.labels[60_000:60_003].tolist() == [7, 2, 1]
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.unit
+def test_mistakes_about_the_images_are_reported_with_all_others() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve({"data_type": "mnist", "worker_num": "ten", "server_num": 0}, "my.yaml")
+    assert [problem.split(":")[1].strip() for problem in caught.value.problems] == [
+        "server_num",
+        "worker_num",
+        "data_type",
+    ]
+    assert "must be cifar-10, cifar-100, digits, folder, mini-imagenet, torchvision:NAME or" in str(caught.value)
+    for tree, message in (
+        ({"data_type": "mini-imagenet", "image_size": 64}, "mini-imagenet has a size of its own, 84; leave it out"),
+        ({"data_type": "mini-imagenet", "test_share": 0.3}, "mini-imagenet has a test set of its own; leave it out"),
+        ({"data_type": "Cifar 100", "test_share": 0.3}, "cifar-100 has a test set of its own; leave it out"),
+        ({"data_type": "folder", "image_size": 16, "models": "vgg16"}, "vgg16 needs images of at least 32 pixels"),
+        ({"data_type": "torchvision:MNIST", "image_size": 16, "models": "vgg16"}, "vgg16 needs images of at least 32"),
+    ):
+        with pytest.raises(UserError) as caught:
+            resolve(tree, "my.yaml")
+        assert len(caught.value.problems) == 1 and message in str(caught.value)
