@@ -24,8 +24,8 @@ class Images:
 
     Attributes:
         images: (N, H, W) or (N, H, W, C) uint8 with 1 or 3 channels, or paths of image files, or pictures of Pillow.
-        labels: N whole numbers from 0, or N names of classes; None or -1 where the class is not known, and None instead
-            of a list where no class is.
+        labels: N whole numbers from 0, or N names of classes, with None where the class is not known (among numbers
+            also -1); None instead of a list where no class is known.
         classes: name of each label; by default the names in `labels`, sorted, or the numbers.
         test: (N,) bool, or a `range` of rows: the official test set, which must be labelled. By default the seed draws
             one.

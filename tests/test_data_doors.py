@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from aal.app import data
-from aal.app.data import torchvision_sets
+from aal.app.data import torchvision_catalogue, torchvision_sets
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
@@ -287,13 +287,14 @@ def test_a_set_that_is_made_up_has_no_test_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.unit
-def test_sets_of_files_give_their_paths(tmp_path: Path) -> None:
+def test_sets_of_files_give_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, number in (("AnnualCrop", 3), ("Forest", 2)):
         folder = tmp_path / "eurosat" / "2750" / name
         folder.mkdir(parents=True)
         for i in range(number):
             Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(folder / f"{name}_{i}.jpg")
-    images = opened(settings_for("torchvision:EuroSAT", tmp_path))
+    images = opened(settings_for("torchvision:EuroSAT", Path()))
     assert images.images.shape == (5, 16, 16, 3) and images.classes == ("AnnualCrop", "Forest")
     assert images.test is None and images.labels.tolist() == [0, 0, 0, 1, 1]
     assert images.paths is not None and images.paths[3] == "eurosat/2750/Forest/Forest_0.jpg"
@@ -312,6 +313,8 @@ def test_sets_with_splits_join_those_that_are_not_for_testing(tmp_path: Path) ->
     assert images.test is not None and images.test.tolist() == [*range(12, 18)]
     only = opened(settings_for("torchvision:Country211", tmp_path, image_size=8, data_options={"split": "train"}))
     assert only.images[:, 0, 0, 0].tolist() == [0] * 6 + [100] * 6
+    tested = opened(settings_for("torchvision:Country211", tmp_path, image_size=8, data_options={"split": "test"}))
+    assert tested.images[:, 0, 0, 0].tolist() == [100] * 6 and tested.test is None
     assert "image_size: " in error_of("torchvision:Country211", tmp_path)
 
 
@@ -323,11 +326,11 @@ def test_every_classification_set_is_offered_and_no_other() -> None:
         OxfordIIITPet FGVCAircraft Food101 Caltech101 Country211 GTSRB Imagenette PCAM RenderedSST2 StanfordCars SUN397
         FakeData"""
     for name in expected.split():
-        assert torchvision_sets._kind(name.lower()) is getattr(datasets, name)
+        assert torchvision_catalogue.find_set(name.lower()) is getattr(datasets, name)
     for name in ("VOCDetection", "CocoCaptions", "Kinetics", "Cityscapes", "Kitti", "CelebA", "ImageFolder", "Sintel"):
         with pytest.raises(UserError, match=f"torchvision:{name} is not a classification set; there are: "):
-            torchvision_sets._kind(name)
-    assert set(torchvision_sets.SPLITS) | torchvision_sets.OTHERS <= set(datasets.__all__)
+            torchvision_catalogue.find_set(name)
+    assert set(torchvision_catalogue.SPLITS) | torchvision_catalogue.OTHERS <= set(datasets.__all__)
 
 
 @pytest.mark.unit
