@@ -17,18 +17,21 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.config.errors import INTERRUPTED, RunFailed, UserError
+from aal.config.errors import INTERRUPTED, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel
 
     from aal.app.data import ImageSet
     from aal.config.settings import Settings
     from aal.coordination.partition import Partition
-    from aal.engines.local.supervisor import Role
-    from aal.storage.resume_state import Past
+    from aal.coordination.schedules.base import Schedule
+    from aal.engines.base import Display, Plan, RunResult
+    from aal.storage.resume_state import ResumeState
 
-DONE, FAILED, USERS_MISTAKE = 0, 1, 2
+USER_ERROR = 2
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run(_parser().parse_intermixed_args(argv))
     except UserError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return USERS_MISTAKE
+        return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED["SIGINT"]
@@ -64,160 +67,153 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.resume is None:
         from aal.config.loading import load
 
-        settings = load(arguments.config, arguments.assignments, arguments.seed)
-        return _start(settings, arguments.out)
+        return start(load(arguments.config, arguments.assignments, arguments.seed), arguments.out)[1].exit_code
     for name in ("out", "seed"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name}: a run that is resumed keeps its own")
-    return _resume(pathlib.Path(arguments.resume), arguments.assignments)
+    return resume(pathlib.Path(arguments.resume), arguments.assignments)[1].exit_code
 
 
-def _start(settings: Settings, out: str | None) -> int:
-    # Imported when the settings are known to be right, so that a mistake in them is told at once.
+def start(settings: Settings, out: str | None = None, display: Display | None = None) -> tuple[pathlib.Path, RunResult]:
+    """Starts a new run and writes its report; returns its directory and how it ended.
+
+    Args:
+        settings: of the run.
+        out: the run directory; `runs/<name>` by default.
+        display: where to show how far it is; a progress bar by default.
+
+    Raises:
+        UserError: the settings do not fit the images or this machine, or the directory is taken.
+    """
+    # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
     from aal.reporting.progress import say
     from aal.storage.run_directory import claim, create_run
 
-    _look_for_devices(settings)
+    _check_devices(settings)
     images = _images(settings)
-    parts = split(images, settings, _shard_num(settings))
-    settings = _calibrated(settings, images, parts)
+    partition = split(images, settings, _schedule(settings).shard_num(settings))
+    settings = _calibrated(settings, images, partition)
     run = create_run(settings, out)
     with claim(run):
-        save_split(parts, run / "split.npz")
-        say(f"run folder: {run}", sys.stdout)
-        pool = sum(map(len, parts.shards))
+        save_split(partition, run / "split.npz")
+        say(f"run directory: {run}", sys.stdout)
+        pool = sum(map(len, partition.shards))
         if settings.budget > pool:
             say(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
-        return _go(settings, run, images, parts, past=None)
+        return run, _execute(_plan(settings, run, images, partition, resume=None), display)
 
 
-def _resume(run: pathlib.Path, assignments: list[str]) -> int:
+def resume(
+    run: pathlib.Path, assignments: Sequence[str] = (), display: Display | None = None
+) -> tuple[pathlib.Path, RunResult]:
+    """Goes on with a run that was interrupted, killed or failed; see `start`.
+
+    Args:
+        run: the run directory.
+        assignments: `key=value` changes of settings that do not concern what was done already.
+        display: where to show how far it is.
+    """
     from aal.app.data import load_split, save_split, split
-    from aal.storage.resume_state import read_past
+    from aal.engines.base import RunResult, RunStatus
+    from aal.reporting.progress import say
+    from aal.storage.resume_state import read_resume_state
     from aal.storage.run_directory import MODELS, claim, resumed_settings, write_settings
 
-    settings = resumed_settings(run, assignments)
+    settings = resumed_settings(run, list(assignments))
     with claim(run):
         try:
-            past = read_past(run / "run.db")
+            state = read_resume_state(run / "run.db")
         except UserError:
             if settings.engine == "local":
                 raise
-            past = None  # a simulated run does not need what it wrote down
-        if past is not None and past.finished(settings):
-            print(f"{run} is finished; its report: {run / 'report' / 'report.md'}")
-            return DONE
-        _look_for_devices(settings)
+            state = None  # a simulated run does not need its record
+        if state is not None and state.finished(settings):
+            say(f"{run} is finished; its report: {run / 'report' / 'report.md'}", sys.stdout)
+            return run, RunResult(RunStatus.FINISHED)
+        _check_devices(settings)
         images = _images(settings)
-        if past is not None and past.meta["images"] != images.folder.name:
+        if state is not None and state.meta["images"] != images.folder.name:
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
         write_settings(run, settings)  # not before: what is refused leaves the run as it was
         (run / MODELS).mkdir(exist_ok=True)
-        if past is None:  # it was killed before it had begun
-            save_split(split(images, settings, _shard_num(settings)), run / "split.npz")
-        return _go(settings, run, images, load_split(run / "split.npz"), past)
+        if state is None:  # it was killed before it had begun
+            save_split(split(images, settings, _schedule(settings).shard_num(settings)), run / "split.npz")
+        return run, _execute(_plan(settings, run, images, load_split(run / "split.npz"), state), display)
 
 
-def _look_for_devices(settings: Settings) -> None:
-    """Tells at once that a GPU is not there; PyTorch, which takes seconds to load, is asked only about GPUs by name."""
-    named = (*settings.devices.servers, *settings.devices.workers)
-    if settings.compute == "full" and any(name.startswith("cuda") for name in named):
-        from aal.training.devices import check_devices
-
-        check_devices(settings.devices)
-
-
-def _shard_num(settings: Settings) -> int:
-    return 1 if settings.mode == "sync" else settings.worker_num
-
-
-def _images(settings: Settings) -> ImageSet:
-    """The images of a run, or what stands for them."""
-    from aal.app.data import imagined_set, open_set, prepare
-
-    return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
-
-
-def _calibrated(settings: Settings, images: ImageSet, parts: Partition) -> Settings:
-    """The settings with the costs of this machine, where they ask for them."""
-    if not settings.costs.measured:
-        return settings
-    from aal.app.models import build_model
-    from aal.reporting.progress import say
-    from aal.training.calibration import calibrate
-
-    say("measuring what training and scoring cost on this machine", sys.stdout)
-    costs = calibrate(settings, images.images, images.labels, parts.initial, build_model)
-    say(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
-    return settings.model_copy(update={"costs": costs})
-
-
-def _roles(settings: Settings, images: ImageSet, parts: Partition) -> list[Role]:
-    """What an engine is to start: the roles, or under compute none what stands for them."""
-    from aal.engines.local.supervisor import Role
-
-    folder, workers = images.folder, len(parts.shards)
-    servers = 1 if settings.mode == "sync" else settings.server_num  # the classic loop trains one model at a time
-    if settings.compute == "none":
-        return [
-            Role("server", "aal.app.server_train:start_costed", servers, (len(parts.validation), len(parts.test))),
-            Role("worker", "aal.app.work_query:start_costed", workers, (workers,)),
-            Role("annotators", "aal.annotators.simulated:start", 1, (images.labels, len(images.classes))),
-        ]
-    return [
-        Role("server", "aal.app.server_train:start", servers, (folder,)),
-        Role("worker", "aal.app.work_query:start", settings.devices.processes_for(workers), (folder, workers)),
-        Role("annotators", "aal.annotators.simulated:start", 1, (folder / "labels.npy", len(images.classes))),
-    ]
-
-
-def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Partition, past: Past | None) -> int:
-    """Runs the engine and writes the report; returns the exit code."""
+def _plan(
+    settings: Settings, run: pathlib.Path, images: ImageSet, partition: Partition, resume: ResumeState | None
+) -> Plan:
+    """Wires a run: which roles there are, and what each is given."""
     import numpy as np
 
-    from aal.coordination.parts import Parts
-    from aal.engines.local.engine import run_local
-    from aal.engines.simulated.engine import run_simulated
-    from aal.reporting.progress import Progress
-    from aal.storage.run_directory import about, log_to
+    from aal.engines.base import Plan, Role
+    from aal.storage.run_directory import about
 
-    roles = _roles(settings, images, parts)
+    folder, workers = images.folder, len(partition.shards)
+    has_files = settings.compute == "full"
+    labels = folder / "labels.npy" if has_files else images.labels
+    roles = [
+        # Servers read labels from the hub and images from the prepared folder; they publish files, then versions.
+        Role(
+            "server",
+            "aal.app.server_train:build",
+            "aal.app.server_train:serve",
+            _schedule(settings).server_num(settings),
+            (folder,),
+        ),
+        # Workers read the newest published files and offer ids of their shard.
+        Role(
+            "worker",
+            "aal.app.work_query:build",
+            "aal.app.work_query:work",
+            workers,
+            (folder, workers),
+            settings.devices.worker_processes,
+        ),
+        # Annotators draw ids and answer with labels; all of them share one process and one connection to the hub.
+        Role(
+            "annotators",
+            "aal.annotators.label_source:build",
+            "aal.annotators.label_source:annotate",
+            1,
+            (labels, images.classes, folder / "images.npy" if has_files else None, images.paths),
+        ),
+    ]
+    meta = about(settings) | {"images": folder.name, "skipped_images": str(images.skipped)}
+    meta |= {key: resume.meta[key] for key in ("started",) if resume and key in resume.meta}
     truth = np.asarray(images.labels)
-    begin = Parts(len(images.classes), truth, parts.test, parts.validation, parts.initial, parts.shards)
-    facts = about(settings) | {"images": images.folder.name, "skipped_images": str(images.skipped)}
-    facts |= {key: past.meta[key] for key in ("started",) if past and key in past.meta}
-    log_to(run, "main")
+    return Plan(settings, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)
+
+
+def _execute(plan: Plan, display: Display | None) -> RunResult:
+    """Runs the engine and writes the report."""
+    from aal.engines import engine_named
+    from aal.reporting.progress import Progress
+    from aal.storage.run_directory import logged
+
     log = logging.getLogger("aal")
-    log.info("resumed at %.1f s" if past else "started", *([past.seconds] if past else []))
-    failure, code = None, FAILED
-    try:
-        if settings.engine == "simulated":  # repeats what there is of an earlier attempt
-            ended = run_simulated(settings, run, begin, roles, facts, Progress())
-        else:
-            ended = run_local(settings, run, begin, roles, facts, Progress(), past)
-    except (RunFailed, UserError) as error:
-        failure = ended = str(error)
-        code = USERS_MISTAKE if isinstance(error, UserError) else FAILED
-    log.info("ended: %s", ended)
-    _conclude(run, failure, finished=ended == "finished")
-    if failure is not None:
-        return code
-    return DONE if ended == "finished" else INTERRUPTED[ended]
+    with logged(plan.run, "main"):
+        log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
+        result = engine_named(plan.settings.engine).run(plan, display or Progress())
+    _conclude(plan.run, result)
+    return result
 
 
-def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
-    """Writes the report of what there is and says how the run ended."""
+def _conclude(run: pathlib.Path, result: RunResult) -> None:
+    """Says how the run ended and writes the report of what there is."""
+    from aal.engines.base import RunStatus
     from aal.reporting.pages import write_report
     from aal.reporting.progress import say
 
-    if failure is not None:
-        say(f"error: {failure}; see {run / 'log.txt'}", sys.stderr)
-    elif not finished:
+    if result.status is RunStatus.FAILED:
+        say(f"error: {result.cause}; see {run / 'log.txt'}", sys.stderr)
+    elif result.status is RunStatus.INTERRUPTED:
         say("interrupted; nothing that was done is lost", sys.stdout)
-    if not finished:
+    if result.status is not RunStatus.FINISHED:
         say(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
-    if not (run / "run.db").exists():
+    if result.at_once or not (run / "run.db").exists():
         return
     try:
         page = write_report(run)
@@ -227,11 +223,48 @@ def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
-        labels = summary["labels"]["total"]
-        print(
-            f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {summary['wall_s']:.0f} s"
+        labels, seconds = summary["labels"]["total"], summary["wall_s"]
+        say(
+            f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {seconds:.0f} s", sys.stdout
         )
     say(f"report: {page}", sys.stdout)
+
+
+def _schedule(settings: Settings) -> type[Schedule]:
+    from aal.config.registry import SCHEDULES
+
+    schedule: type[Schedule] = SCHEDULES.load(settings.mode)
+    return schedule
+
+
+def _check_devices(settings: Settings) -> None:
+    """Reports at once that a GPU is not there; PyTorch, which takes seconds to load, is asked only about named GPUs."""
+    named = (*settings.devices.servers, *settings.devices.workers)
+    if settings.compute == "full" and any(name.startswith("cuda") for name in named):
+        from aal.training.devices import check_devices
+
+        check_devices(settings.devices)
+
+
+def _images(settings: Settings) -> ImageSet:
+    """The images of a run, or what stands for them."""
+    from aal.app.data import imagined_set, open_set, prepare
+
+    return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
+
+
+def _calibrated(settings: Settings, images: ImageSet, partition: Partition) -> Settings:
+    """The settings with the costs of this machine, where they ask for them."""
+    if not settings.costs.measured:
+        return settings
+    from aal.app.server_train import fit
+    from aal.reporting.progress import say
+    from aal.training.calibration import calibrate
+
+    say("measuring what training and scoring cost on this machine", sys.stdout)
+    costs = calibrate(settings, images.images, images.labels, partition.initial, fit)
+    say(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
+    return settings.model_copy(update={"costs": costs})
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,12 +1,10 @@
 """The hub as a whole: whatever the settings and the order of events, a run ends with every label bought and used."""
 
-import asyncio
 import contextlib
 import pathlib
 import random
 import sqlite3
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,114 +12,52 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from aal.config.errors import Stopped
-from aal.config.loading import resolve
+from aal.config.errors import RecordFailed, Stopped
 from aal.config.settings import Settings
-from aal.coordination.clock import Work
-from aal.coordination.hub import LABELLED, NOT_OURS, QUERIED, UNLABELLED, Hub
-from aal.coordination.messages import Computing, QueryBatch, SelectionGrant, TrainedModel, TrainingJob
-from aal.coordination.parts import Parts
-from aal.storage.journal import SCHEMA, Journal, JournalFailed, Statement
-from aal.storage.resume_state import _read
+from aal.coordination.hub import Hub
+from aal.coordination.messages import (
+    Change,
+    Computing,
+    Pending,
+    QueryBatch,
+    SelectionGrant,
+    TrainedModel,
+    TrainingJob,
+)
+from aal.coordination.monitor import HubMonitor
+from aal.coordination.partition import Partition
+from aal.coordination.pools import LABELLED, OUTSIDE, QUERIED, UNLABELLED
+from aal.storage.journal import Journal
+from aal.storage.resume_state import resume_state_of
+from aal.storage.run_recorder import RunRecorder
+from tests.builders import HandClock, MemoryRecorder, make_hub, make_partition, make_settings
 
 pytestmark = pytest.mark.unit
 COLUMNS = "item worker strategy version newest offered_at drawn_at annotator answered_at label arrival"
 NO_SHRINK = (Phase.explicit, Phase.reuse, Phase.generate)  # a run that never ends would take minutes to shrink
 
 
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("the hub never waits")
-
-    async def until(self, attempt: Callable[..., Any], *args: Any) -> Any:
-        raise AssertionError("the hub never waits")
-
-    async def pause(self, news: asyncio.Event, seconds: float) -> None:
-        raise AssertionError("the hub never waits")
-
-    async def spend(self, work: Work, act: Callable[..., Any], *args: Any) -> Any:
-        raise AssertionError("the hub never works")
-
-
-class MemoryJournal(Journal):
-    """A journal without a disk, which can die."""
-
-    def __init__(self) -> None:
-        self.changes: list[tuple[Statement, ...]] = []
-        self.durable = 0
-        self.failure = None
-
-    def write(self, *statements: Statement) -> None:
-        self.changes.append(statements)
-
-    def flush(self) -> None:
-        self.durable = len(self.changes)
-
-    def close(self) -> None:
-        pass
-
-    def left_behind(self, lost: int, database: sqlite3.Connection) -> None:
-        """Writes what is on disk when the process dies: all that was flushed, the rest less `lost` changes."""
-        database.executescript(SCHEMA.read_text())
-        for change in self.changes[: max(self.durable, len(self.changes) - lost)]:
-            for sql, rows in change:
-                database.executemany(sql, rows)
-
-
-def make_settings(**changes: Any) -> Settings:
-    tree = {
-        "data_type": "digits",
-        "models": "cnn",
-        "worker_num": 2,
-        "worker_query_num": 3,
-        "query_batch": 5,
-        "server_train_threshold": 10,
-        "initial_size": 4,
-        "val_size": 2,
-        **changes,
-    }
-    return resolve(tree, "test")
-
-
-def make_parts(s: Settings, pool: int) -> Parts:
-    shards = np.array_split(np.arange(10, 10 + pool), 1 if s.mode == "sync" else s.worker_num)
-    return Parts(3, np.zeros(10 + pool, np.int64), np.arange(4), np.arange(4, 6), np.arange(6, 10), list(shards))
-
-
-def make_hub(s: Settings, pool: int = 60, journal: Journal | None = None) -> tuple[Hub, HandClock]:
-    clock = HandClock()
-    return Hub(s, make_parts(s, pool), journal or MemoryJournal(), clock), clock
-
-
-class Crowd:
+class Roles:
     """Servers, workers and annotators that act one small step at a time, in an order that a seed draws."""
 
     def __init__(self, hub: Hub, clock: HandClock, s: Settings, seed: int, deaths: float) -> None:
         self.hub, self.clock, self.settings = hub, clock, s
         self.random = random.Random(seed)
         self.deaths = deaths
-        shards = 1 if s.mode == "sync" else s.worker_num
-        self.tickets: dict[int, TrainingJob | None] = dict.fromkeys(range(s.server_num))
-        self.turns: dict[int, SelectionGrant | None] = dict.fromkeys(range(shards))
+        shards = len(make_partition(s, 10).shards)
+        self.jobs: dict[int, TrainingJob | None] = dict.fromkeys(range(s.server_num))
+        self.grants: dict[int, SelectionGrant | None] = dict.fromkeys(range(shards))
         self.held: dict[int, list[int]] = {annotator: [] for annotator in range(3)}
         self.trained: list[int] = []
         self.answered: dict[int, int] = {}
 
     def step(self) -> bool:
         """One step of a random role; False when no role is left."""
-        roles: list[tuple[str, int]] = [("server", i) for i in self.tickets] + [("worker", i) for i in self.turns]
-        if not roles:
+        everyone: list[tuple[str, int]] = [("server", i) for i in self.jobs] + [("worker", i) for i in self.grants]
+        if not everyone:
             return False
-        roles += [("annotator", i) for i in self.held]
-        name, index = self.random.choice(roles)
+        everyone += [("annotator", i) for i in self.held]
+        name, index = self.random.choice(everyone)
         self.clock.time += self.random.random()
         if self.random.random() < self.deaths:
             self.die(name, index)
@@ -132,37 +68,37 @@ class Crowd:
     def die(self, name: str, index: int) -> None:
         self.hub.release("annotators" if name == "annotator" else name, index)
         if name == "server":
-            self.tickets[index] = None
+            self.jobs[index] = None
         elif name == "worker":
-            self.turns[index] = None
+            self.grants[index] = None
         else:  # all of them, for they share a process
             self.held = {annotator: [] for annotator in self.held}
 
     def server(self, index: int) -> None:
-        ticket = self.tickets[index]
+        job = self.jobs[index]
         try:
-            if ticket is None:
-                self.tickets[index] = self.hub.ticket(index)
+            if job is None:
+                self.jobs[index] = _given(self.hub.job(index))
             else:
-                assert len(self.hub.labels(0, ticket.labels)[0]) == ticket.labels
-                self.hub.publish(TrainedModel(ticket.number, index, "cnn", f"{ticket.number}", 1, 0.0, None, 0.5))
-                self.trained.append(ticket.labels)
-                self.tickets[index] = None
+                assert len(self.hub.labels(0, job.labels)[0]) == job.labels
+                self.hub.publish(TrainedModel(job.number, index, "cnn", f"{job.number}", 1, 0.0, None, 0.5))
+                self.trained.append(job.labels)
+                self.jobs[index] = None
         except Stopped:
-            del self.tickets[index]
+            del self.jobs[index]
 
     def worker(self, index: int) -> None:
-        turn = self.turns[index]
+        grant = self.grants[index]
         try:
-            if turn is None:
-                self.turns[index] = self.hub.turn(index)
+            if grant is None:
+                self.grants[index] = _given(self.hub.grant(index))
             else:
                 remaining = self.hub.remaining(index).tolist()
-                items = self.random.sample(remaining, turn.count)
-                self.hub.offer(QueryBatch(index, turn.batch, items, "random", turn.model.version, 0.0))
-                self.turns[index] = None
+                items = self.random.sample(remaining, grant.count)
+                self.hub.offer(QueryBatch(index, grant.batch, items, "random", (grant.version,), 0.0))
+                self.grants[index] = None
         except Stopped:
-            del self.turns[index]
+            del self.grants[index]
 
     def annotator(self, index: int) -> None:
         held = self.held[index]
@@ -178,18 +114,25 @@ class Crowd:
             held.clear()
 
 
-def places(hub: Hub, parts: Parts) -> list[int]:
+def _given(answer: Any) -> Any:
+    """What the hub gave, or None for not yet."""
+    return None if isinstance(answer, Pending) else answer
+
+
+def places(hub: Hub, partition: Partition) -> list[int]:
     """Every id, once for each place it is in."""
-    unlabelled = np.flatnonzero(hub._state == UNLABELLED).tolist()
-    labelled = hub.labeled.between(0, len(hub.labeled))[0].tolist()
-    outside = [*parts.test.tolist(), *parts.validation.tolist()]
-    assert (hub._state[outside] == NOT_OURS).all() and (hub._state[labelled] == LABELLED).all()
-    queried = hub.queries.waiting_items() + hub.queries.leased_items()
-    assert (hub._state[queried] == QUERIED).all()
+    pools = hub._pools
+    unlabelled = [example for worker in range(pools.workers) for example in pools.remaining(worker).tolist()]
+    labelled = pools.labelled.between(0, pools.labels)[0].tolist()
+    outside = [*partition.test.tolist(), *partition.validation.tolist()]
+    queried = [*pools.queries._waiting, *pools.queries._leases]
+    for ids, state in ((outside, OUTSIDE), (labelled, LABELLED), (queried, QUERIED), (unlabelled, UNLABELLED)):
+        assert (pools._state[np.array(ids, np.int64)] == state).all()
+    assert len(unlabelled) == sum(map(pools.left, range(pools.workers)))
     return sorted(unlabelled + queried + labelled + outside)
 
 
-crowds = st.fixed_dictionaries(
+drawn_roles = st.fixed_dictionaries(
     {
         "server_num": st.integers(1, 3),
         "worker_num": st.integers(1, 4),
@@ -205,40 +148,45 @@ crowds = st.fixed_dictionaries(
 )
 
 
-def live(crowd: Crowd, parts: Parts, steps: int) -> bool:
-    """Lets a crowd take at most so many steps, looking whether every id is in its one place, and who computes."""
+def live(roles: Roles, partition: Partition, steps: int) -> bool:
+    """Lets the roles take at most so many steps, looking whether every id is in its one place, and who computes."""
     for step in range(steps):
-        if not crowd.step():
+        if not roles.step():
             return True
         with contextlib.suppress(Stopped):
-            held = (sum(one is not None for one in held.values()) for held in (crowd.tickets, crowd.turns))
-            assert crowd.hub.check("server-0") == Computing(*held)
+            held = (sum(one is not None for one in held.values()) for held in (roles.jobs, roles.grants))
+            assert roles.hub.computing() == Computing(*held)
         if step % 16 == 0:
-            assert places(crowd.hub, parts) == list(range(len(parts.truth)))
+            assert_each_in_one_place(roles.hub, partition)
     return False
 
 
-def resumed(crowd: Crowd, parts: Parts, lost: int) -> Crowd:
+def assert_each_in_one_place(hub: Hub, partition: Partition) -> None:
+    assert places(hub, partition) == list(range(10 + sum(map(len, partition.shards))))
+
+
+def resumed(roles: Roles, pool: int, lost: int) -> Roles:
     """All processes of a run were killed; others go on from what is on disk."""
-    journal = crowd.hub._journal
-    assert isinstance(journal, MemoryJournal)
+    record = roles.hub._record
+    assert isinstance(record, MemoryRecorder)
+    again = MemoryRecorder()
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
-        journal.left_behind(lost, database)
-        past = _read(database)
-        again = MemoryJournal()
-        again.changes = [((line, [()]),) for line in database.iterdump() if line.startswith("INSERT")]
-    again.durable = len(again.changes)
-    hub = Hub(crowd.settings, parts, again, crowd.clock, {}, past)
-    assert {item for item, _ in past.answers} == set(crowd.answered), "an acknowledged answer is never lost"
-    assert places(hub, parts) == list(range(len(parts.truth)))
-    successor = Crowd(hub, crowd.clock, crowd.settings, crowd.random.randrange(2**20), crowd.deaths)
-    successor.answered, successor.trained = crowd.answered, crowd.trained
+        record.journal.left_behind(lost, database)
+        state = resume_state_of(database)
+        lines = [line for line in database.iterdump() if line.startswith("INSERT")]
+        again.journal.changes = [((line, [()]),) for line in lines]
+    again.flush()
+    hub, clock = make_hub(roles.settings, pool, again, roles.clock, state)
+    assert {example for example, _ in state.answers} == set(roles.answered), "an acknowledged answer is never lost"
+    assert_each_in_one_place(hub, make_partition(roles.settings, pool))
+    successor = Roles(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
+    successor.answered, successor.trained = roles.answered, roles.trained
     return successor
 
 
 @settings(max_examples=400, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    drawn=crowds,
+    drawn=drawn_roles,
     seed=st.integers(0, 2**20),
     deaths=st.sampled_from([0.0, 0.05]),
     crashes=st.lists(st.tuples(st.integers(1, 150), st.integers(0, 30)), max_size=3),
@@ -250,38 +198,38 @@ def test_every_run_ends_with_every_label_bought_once_and_trained_on(
     pool, threshold, lease = drawn.pop("pool"), drawn.pop("threshold"), drawn.pop("lease_s")
     budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
     s = make_settings(**drawn, server_train_threshold=min(threshold, budget), annotators={"lease_s": lease})
-    parts = make_parts(s, pool)
-    hub, clock = make_hub(s, pool)
-    crowd = Crowd(hub, clock, s, seed, deaths)
+    partition = make_partition(s, pool)
+    roles = Roles(*make_hub(s, pool), s, seed, deaths)
     for steps, lost in crashes:
-        if live(crowd, parts, steps):
+        if live(roles, partition, steps):
             break
-        crowd = resumed(crowd, parts, lost)
-    assert live(crowd, parts, 20_000), f"the run never ends: {crowd.hub.status()}"
-    assert crowd.hub.status().finished
-    assert places(crowd.hub, parts) == list(range(len(parts.truth)))
-    shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in parts.shards]
+        roles = resumed(roles, pool, lost)
+    assert live(roles, partition, 20_000), f"the run never ends: {roles.hub.status()}"
+    assert roles.hub.status().finished
+    assert_each_in_one_place(roles.hub, partition)
+    shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in partition.shards]
     expected = min(s.budget, pool) if s.mode == "sync" else sum(shards)
-    assert len(crowd.answered) == expected
-    assert max(crowd.trained) == 4 + expected, "the last training uses every label"
+    assert len(roles.answered) == expected
+    assert max(roles.trained) == 4 + expected, "the last training uses every label"
     if s.server_train_num is not None:
-        assert len(crowd.trained) <= 1 + s.server_train_num
+        assert len(roles.trained) <= 1 + s.server_train_num
 
 
 def train(hub: Hub, server: int = 0) -> TrainingJob | None:
-    ticket = hub.ticket(server)
-    if ticket is not None:
-        hub.publish(TrainedModel(ticket.number, server, "cnn", "p", 1, 0.0, None, 0.5))
-    return ticket
+    job = hub.job(server)
+    if isinstance(job, Pending):
+        return None
+    hub.publish(TrainedModel(job.number, server, "cnn", "p", 1, 0.0, None, 0.5))
+    return job
 
 
 def offer(hub: Hub, worker: int) -> bool:
-    """Lets a worker take its turn, if it has one."""
-    turn = hub.turn(worker)
-    if turn is None:
+    """Lets a worker take its grant, if it has one."""
+    grant = hub.grant(worker)
+    if isinstance(grant, Pending):
         return False
-    items = hub.remaining(worker)[: turn.count].tolist()
-    hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.model.version, 0.0))
+    items = hub.remaining(worker)[: grant.count].tolist()
+    hub.offer(QueryBatch(worker, grant.batch, items, "random", (grant.version,), 0.0))
     return True
 
 
@@ -299,8 +247,8 @@ def test_a_bound_of_one_lets_selection_run_one_round_ahead() -> None:
     assert offer(hub, 0) and offer(hub, 0) and offer(hub, 1) and offer(hub, 1)
     assert not offer(hub, 0), "batch 2 belongs to round 2 and needs version 1"
     assert answer_all(hub) == 20
-    ticket = train(hub)
-    assert ticket is not None and ticket.labels == 24, "the surplus over the threshold is absorbed"
+    job = train(hub)
+    assert job is not None and job.labels == 24, "the surplus over the threshold is absorbed"
     assert offer(hub, 0) and offer(hub, 1)
 
 
@@ -309,7 +257,7 @@ def test_free_workers_do_not_wait_for_models() -> None:
     train(hub)
     assert [offer(hub, 0) for _ in range(3)] == [True] * 3
     with pytest.raises(Stopped):
-        hub.turn(0)
+        hub.grant(0)
 
 
 def test_sync_takes_turns() -> None:
@@ -317,21 +265,21 @@ def test_sync_takes_turns() -> None:
     train(hub)
     assert offer(hub, 0)
     assert not offer(hub, 0), "labels come first"
-    assert hub.ticket(0) is None
+    assert isinstance(hub.job(0), Pending)
     answer_all(hub)
     assert not offer(hub, 0), "a training comes first"
     assert train(hub) is not None
     assert offer(hub, 0)
 
 
-def test_the_server_that_has_waited_longest_is_served_and_a_dead_ones_ticket_returns() -> None:
+def test_the_server_that_has_waited_longest_is_served_and_the_job_of_a_dead_one_returns() -> None:
     hub, _ = make_hub(make_settings(server_num=3))
-    first = hub.ticket(2)
-    assert first is not None and first.number == 0
-    assert hub.ticket(0) is None and hub.ticket(1) is None
+    first = hub.job(2)
+    assert isinstance(first, TrainingJob) and first.number == 0
+    assert isinstance(hub.job(0), Pending) and isinstance(hub.job(1), Pending)
     hub.release("server", 2)
-    assert hub.ticket(1) is None, "server 0 has waited longer"
-    assert hub.ticket(0) == first
+    assert isinstance(hub.job(1), Pending), "server 0 has waited longer"
+    assert hub.job(0) == first
     with pytest.raises(ValueError, match="does not hold"):
         hub.publish(TrainedModel(0, 2, "cnn", "p", 1, 0.0, None, 0.5))
 
@@ -340,10 +288,10 @@ def test_a_full_pool_makes_the_worker_wait_and_drops_nothing() -> None:
     hub, _ = make_hub(make_settings(query_pool_size=5))
     train(hub)
     assert offer(hub, 0)
-    assert hub.turn(1) is None
+    assert hub.grant(1) == Pending(Change.ROOM)
     assert answer_all(hub) == 5
-    assert hub.turn(0) is not None
-    assert hub.turn(1) is None, "the room is kept for what worker 0 is choosing"
+    assert isinstance(hub.grant(0), SelectionGrant)
+    assert hub.grant(1) == Pending(Change.ROOM), "the room is kept for what worker 0 is selecting"
     hub.release("worker", 0)
     assert offer(hub, 1)
 
@@ -352,11 +300,11 @@ def test_offers_of_foreign_or_repeated_items_are_refused() -> None:
     hub, _ = make_hub(make_settings())
     train(hub)
     for items in ([10, 10], [69], [6], [0]):
-        assert hub.turn(0) is not None
+        assert isinstance(hub.grant(0), SelectionGrant)
         with pytest.raises(ValueError, match="worker 0"):
-            hub.offer(QueryBatch(0, 0, items, "random", 0, 0.0))
+            hub.offer(QueryBatch(0, 0, items, "random", (0,), 0.0))
     with pytest.raises(ValueError, match="not due"):
-        hub.offer(QueryBatch(0, 1, [10], "random", 0, 0.0))
+        hub.offer(QueryBatch(0, 1, [10], "random", (0,), 0.0))
 
 
 def test_a_label_outside_the_classes_is_refused() -> None:
@@ -370,7 +318,7 @@ def test_a_label_outside_the_classes_is_refused() -> None:
 
 
 def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_path: pathlib.Path) -> None:
-    hub, clock = make_hub(make_settings(), journal=Journal(tmp_path / "run.db"))
+    hub, clock = make_hub(make_settings(), record=RunRecorder(tmp_path / "run.db"))
     train(hub)
     clock.time = 1.0
     offer(hub, 0)
@@ -397,24 +345,26 @@ def test_an_acknowledged_answer_is_on_disk_and_every_row_tells_its_story(tmp_pat
 
 
 def test_a_query_tells_its_last_draw_until_somebody_answers_then_theirs(tmp_path: pathlib.Path) -> None:
-    hub, clock = make_hub(make_settings(query_batch=1, server_train_threshold=2), journal=Journal(tmp_path / "run.db"))
+    hub, clock = make_hub(
+        make_settings(query_batch=1, server_train_threshold=2), record=RunRecorder(tmp_path / "run.db")
+    )
     train(hub)
     offer(hub, 0)
     reader = sqlite3.connect(tmp_path / "run.db")
 
-    def told() -> list[Any]:
-        hub._flush()
+    def rows() -> list[Any]:
+        hub._record.flush()
         return reader.execute("SELECT drawn_at, annotator, answered_at, label FROM queries").fetchall()
 
     try:
-        assert told() == [(None, None, None, None)]
+        assert rows() == [(None, None, None, None)]
         for annotator, drawn_at in ((3, 1.0), (8, 1e6)):  # the first lease has run out by then
             clock.time = drawn_at
             (item,) = hub.draw([annotator], [0.5], 1)
-            assert told() == [(drawn_at, annotator, None, None)]
+            assert rows() == [(drawn_at, annotator, None, None)]
         clock.time = 1e6 + 1
         assert hub.answer([item, item], [3, 8], [1, 2]) == [True, False], "the first to answer, though late"
-        assert told() == [(1.0, 3, 1e6 + 1, 1)]
+        assert rows() == [(1.0, 3, 1e6 + 1, 1)]
     finally:
         reader.close()
         hub.close("finished")
@@ -443,15 +393,83 @@ def test_many_threads_share_commits_and_lose_nothing(tmp_path: pathlib.Path) -> 
 def test_a_journal_that_cannot_write_says_so(tmp_path: pathlib.Path) -> None:
     journal = Journal(tmp_path / "run.db")
     journal.write(("INSERT INTO nowhere VALUES(?)", [(1,)]))
-    with pytest.raises(JournalFailed, match="nowhere"):
+    with pytest.raises(RecordFailed, match="nowhere"):
         journal.flush()
     journal.close()
 
 
-def test_a_shared_process_lives_while_any_of_its_workers_does() -> None:
-    hub, clock = make_hub(make_settings(devices={"worker_processes": 1}))
+def test_a_model_is_announced_when_it_is_on_disk_and_draws_do_not_wait_for_that() -> None:
+    """While the disk is slow, the lock is free: annotators draw, and workers select with the version before."""
+    hub: Hub
+
+    class SlowDisk(MemoryRecorder):
+        def flush(self) -> None:
+            if drew.is_set():
+                super().flush()
+                return
+            drew.set()
+            seen.append((hub.status().version, hub.draw([0], [0.0], 1)))
+
+    drew = threading.Event()
+    seen: list[tuple[int | None, list[int]]] = []
+    drew.set()
+    hub, _ = make_hub(make_settings(server_num=2), record=SlowDisk())
     train(hub)
     offer(hub, 0)
+    offer(hub, 1)
+    answer_all(hub)
+    offer(hub, 0)
+    job = hub.job(0)
+    assert isinstance(job, TrainingJob)
+    drew.clear()
+    assert hub.publish(TrainedModel(job.number, 0, "cnn", "p", 1, 0.0, None, 0.5)) == 1
+    ((version, ids),) = seen
+    assert version == 0 and len(ids) == 1
+    assert hub.status().version == 1
+
+
+def test_labels_of_one_owner_are_those_of_its_shard() -> None:
+    hub, _ = make_hub(make_settings())
+    train(hub)
+    offer(hub, 0)
+    offer(hub, 1)
+    answer_all(hub)
+    assert sorted(hub.labels(0, 99, owner=0)[0].tolist()) == [10, 11, 12, 13, 14]
+    assert sorted(hub.labels(0, 99, owner=1)[0].tolist()) == [40, 41, 42, 43, 44]
+    assert len(hub.labels(0, 99)[0]) == 14
+
+
+def test_what_changes_is_emitted() -> None:
+    emitted: list[Change] = []
+    hub, _ = make_hub(make_settings(query_batch=1, server_train_threshold=2), notify=emitted.append)
+
+    def changes() -> Change:
+        found = Change(0)
+        while emitted:
+            found |= emitted.pop()
+        return found
+
+    train(hub)
+    assert changes() == Change.MODELS
+    offer(hub, 0)
+    assert changes() == Change.QUERIES
+    ids = hub.draw([0], [0.0], 1)
+    assert changes() == Change.ROOM | Change.LEASES
+    hub.answer(ids, [0], [0])
+    assert changes() == Change.LABELS | Change.IDLE
+    hub.stop()
+    assert changes() == Change.STOP
+
+
+def test_a_monitor_knows_who_makes_progress_and_who_failed() -> None:
+    hub, clock = make_hub(make_settings())
+    monitor = HubMonitor(hub, clock)
+    monitor.heartbeat("server-0")
     clock.time = 50.0
-    offer(hub, 1)  # of the same process
-    assert hub.silent()["worker-0"] == 0.0 and "worker-1" not in hub.silent()
+    assert monitor.heartbeat("worker-0") == Computing(0, 0)
+    assert monitor.seconds_since_heartbeat() == {"server-0": 50.0, "worker-0": 0.0}
+    monitor.report_failure("worker-0", "ValueError: no")
+    assert monitor.failures() == ["worker-0: ValueError: no"]
+    monitor.stop()
+    with pytest.raises(Stopped):
+        monitor.heartbeat("server-0")

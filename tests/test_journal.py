@@ -14,30 +14,30 @@ from collections.abc import Iterator
 
 import pytest
 
-from aal.config.errors import UserError
-from aal.engines.local.engine import HubManager
-from aal.storage.journal import SCHEMA, Journal, JournalFailed, execute
-from aal.storage.resume_state import read_past
-from tests.test_hub import make_parts, make_settings
+from aal.config.errors import RecordFailed, UserError
+from aal.engines.local.hub_process import HubManager
+from aal.storage.journal import SCHEMA, Journal, execute
+from aal.storage.resume_state import read_resume_state
+from tests.builders import imagined_plan
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROW = ("INSERT INTO waits VALUES(?,?,?,?)", [(1, 2.0, 3.0, 4)])
 
 
 @pytest.mark.unit
-def test_a_locked_file_makes_the_run_wait_then_says_so(tmp_path: pathlib.Path) -> None:
+def test_a_locked_file_makes_the_run_wait_then_is_reported(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "run.db"
-    journal = Journal(path, patience_s=20)
+    journal = Journal(path, lock_timeout_s=20)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     journal.write(ROW)
     threading.Timer(0.5, lambda: other.execute("COMMIT")).start()
     journal.flush()  # as soon as the other program lets go
     journal.close()
-    impatient = Journal(path, patience_s=0.1)
+    impatient = Journal(path, lock_timeout_s=0.1)
     other.execute("BEGIN IMMEDIATE")
     impatient.write(ROW)
-    with pytest.raises(JournalFailed, match="cannot be written: database is locked; another program holds it"):
+    with pytest.raises(RecordFailed, match="cannot be written: database is locked; another program holds it"):
         impatient.flush()
     other.execute("ROLLBACK")
     assert other.execute("SELECT count(*) FROM waits").fetchone() == (1,)
@@ -51,10 +51,10 @@ def test_a_change_is_on_disk_whole_or_not_at_all(tmp_path: pathlib.Path) -> None
     journal.write(ROW)
     journal.flush()
     journal.write(ROW, ("INSERT INTO nowhere VALUES(1)", [()]))
-    with pytest.raises(JournalFailed):
+    with pytest.raises(RecordFailed):
         journal.flush()
     journal.close()
-    with pytest.raises(JournalFailed, match="closed"):
+    with pytest.raises(RecordFailed, match="closed"):
         journal.flush()
     reader = sqlite3.connect(tmp_path / "run.db")
     assert reader.execute("SELECT count(*) FROM waits").fetchone() == (1,)
@@ -97,17 +97,17 @@ def test_many_rows_to_a_statement_leave_what_one_at_a_time_leaves(count: int) ->
 
 
 @pytest.mark.unit
-def test_a_file_that_is_no_database_is_told(tmp_path: pathlib.Path) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: pathlib.Path) -> None:
     (tmp_path / "run.db").write_text("these are not the rows you are looking for" * 100)
-    with pytest.raises(JournalFailed, match=r"run\.db: cannot be written: file is not a database"):
+    with pytest.raises(RecordFailed, match=r"run\.db: cannot be written: file is not a database"):
         Journal(tmp_path / "run.db")
 
 
 @pytest.mark.unit
-def test_a_run_killed_before_it_had_begun_has_no_past(tmp_path: pathlib.Path) -> None:
-    assert read_past(tmp_path / "run.db") is None
+def test_a_run_killed_before_it_had_begun_has_no_state(tmp_path: pathlib.Path) -> None:
+    assert read_resume_state(tmp_path / "run.db") is None
     Journal(tmp_path / "run.db").close()
-    assert read_past(tmp_path / "run.db") is None
+    assert read_resume_state(tmp_path / "run.db") is None
 
 
 @pytest.mark.unit
@@ -115,8 +115,8 @@ def test_a_record_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path: p
     with contextlib.closing(sqlite3.connect(tmp_path / "run.db")) as database:
         database.execute("CREATE TABLE queries(item INTEGER PRIMARY KEY, label INTEGER)")
     before = (tmp_path / "run.db").read_bytes()
-    with pytest.raises(UserError, match=r"run\.db: is of an earlier version of this program; start a new run"):
-        read_past(tmp_path / "run.db")
+    with pytest.raises(UserError, match=r"run\.db: was written by an earlier version of this program; start a new run"):
+        read_resume_state(tmp_path / "run.db")
     assert (tmp_path / "run.db").read_bytes() == before
 
 
@@ -166,9 +166,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_resume_goes_on(small_disk: pat
 
 @pytest.mark.process
 def test_the_hub_is_reached_by_its_own_account_alone(tmp_path: pathlib.Path) -> None:
-    settings = make_settings()
     with HubManager() as manager:
-        manager.hub(settings, make_parts(settings, 30), tmp_path / "run.db", 0.0, {}, None)  # type: ignore[attr-defined]
+        manager.open(imagined_plan(tmp_path / "run"), 0.0)  # type: ignore[attr-defined]
         address = manager.address
         assert isinstance(address, str), "a unix socket, not a network address"
         assert stat.S_ISSOCK(os.stat(address).st_mode)

@@ -2,13 +2,15 @@
 
 import collections
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aal.coordination import pools
-from aal.coordination.pools import LabeledPool, QueryPool
+from aal.coordination.pools import Pools, QueryPool
+from tests.builders import make_partition, make_settings
 
 pytestmark = pytest.mark.unit
 
@@ -60,19 +62,24 @@ def test_returned_leases_may_exceed_the_bound_since_nothing_is_dropped() -> None
     pool.offer([3])
     assert pool.room == 0
     pool.release_all()
-    assert sorted(pool.waiting_items()) == [1, 2, 3] and pool.room == 0
+    assert sorted(pool._waiting) == [1, 2, 3] and pool.room == 0
 
 
-def test_a_label_is_never_given_twice() -> None:
-    pool = LabeledPool(9, [4], [0])
-    pool.add([5, 6], [1, 0])
-    for again in ([7, 5], [8, 8]):
-        with pytest.raises(ValueError, match="labelled already"):
-            pool.add(again, [2, 2])
-    with pytest.raises(ValueError, match="1 labels for 2 items"):
-        pool.add([7, 8], [2])
-    items, labels = pool.between(0, 10)
-    assert items.tolist() == [4, 5, 6] and labels.tolist() == [0, 1, 0] and 7 not in pool
+def test_an_example_goes_from_its_shard_to_s_to_l_and_never_twice() -> None:
+    partition = make_partition(make_settings(), 10)
+    place = Pools(partition, np.arange(20) % 3, bound=5, seed=0)
+    assert place.labelled.between(0, 9)[1].tolist() == [0, 1, 2, 0], "the initial ids with their true labels"
+    place.offer(0, [10, 11])
+    for again in ([11], [12, 12], [15], [6], [0]):
+        with pytest.raises(ValueError, match="worker 0"):
+            place.offer(0, again)
+    assert place.remaining(0).tolist() == [12, 13, 14] and place.left(0) == 3
+    ids = place.queries.draw([0, 1], 1.0)
+    assert place.answer([*ids, ids[0]], [0, 1, 0], [1, 2, 1]) == ([True, True, False], ids)
+    assert place.labels == 6 and place.idle
+    assert place.labelled.between(4, 99)[0].tolist() == ids and place.labelled.between(4, 99)[1].tolist() == [1, 2]
+    with pytest.raises(ValueError, match="worker 0"):
+        place.offer(0, [10])
 
 
 def test_many_draw_at_once_as_they_would_one_by_one() -> None:
@@ -89,11 +96,11 @@ def test_deadlines_of_answered_queries_are_forgotten() -> None:
     pool = QueryPool(10, 0)
     pool.offer([-1])
     pool.draw([0], deadline=1e5)
-    for item in range(3 * pools.FORGET):
+    for item in range(3 * pools.STALE_DEADLINES):
         pool.offer([item])
         pool.draw([0], deadline=1e6 + item)
         pool.settle(item, 0)
-    assert len(pool._deadlines) < 1.1 * pools.FORGET
+    assert len(pool._deadlines) < 1.1 * pools.STALE_DEADLINES
     pool.offer([-2])
     pool.draw([0], deadline=5.0)
     assert pool.expire(5.0) == [-2] and pool.expire(1e5) == [-1]
@@ -105,15 +112,15 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = QueryPool(8, 1)
-        self.labeled = LabeledPool(1000)
+        self.labelled_ids: set[int] = set()
         self.next_item = 0
         self.now = 0
         self.ends: dict[int, float] = {}
         self.drawn: dict[int, set[int]] = collections.defaultdict(set)
-        self.forget, pools.FORGET = pools.FORGET, 4
+        self.forget, pools.STALE_DEADLINES = pools.STALE_DEADLINES, 4
 
     def teardown(self) -> None:
-        pools.FORGET = self.forget
+        pools.STALE_DEADLINES = self.forget
 
     @precondition(lambda self: self.pool.room)
     @rule(data=st.data())
@@ -138,28 +145,27 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data(), annotator=st.integers(0, 3))
     def answer(self, data: st.DataObject, annotator: int) -> None:
         item = data.draw(st.integers(0, self.next_item - 1))
-        may = item not in self.labeled and annotator in self.drawn[item]
+        may = item not in self.labelled_ids and annotator in self.drawn[item]
         settled = self.pool.settle(item, annotator)
         assert settled == may
         if settled:
-            self.labeled.add([item], [0])
+            self.labelled_ids.add(item)
 
     @rule(seconds=st.integers(0, 5))
     def expire(self, seconds: int) -> None:
         self.now += seconds
-        due = {item for item in self.pool.leased_items() if self.ends[item] <= self.now}
+        due = {item for item in self.pool._leases if self.ends[item] <= self.now}
         expired = self.pool.expire(self.now)
-        assert len(expired) == len(due) and set(expired) == due <= set(self.pool.waiting_items())
+        assert len(expired) == len(due) and set(expired) == due <= set(self.pool._waiting)
 
     @rule()
     def die(self) -> None:
-        held = self.pool.leased_items()
+        held = list(self.pool._leases)
         assert self.pool.release_all() == held and not self.pool.leased
 
     @invariant()
     def every_item_is_in_exactly_one_place(self) -> None:
-        labelled = self.labeled.between(0, len(self.labeled))[0].tolist()
-        assert sorted(self.pool.waiting_items() + self.pool.leased_items() + labelled) == list(range(self.next_item))
+        assert sorted([*self.pool._waiting, *self.pool._leases, *self.labelled_ids]) == list(range(self.next_item))
 
 
 Interleavings.TestCase.settings = settings(

@@ -1,9 +1,11 @@
 """Whole runs as a user starts them: real processes on the digits, finished, interrupted, killed."""
 
+import dataclasses
 import functools
 import json
 import os
 import pathlib
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,12 +17,13 @@ import psutil
 import pytest
 
 from aal.config.errors import UserError
-from aal.engines.local.engine import run_local
-from aal.engines.local.supervisor import Role
+from aal.engines.base import RunResult, RunStatus
+from aal.engines.local.engine import LocalEngine
+from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
 from aal.storage.model_files import load_model
 from bench.chaos import survivors
-from tests.test_hub import make_parts, make_settings
+from tests.builders import imagined_plan, query
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -34,14 +37,6 @@ ENDLESS = [*QUICK, "worker_query_num=20", "annotators.seconds_per_label=2", "max
 
 def command(out: pathlib.Path, *words: str) -> list[str]:
     return [sys.executable, str(ROOT / "main.py"), "--config", "digits.yaml", "--out", str(out), *words]
-
-
-def query(run: pathlib.Path, sql: str) -> list[tuple]:
-    db = sqlite3.connect(f"{(run / 'run.db').resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        return db.execute(sql).fetchall()
-    finally:
-        db.close()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -363,15 +358,28 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
     assert told == ["error: devices.servers: cuda:77", "error: devices.workers: cuda:78"]
 
 
-async def without_memory(*_: object) -> None:
+def without_memory(*_: object) -> None:
     raise UserError("cuda:0: has no memory left for a training")
 
 
-def test_what_only_the_user_can_mend_is_told_by_the_role_that_met_it(tmp_path: pathlib.Path) -> None:
-    settings = make_settings()
-    roles = [Role("server", "tests.test_runs:without_memory", 1)]
-    with pytest.raises(UserError, match=r"^server-0: cuda:0: has no memory left for a training$"):
-        run_local(settings, tmp_path, make_parts(settings, 60), roles, {"seed": "0"}, Progress())
+def test_what_only_the_user_can_mend_is_reported_by_the_role_that_met_it(tmp_path: pathlib.Path) -> None:
+    plan = imagined_plan(tmp_path / "run")
+    roles = [dataclasses.replace(plan.roles[0], build="tests.test_runs:without_memory")]
+    result = LocalEngine().run(dataclasses.replace(plan, roles=roles), Progress())
+    assert result == RunResult(RunStatus.FAILED, "server-0: cuda:0: has no memory left for a training", 2)
+
+
+def test_a_run_of_processes_that_compute_nothing_buys_every_label_once(tmp_path: pathlib.Path) -> None:
+    """The wiring of the engine itself: workers that share processes, every proxy, the record."""
+    shape = {"worker_num": 3, "worker_query_num": 2, "query_batch": 5, "server_train_threshold": 10, "server_num": 2}
+    plan = stand_ins(imagined_plan(tmp_path / "run", **shape, annotators={"seconds_per_label": 0.0}))
+    server, worker, annotators = plan.roles
+    roles = [server, dataclasses.replace(worker, processes=2), annotators]
+    result = LocalEngine().run(dataclasses.replace(plan, roles=roles), Progress())
+    assert result == RunResult(RunStatus.FINISHED), result
+    assert query(plan.run, "select count(*), count(distinct item), count(label) from queries") == [(30, 30, 30)]
+    names = set(re.findall(r" (\S+) \d+ INFO started", (plan.run / "log.txt").read_text()))
+    assert names == {"server-0", "server-1", "worker-0", "worker-1", "annotators"}
 
 
 @pytest.mark.parametrize(
@@ -383,7 +391,7 @@ def test_what_only_the_user_can_mend_is_told_by_the_role_that_met_it(tmp_path: p
         (["--config", "digits.yaml", "initial_size=2000"], "initial_size"),
         (["--config", "folder.yaml", "data_dir=/nowhere/at/all"], "data_dir"),
         (["--config", "digits.yaml", "--out", str(ROOT)], "--out"),
-        (["--resume", "runs/x"], "--resume runs/x: is no run's folder"),
+        (["--resume", "runs/x"], "--resume runs/x: is no run directory"),
         (["--resume", "x", "--config", "digits.yaml"], "--config: not with --resume"),
         (["--resume", "x", "--seed", "3"], "--seed"),
     ],

@@ -1,6 +1,7 @@
 """The simulated engine: waits that end by the change itself, the paper's example, the same run to the last row."""
 
 import asyncio
+import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -18,41 +19,23 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aal.config.errors import RunFailed
-from aal.config.loading import resolve
-from aal.config.settings import CostSettings, Settings
+from aal.config.settings import CostSettings
 from aal.coordination.clock import Work
-from aal.coordination.parts import Parts
-from aal.engines.local.supervisor import Role
-from aal.engines.simulated.engine import run_simulated
+from aal.engines.base import RunResult, RunStatus
+from aal.engines.simulated.engine import SimulatedEngine
 from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
 from aal.reporting.progress import Progress
 from aal.storage.journal import Journal
-from tests.test_runs import QUICK, ROOT, command, query, resume, wait_for
+from tests.builders import imagined_plan, query
+from tests.test_runs import QUICK, ROOT, command, resume, wait_for
 
 FREE = {"per_image_trained": 0.0, "per_image_scored": 0.0, "per_selection": 0.0, "per_model_published": 0.0}
 
 
-def imagined(pool: int = 1000, **changes: Any) -> tuple[Settings, Parts]:
-    """A run that computes nothing, and the ids of its parts: 4 for testing, 2 for validation, 4 initial ones."""
-    tree = {
-        **{"data_type": "digits", "models": "cnn", "engine": "simulated", "compute": "none", "initial_size": 4},
-        **changes,
-    }
-    s = resolve(tree, "test")
-    ids = np.arange(10 + pool)
-    shards = list(np.array_split(ids[10:], 1 if s.mode == "sync" else s.worker_num))
-    return s, Parts(10, ids % 10, ids[:4], ids[4:6], ids[6:10], shards)
-
-
-def simulate(run: pathlib.Path, s: Settings, parts: Parts) -> pathlib.Path:
-    """Runs it; returns its folder."""
-    run.mkdir(exist_ok=True)
-    roles = [
-        Role("server", "aal.app.server_train:start_costed", 1 if s.mode == "sync" else s.server_num, (2, 4)),
-        Role("worker", "aal.app.work_query:start_costed", len(parts.shards), (len(parts.shards),)),
-        Role("annotators", "aal.annotators.simulated:start", 1, (parts.truth, parts.classes)),
-    ]
-    assert run_simulated(s, run, parts, roles, {"seed": str(s.seed)}, Progress()) == "finished"
+def simulate(run: pathlib.Path, pool: int = 1000, **changes: Any) -> pathlib.Path:
+    """Runs it; returns its directory."""
+    result = SimulatedEngine().run(imagined_plan(run, pool, **changes), Progress())
+    assert result == RunResult(RunStatus.FINISHED), result
     return run
 
 
@@ -108,10 +91,10 @@ def test_work_takes_what_the_cost_model_says() -> None:
 # ---------------------------------------------------------------------- runs that compute nothing
 
 
-def one_by_one(server_num: int, **changes: Any) -> tuple[Settings, Parts]:
+def one_by_one(server_num: int) -> dict[str, Any]:
     """Queries one at a time, a second each, and trainings of three seconds (paper, section 3.2)."""
     example: dict[str, Any] = {"worker_num": 1, "worker_query_num": 24, "query_batch": 1, "server_train_threshold": 1}
-    return imagined(
+    return dict(
         **example,
         server_num=server_num,
         max_staleness=None,
@@ -119,7 +102,6 @@ def one_by_one(server_num: int, **changes: Any) -> tuple[Settings, Parts]:
         # A hair less than three seconds, so that a model is there when the query of the same moment is chosen.
         costs={**FREE, "per_selection": 1.0, "per_model_published": 2.999},
         annotators={"number": 1, "seconds_per_label": 0.0, "relative_std": 0.0},
-        **changes,
     )
 
 
@@ -128,9 +110,9 @@ def test_the_papers_worked_example(tmp_path: pathlib.Path) -> None:
     """Section 3.2: with one server the first 4 queries use version 0 and every 3 further ones a new version; with three
     servers every query after the first 4 sees a new model."""
     versions = "select version from queries order by offered_at"
-    one = [version for (version,) in query(simulate(tmp_path / "one", *one_by_one(1)), versions)]
+    one = [version for (version,) in query(simulate(tmp_path / "one", **one_by_one(1)), versions)]
     assert one == [0] * 4 + [1 + number // 3 for number in range(20)]
-    three = [version for (version,) in query(simulate(tmp_path / "three", *one_by_one(3)), versions)]
+    three = [version for (version,) in query(simulate(tmp_path / "three", **one_by_one(3)), versions)]
     assert three == [0] * 4 + list(range(1, 21))
 
 
@@ -171,20 +153,19 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
     """No wake-up is forgotten (that would be an error of the loop), whatever waits for whatever."""
     budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
     threshold = min(threshold, budget)
-    setting = imagined(
-        pool,
+    setting: dict[str, Any] = dict(
         **drawn,
         server_train_threshold=threshold,
         query_pool_size=max(room, threshold) if room and drawn["mode"] == "sync" else room,
-        val_size=2,
         costs={"per_image_trained": 0.002, "per_image_scored": 0.01, "relative_std": 0.5},
         annotators={"number": annotators, "seconds_per_label": seconds, "relative_std": 1.0, "lease_s": lease},
     )
     folder = tmp_path_factory.mktemp("runs")
-    first, second = simulate(folder / "first", *setting), simulate(folder / "second", *setting)
+    first, second = (simulate(folder / name, pool, **setting) for name in ("first", "second"))
     assert rows(first) == rows(second)
-    s, parts = setting
-    shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in parts.shards]
+    plan = imagined_plan(folder / "first", pool, **setting)
+    s = plan.settings
+    shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in plan.partition.shards]
     bought = min(s.budget, pool) if s.mode == "sync" else sum(shards)
     assert query(first, "select count(*), count(distinct arrival) from queries where label >= 0") == [(bought, bought)]
     assert query(first, "select max(labels) from models") == [(4 + bought,)]
@@ -195,11 +176,11 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
 
 @pytest.mark.unit
 def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tmp_path: pathlib.Path) -> None:
-    setting = imagined(
+    setting: dict[str, Any] = dict(
         **{"worker_num": 1, "worker_query_num": 1, "query_batch": 40, "server_train_threshold": 40},
         annotators={"number": 40, "seconds_per_label": 1.0, "relative_std": 3.0, "lease_s": 5.0},
     )
-    run = simulate(tmp_path / "run", *setting)
+    run = simulate(tmp_path / "run", **setting)
     draws = query(run, "select count(*) from waits")[0][0]
     assert draws > 40, "somebody took more than five seconds, and the query was drawn again"
     (offered,) = query(run, "select offered_at from queries limit 1")[0]
@@ -216,20 +197,20 @@ def test_nobody_waits_for_models_unless_labels_come_faster(tmp_path: pathlib.Pat
     waits = (
         "select coalesce(max(got_at - asked_at), 0) from waits where asked_at > (select min(published_at) from models)"
     )
-    assert query(simulate(tmp_path / "quick", *imagined(**plenty, **quick)), waits)[0][0] < 0.5
-    assert query(simulate(tmp_path / "slow", *imagined(**plenty, **slow)), waits)[0][0] > 900
+    assert query(simulate(tmp_path / "quick", **plenty, **quick), waits)[0][0] < 0.5
+    assert query(simulate(tmp_path / "slow", **plenty, **slow), waits)[0][0] > 900
 
 
 @pytest.mark.unit
 def test_a_role_that_fails_is_named(tmp_path: pathlib.Path) -> None:
-    s, parts = imagined(worker_num=1, query_batch=10, server_train_threshold=10)
-    roles = [Role("server", "tests.test_simulated:failing", 1)]
-    with pytest.raises(RunFailed, match="server-0: ZeroDivisionError: division by zero"):
-        run_simulated(s, tmp_path, parts, roles, {"seed": "0"}, Progress())
+    plan = imagined_plan(tmp_path / "run", worker_num=1, query_batch=10, server_train_threshold=10)
+    roles = [dataclasses.replace(plan.roles[0], live="tests.test_simulated:failing")]
+    result = SimulatedEngine().run(dataclasses.replace(plan, roles=roles), Progress())
+    assert result == RunResult(RunStatus.FAILED, "server-0: ZeroDivisionError: division by zero", 1)
 
 
 @pytest.mark.unit
-def test_a_record_that_cannot_be_written_is_the_reason_that_is_told(
+def test_a_record_that_cannot_be_written_is_the_reason_that_is_reported(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, calls = Journal.write, itertools.count()
@@ -238,8 +219,9 @@ def test_a_record_that_cannot_be_written_is_the_reason_that_is_told(
         write(journal, *statements, *([("INSERT INTO nowhere VALUES(?)", [(1,)])] if next(calls) == 40 else []))
 
     monkeypatch.setattr(Journal, "write", broken)
-    with pytest.raises(RunFailed, match=r"run\.db: cannot be written: no such table: nowhere"):
-        simulate(tmp_path / "run", *imagined(worker_num=2, query_batch=500, server_train_threshold=1000, pool=6000))
+    plan = imagined_plan(tmp_path / "run", 6000, worker_num=2, query_batch=500, server_train_threshold=1000)
+    result = SimulatedEngine().run(plan, Progress())
+    assert result.status is RunStatus.FAILED and "run.db: cannot be written: no such table: nowhere" in result.cause
 
 
 async def failing(*_: object) -> None:

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from aal.app.models import build_model
+from aal.app.server_train import fit
 from aal.config.errors import Stopped, UserError
 from aal.config.presets import RECIPES
 from aal.config.settings import TrainingSettings
-from aal.training.fitting import Learned, learn, predict
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of
-from aal.training.optimizers import build_optimizer, build_schedule, decayed, one_cycle
+from aal.training.inference import predict
+from aal.training.optimizers import build_optimizer, build_schedule, decayed_kernels, one_cycle
+from aal.training.trainer import FittedModel, TrainingTask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -37,7 +39,7 @@ def stripes(number: int, side: int = 8, channels: int = 1) -> tuple[np.ndarray, 
 
 def run(
     number: int = 40, validation: int = 10, model: nn.Module | None = None, device: torch.device = CPU, **kwargs: Any
-) -> tuple[Learned, nn.Module, ImageBank]:
+) -> tuple[FittedModel, nn.Module, ImageBank]:
     images, labels = stripes(60)
     labels = kwargs.pop("labels", labels)
     model = model or build_model("cnn", classes=2, channels=1, image_size=8, width=0.25, seed=0)
@@ -45,7 +47,8 @@ def run(
     held_out = np.arange(50, 50 + validation)
     bank = ImageBank(images, device)
     changes = {"training": recipe(flip=False), "normalisation": PLAIN, "seed": 0, **kwargs}
-    return learn(model, bank, ids, labels[ids], held_out, labels[held_out], **changes), model, bank
+    task = TrainingTask(bank, ids, labels[ids], validation_ids=held_out, validation_labels=labels[held_out], **changes)
+    return fit(model, task), model, bank
 
 
 @pytest.mark.unit
@@ -132,7 +135,7 @@ def test_optimisers_follow_the_settings() -> None:
     assert adam.defaults["eps"] == 1e-7
     kernels, rest = adam.param_groups
     assert (kernels["weight_decay"], rest["weight_decay"]) == (1e-3, 0.0)
-    assert [id(kernel) for kernel in kernels["params"]] == [id(kernel) for kernel in decayed(model)]
+    assert [id(kernel) for kernel in kernels["params"]] == [id(kernel) for kernel in decayed_kernels(model)]
     assert len(kernels["params"]) + len(rest["params"]) == len(list(model.parameters()))
     schedule = build_schedule(adam, recipe("paper"), 3)
     assert schedule.get_last_lr() == [1e-3, 1e-3]
@@ -140,30 +143,30 @@ def test_optimisers_follow_the_settings() -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize("name", ["paper", "modern"])
-def test_learning_learns_and_repeats_itself(name: str) -> None:
+def test_a_training_learns_and_repeats_itself(name: str) -> None:
     training = recipe(name, epochs=8, flip=False)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    learned, model, bank = run(training=training)
+    fitted, model, bank = run(training=training)
     assert torch.equal(torch.get_rng_state(), before)
     _, labels = stripes(60)
     logits = predict(model, bank, np.arange(60), normalisation=PLAIN)
     assert (logits.argmax(1).numpy() == labels).mean() > 0.95
     torch.manual_seed(2)
     again, _, _ = run(training=training)
-    assert learned.history == again.history
-    assert all(torch.equal(value, again.state_dict[key]) for key, value in learned.state_dict.items())
+    assert fitted.history == again.history
+    assert all(torch.equal(value, again.state_dict[key]) for key, value in fitted.state_dict.items())
     other, _, _ = run(training=training, seed=1)
-    assert other.history != learned.history
+    assert other.history != fitted.history
 
 
 @pytest.mark.unit
 def test_weights_leave_in_float32_on_the_cpu_as_the_best_epoch_had_them() -> None:
-    learned, model, _ = run(training=recipe(precision="bf16", flip=False))
-    assert {value.dtype for value in learned.state_dict.values()} == {torch.float32, torch.int64}
+    fitted, model, _ = run(training=recipe(precision="bf16", flip=False))
+    assert {value.dtype for value in fitted.state_dict.values()} == {torch.float32, torch.int64}
     for name, value in model.state_dict().items():
-        assert torch.equal(learned.state_dict[name], value)
-        assert learned.state_dict[name].is_contiguous()
+        assert torch.equal(fitted.state_dict[name], value)
+        assert fitted.state_dict[name].is_contiguous()
 
 
 @pytest.mark.unit
@@ -176,32 +179,29 @@ def test_few_images_train(number: int, name: str) -> None:
     ids = np.arange(number)
     sizes = []
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    learned = learn(
-        model, ImageBank(images, CPU), ids, labels[ids], ids[:0], labels[:0],
-        training=recipe(crop_padding=1), normalisation=PLAIN, seed=0,
-    )  # fmt: skip
-    assert all(torch.isfinite(value).all() for value in learned.state_dict.values())
+    fitted = fit(model, TrainingTask(ImageBank(images, CPU), ids, labels[ids], recipe(crop_padding=1), PLAIN, seed=0))
+    assert all(torch.isfinite(value).all() for value in fitted.state_dict.values())
     assert sizes == {1: [2], 2: [2], 3: [3], 17: [16, 16]}[number] * 3
 
 
 @pytest.mark.unit
 def test_one_class_alone_trains() -> None:
-    learned, _, _ = run(labels=np.zeros(60, np.int64))
-    assert learned.val_accuracy == 1.0
+    fitted, _, _ = run(labels=np.zeros(60, np.int64))
+    assert fitted.val_accuracy == 1.0
 
 
 @pytest.mark.unit
 def test_without_validation_the_last_epoch_is_kept() -> None:
-    learned, _, _ = run(validation=0)
-    assert (learned.epoch, learned.val_accuracy) == (3, None)
-    assert [entry["val_accuracy"] for entry in learned.history] == [None] * 3
+    fitted, _, _ = run(validation=0)
+    assert (fitted.epoch, fitted.val_accuracy) == (3, None)
+    assert [entry["val_accuracy"] for entry in fitted.history] == [None] * 3
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(("after", "validated"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, [3]), (99, [3])])
 def test_validation_starts_after_some_epochs_and_never_misses_the_last(after: int, validated: list[int]) -> None:
-    learned, _, _ = run(training=recipe(validate_after=after, flip=False))
-    assert [entry["epoch"] for entry in learned.history if entry["val_accuracy"] is not None] == validated
+    fitted, _, _ = run(training=recipe(validate_after=after, flip=False))
+    assert [entry["epoch"] for entry in fitted.history if entry["val_accuracy"] is not None] == validated
 
 
 @pytest.mark.unit
@@ -216,23 +216,23 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_later(
         logits[next(right) :, 1] = 1  # the truth is all zeros
         return logits
 
-    monkeypatch.setattr("aal.training.fitting.predict", fixed)
-    learned, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
-    assert (learned.epoch, learned.val_accuracy) == (epoch, max(scores) / 4)
-    assert learned.state_dict["features.1.num_batches_tracked"] == 3 * epoch
+    monkeypatch.setattr("aal.app.server_train.predict", fixed)
+    fitted, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
+    assert (fitted.epoch, fitted.val_accuracy) == (epoch, max(scores) / 4)
+    assert fitted.state_dict["features.1.num_batches_tracked"] == 3 * epoch
 
 
 @pytest.mark.unit
 def test_losses_that_are_no_number_do_no_harm() -> None:
-    learned, _, _ = run(training=recipe(learning_rate=1e30, schedule="constant", precision="float32"))
-    assert np.isnan(learned.history[-1]["loss"])
-    assert learned.epoch >= 1
+    fitted, _, _ = run(training=recipe(learning_rate=1e30, schedule="constant", precision="float32"))
+    assert np.isnan(fitted.history[-1]["loss"])
+    assert fitted.epoch >= 1
 
 
 @pytest.mark.unit
-def test_progress_is_called_each_batch_and_may_stop_the_training() -> None:
+def test_the_heartbeat_is_called_each_batch_and_may_stop_the_training() -> None:
     calls = []
-    run(progress=lambda: calls.append(1))
+    run(heartbeat=lambda: calls.append(1))
     assert len(calls) == 3 * 3 + 2  # three epochs of three batches, two validations of one
 
     def stop() -> None:
@@ -241,7 +241,7 @@ def test_progress_is_called_each_batch_and_may_stop_the_training() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with pytest.raises(Stopped):
-        run(progress=stop)
+        run(heartbeat=stop)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -277,12 +277,12 @@ def test_bf16_scores_are_near_and_not_coarse() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", ["paper", "modern"])
 def test_a_gpu_learns_the_same_task(name: str) -> None:
-    learned, model, bank = run(training=recipe(name, epochs=8, flip=False), device=torch.device("cuda", 0))
+    fitted, model, bank = run(training=recipe(name, epochs=8, flip=False), device=torch.device("cuda", 0))
     _, labels = stripes(60)
     logits = predict(model, bank, np.arange(60), normalisation=PLAIN)
     assert logits.device == CPU
     assert (logits.argmax(1).numpy() == labels).mean() > 0.95
-    assert {value.device for value in learned.state_dict.values()} == {CPU}
+    assert {value.device for value in fitted.state_dict.values()} == {CPU}
 
 
 @pytest.mark.gpu

@@ -142,16 +142,15 @@ def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Se
     """
     tree = _with_costs(_with_recipe(_with_new_names(tree, where)))
     changed = set(changed)
+    problems: list[tuple[str, str]] = []
+    bad: set[str] = set()
     try:
         settings = Settings.model_validate(tree)
-        problems, bad = [], set()
     except ValidationError as error:
         problems = list(dict.fromkeys(told(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
-        sound = {key: value for key, value in tree.items() if key not in bad}
-        settings = Settings.model_construct(
-            **{**_with_recipe({"data_type": "folder"}), **_coerced(sound)}  # only to look for contradictions
-        )
+        sound = {key: value for key, value in tree.items() if str(key) not in bad}
+        settings = Settings.model_validate(_with_recipe({"data_type": "folder", **sound}))  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
         raise UserError(*(f"{'command line' if key in changed else where}: {key}: {text}" for key, text in problems))
@@ -189,18 +188,6 @@ def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
     if name == "paper" and preset is not None:
         return {**tree, "costs": {"per_image_scored": 0.0, **preset, **changed}}
     return {**tree, "costs": name} if isinstance(name, str) else tree
-
-
-def _coerced(sound: dict[str, Any]) -> dict[str, Any]:
-    """Single settings that are right by themselves, each as its type reads it."""
-    values = {}
-    for key, value in sound.items():
-        try:
-            part = Settings.model_validate({**_with_recipe({"data_type": "folder"}), key: value})
-            values[key] = getattr(part, key)
-        except ValidationError:
-            continue
-    return values
 
 
 def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:

@@ -1,30 +1,10 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from aal.config.registry import IMAGE_SETS
-
-STRATEGY_NAMES = {  # also those of the published README
-    "random": "random",
-    "entropy": "entropy",
-    "leastconfidence": "least_confidence",
-    "margin": "margin",
-    "uncertaintyentropy": "entropy",
-    "uncertainty": "least_confidence",
-    "uncertaintymargin": "margin",
-}
-SMALLEST_IMAGES = {"vgg16": 32, "vgg16_bn": 32, "resnet18": 8, "cnn": 8}  # pixels a side that a network can take
-
-
-def _plain(name: object) -> str:
-    return re.sub(r"[-_ ]", "", str(name)).lower()
-
-
-def _strategy(name: object) -> object:
-    return STRATEGY_NAMES.get(_plain(name), name)
+from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES
 
 
 def _listed(value: object) -> object:
@@ -32,8 +12,9 @@ def _listed(value: object) -> object:
 
 
 DataType = Annotated[str, BeforeValidator(IMAGE_SETS.canonical)]
-StrategyName = Annotated[Literal["random", "entropy", "least_confidence", "margin"], BeforeValidator(_strategy)]
-ModelName = Literal["vgg16", "vgg16_bn", "resnet18", "cnn"]
+StrategyName = Annotated[str, BeforeValidator(STRATEGIES.canonical)]
+ModelName = Annotated[str, BeforeValidator(NETWORKS.canonical)]
+ScheduleName = Annotated[str, BeforeValidator(SCHEDULES.canonical)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 Devices = Annotated[list[Device], Field(min_length=1), BeforeValidator(_listed)]
 Positive = Annotated[int, Field(ge=1)]
@@ -80,7 +61,9 @@ class TrainingSettings(Group):
 class AnnotatorSettings(Group):
     """Who answers."""
 
-    source: str = Field("simulated", description="simulated, or a label source of one's own as package.module:object")
+    source: Annotated[str, BeforeValidator(LABEL_SOURCES.canonical)] = Field(
+        "simulated", description="simulated, or a label source of one's own as package.module:object"
+    )
     options: Options = Field({}, description="parameters of the label source")
     number: Positive = Field(10, description="annotators who label at once")
     seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
@@ -134,9 +117,10 @@ class Settings(Group):
         None, description="the run's folder under runs/; null takes the config's name"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
-    mode: Literal["async", "sync"] = Field(
+    mode: ScheduleName = Field(
         "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
     )
+    trainer: str = Field("fit", description="what a training job computes")
     engine: Literal["local", "simulated"] = Field(
         "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
     )
@@ -176,9 +160,7 @@ class Settings(Group):
     assignment_type: Literal["RA", "DA"] = Field(
         "RA", description="RA draws one of the three uncertainty strategies for each worker, DA gives all the same"
     )
-    query_strategy: StrategyName | None = Field(
-        None, description="random, entropy, least_confidence or margin; under DA only"
-    )
+    query_strategy: StrategyName | None = Field(None, description=f"{STRATEGIES.choices()}; under DA only")
     query_strategy_options: Options = Field({}, description="parameters of the strategy")
     split_strategy: Literal["RS", "DS"] = Field(
         "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"
@@ -193,14 +175,16 @@ class Settings(Group):
     hung_after_s: Rate = Field(600.0, description="seconds without a sign of life after which a process counts as dead")
 
     models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
-        ["vgg16"], description="vgg16, vgg16_bn, resnet18, cnn; a list is given to the servers in turn"
+        ["vgg16"], description=f"{NETWORKS.choices()}; a list is given to the servers in turn"
     )
     model_options: Options = Field({}, description="parameters of the networks")
     pretrained: str | None = Field(
         None, description="weights to start from: a file, or the name of torchvision weights; null starts from scratch"
     )
-    freeze: bool = Field(False, description="train only the last layer")
-    width: Annotated[float, Field(gt=0, le=4)] = Field(1.0, description="factor on the channels of every layer")
+    freeze: bool = Field(False, description="train only the output layer")
+    width: Annotated[float, Field(gt=0, le=4)] = Field(
+        1.0, description="factor on the channels of every layer, for networks that have this option"
+    )
     recipe: Literal["paper", "modern"] = Field(
         "modern", description="paper or modern: the training settings to start from"
     )
@@ -218,12 +202,3 @@ class Settings(Group):
     def round_size(self) -> int:
         """Labels of one round of all the workers."""
         return self.worker_num * self.query_batch
-
-    @property
-    def pool_bound(self) -> int:
-        """Queries that may wait in S."""
-        if self.query_pool_size is not None:
-            return self.query_pool_size
-        if self.mode == "sync":
-            return self.budget
-        return 2 * max(self.round_size, self.server_train_threshold)

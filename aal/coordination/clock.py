@@ -7,18 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from aal.coordination.messages import Change, Pending
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Heavy work of a role, told by what makes it long.
+    """Heavy work of a role, described by what makes it long.
 
     Attributes:
         kind: what is done.
         role: number of the server or worker that does it.
-        number: of the ticket or the batch.
-        trained: images times epochs that a model learns from.
+        number: of the job or the batch.
+        trained: images times epochs that a model is trained on.
         scored: images that a model predicts.
     """
 
@@ -40,12 +42,18 @@ class Clock(Protocol):
         """Lets `seconds` pass."""
         ...
 
-    async def until(self, attempt: Callable[..., T | None], *args: Any) -> T:
-        """Repeats `attempt(*args)`, which returns at once, until it gives something else than None."""
+    async def until(self, attempt: Callable[..., T | Pending], *args: Any) -> T:
+        """Repeats `attempt(*args)`, which returns at once, until it gives something else than `Pending`."""
         ...
 
-    async def pause(self, news: asyncio.Event, seconds: float) -> None:
-        """Waits until `news` is set, `seconds` have passed or the hub has changed."""
+    async def changed(self, event: asyncio.Event, changes: Change, poll_s: float) -> None:
+        """Waits until `event` is set or the hub may have changed.
+
+        Args:
+            event: set by other coroutines of the same process.
+            changes: of the hub that are waited for, by a clock that is notified of them.
+            poll_s: how long a clock that is not notified waits before the caller looks again.
+        """
         ...
 
     async def spend(self, work: Work, act: Callable[..., T], *args: Any) -> T:
@@ -58,13 +66,15 @@ class WallClock:
 
     Args:
         origin: the value of `time.monotonic()` when the run began; it is the same for all processes of a machine.
+        heartbeat: called at every poll, since a role that waits makes progress too.
     """
 
     FIRST_PAUSE_S = 0.002
     LONGEST_PAUSE_S = 0.1
 
-    def __init__(self, origin: float) -> None:
+    def __init__(self, origin: float, heartbeat: Callable[[], None] = lambda: None) -> None:
         self.origin = origin
+        self._heartbeat = heartbeat
 
     def now(self) -> float:
         """Returns the seconds since the run began; never runs backwards."""
@@ -74,19 +84,21 @@ class WallClock:
         """Sleeps; other coroutines of this process go on."""
         await asyncio.sleep(seconds)
 
-    async def until(self, attempt: Callable[..., T | None], *args: Any) -> T:
+    async def until(self, attempt: Callable[..., T | Pending], *args: Any) -> T:
         """Polls `attempt`; what it raises, such as `Stopped`, ends the wait."""
         await asyncio.sleep(0)  # the others of this process, if there are any, have their turns too
         pause = self.FIRST_PAUSE_S
-        while (result := attempt(*args)) is None:
+        while isinstance(result := attempt(*args), Pending):
+            self._heartbeat()
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, self.LONGEST_PAUSE_S)
         return result
 
-    async def pause(self, news: asyncio.Event, seconds: float) -> None:
-        """Waits for the event for so long; what other processes change is for the caller to look at."""
+    async def changed(self, event: asyncio.Event, changes: Change, poll_s: float) -> None:
+        """Waits for the event, at most `poll_s` seconds; the caller looks at the hub itself."""
+        self._heartbeat()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), seconds)
+            await asyncio.wait_for(event.wait(), poll_s)
 
     async def spend(self, work: Work, act: Callable[..., T], *args: Any) -> T:
         """Works, which takes the time it takes."""

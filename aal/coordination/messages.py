@@ -1,36 +1,91 @@
-"""What the roles tell one another: small frozen records, ids and numbers only, never images or tensors.
+"""What roles and hub exchange: small frozen records of ids and numbers, never images or tensors.
 
-What goes from process to process by the thousand, asks and answers, goes as columns: lists of numbers get there ten
-times as fast as records.
-
-Times are seconds since the run began. An item is the row of an image in the prepared arrays.
+What crosses processes by the thousand, draws and answers, travels as columns instead: lists of numbers are pickled ten
+times as fast as records. Times are seconds since the run began. An example id is the row of the image in the prepared
+arrays.
 """
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, field
+
+
+class Change(enum.Flag):
+    """What of a run has changed. The hub emits it; a clock may wait for it instead of asking again and again."""
+
+    LABELS = enum.auto()  # L has grown, or a job has come back
+    MODELS = enum.auto()  # a version was published
+    ROOM = enum.auto()  # S can take more queries
+    QUERIES = enum.auto()  # S holds more queries to draw
+    LEASES = enum.auto()  # the first lease was taken
+    IDLE = enum.auto()  # S is empty and nothing is leased
+    STOP = enum.auto()  # the run is over
+
+
+# Whoever comes first takes what has changed, so these wake one waiter after another; all others wake everybody.
+TAKEN_IN_TURN = (Change.LABELS, Change.ROOM)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The answer "not yet": which changes make it worth asking again."""
+
+    until: Change
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A published model."""
+    """A published model.
+
+    Attributes:
+        version: counted over all models of the run, from 0.
+        path: of its file, relative to the run directory.
+        labels: how many it was trained on.
+        target: which of several target models it is a version of.
+    """
 
     version: int
     path: str
     labels: int
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """The right to train once, on the first `labels` answers of L (the initial ones included)."""
+    """The right to train once.
+
+    Attributes:
+        number: of the job, from 0; it seeds the training.
+        labels: the job reads the first `labels` answers of L, the initial ones included.
+        kind: the registered trainer that computes it.
+        target: which target model it trains.
+        owner: the worker whose labels it may read; None for all of L.
+        start: the model whose weights it starts from; None to train from scratch.
+    """
 
     number: int
     labels: int
+    kind: str = "fit"
+    target: int = 0
+    owner: int | None = None
+    start: ModelRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """What a server tells of the model that it trained for a ticket."""
+    """What a server reports of the model that it trained for a job.
 
-    ticket: int
+    Attributes:
+        job: number of the job.
+        server: that trained it.
+        model: name of the network.
+        path: of its file, relative to the run directory; it is in place already.
+        epoch: that was kept, from 1.
+        started_at: when the training began.
+        val_accuracy: of the kept epoch, from 0 to 1; None without validation examples.
+        test_accuracy: from 0 to 1; None without test examples.
+    """
+
+    job: int
     server: int
     model: str
     path: str
@@ -42,11 +97,43 @@ class TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGrant:
-    """A worker's right to offer a batch of at most `count` items, and the model to choose them with."""
+    """A worker's right to offer one query batch.
+
+    Attributes:
+        batch: number of the worker's batch, from 0.
+        count: ids it may hold at most.
+        models: the newest version of each target model.
+    """
 
     batch: int
     count: int
-    model: ModelRef
+    models: tuple[ModelRef, ...]
+
+    @property
+    def version(self) -> int:
+        """The newest of the versions to select with."""
+        return max(model.version for model in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBatch:
+    """The ids that a worker selected for its grant.
+
+    Attributes:
+        worker: that selected them.
+        batch: number of its grant.
+        ids: of the examples.
+        strategy: that chose them.
+        versions: of the models that chose them.
+        started_at: when the selection began.
+    """
+
+    worker: int
+    batch: int
+    ids: list[int]
+    strategy: str
+    versions: tuple[int, ...]
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +145,21 @@ class Computing:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryBatch:
-    """A batch that a worker chose for its turn; `started_at` is when it began to choose."""
-
-    worker: int
-    batch: int
-    items: list[int]
-    strategy: str
-    version: int
-    started_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
-    """How far a run is, for the progress bar; `failure` is why it cannot go on."""
+    """How far a run is, for the progress bar.
+
+    Attributes:
+        seconds: since the run began.
+        labels: bought.
+        budget: labels to buy.
+        waiting: queries in S.
+        idle_annotators: that wait for a query.
+        version: newest version; None before the first.
+        test_accuracy: of it.
+        finished: whether every label is bought and trained on.
+        failure: why the record cannot be written; None while it can.
+        computing: what goes on.
+    """
 
     seconds: float
     labels: int
@@ -82,3 +170,4 @@ class Status:
     test_accuracy: float | None
     finished: bool
     failure: str | None
+    computing: Computing = field(default=Computing(0, 0))

@@ -1,28 +1,34 @@
-"""Signals that ask a run to end, collected instead of died of."""
+"""Signals that request the end of a run."""
 
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 from aal.config.errors import INTERRUPTED
 
 
 @contextlib.contextmanager
-def collected(limit: int, act: Callable[[], None] = lambda: None) -> Iterator[list[str]]:
+def collected(limit: int, act: Callable[[list[str]], None] = lambda caught: None) -> Iterator[list[str]]:
     """Collects the names of the signals that came; one more than `limit` of them ends the program at once.
 
+    Only the main thread of a program can handle signals; in another one nothing is collected.
+
     Args:
-        limit: how many to bear with.
-        act: called at each.
+        limit: how many signals to collect.
+        act: called at each, with the names so far.
     """
     caught: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
 
     def note(number: int, _: object) -> None:
         caught.append(signal.Signals(number).name)
         if len(caught) > limit:
             os._exit(INTERRUPTED[caught[0]])
-        act()
+        act(caught)
 
     kinds = [signal.Signals[name] for name in INTERRUPTED]
     before = {kind: signal.signal(kind, note) for kind in kinds}

@@ -1,4 +1,4 @@
-"""The durable record of a run: one SQLite file, written by one thread, many writes to a commit."""
+"""A queue of SQL statements before one SQLite file: written by one thread, many writes to a commit."""
 
 import contextlib
 import itertools
@@ -8,18 +8,16 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aal.config.errors import RecordFailed
+
 SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
-GATHER_S = 0.05  # writes that nobody waits for may share a commit for so long
+GATHER_S = 0.05  # how long writes that no flush waits for may gather for one commit
 ROWS = 512  # of a statement, at the most
 BACKLOG = 200_000  # changes in memory, at the most
 
 
 # SQL with one VALUES(?,...), and the rows to execute it for.
 Statement = tuple[str, Iterable[Sequence[Any]]]
-
-
-class JournalFailed(Exception):  # noqa: N818 - the state of a journal
-    """The file could not be written; what was flushed before is safe, nothing after it is."""
 
 
 def execute(connection: sqlite3.Connection, sql: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -49,31 +47,31 @@ def execute(connection: sqlite3.Connection, sql: str, rows: Iterable[Sequence[An
 class Journal:
     """Writes in order; `flush` returns when all that was written before it is on disk.
 
-    Those who flush at the same time share one commit, so that the price of a sync to disk is split among them. While
-    another program locks the file, writes wait; so the run pauses.
+    Flushes at the same time share one commit, and so the cost of a sync to disk. While another program locks the file,
+    writes wait, and so the run pauses.
 
     Args:
         path: of the SQLite file; created with its tables when absent.
-        patience_s: how long a lock is waited for before the journal fails.
+        lock_timeout_s: how long a lock of another program is waited for before the journal fails.
         durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
 
     Raises:
-        JournalFailed: the file cannot be opened.
+        RecordFailed: the file cannot be opened.
     """
 
-    def __init__(self, path: pathlib.Path, patience_s: float = 60.0, durable: bool = True) -> None:
+    def __init__(self, path: pathlib.Path, lock_timeout_s: float = 60.0, durable: bool = True) -> None:
         self._path = path
         self._durably = durable
-        self._patience_s = patience_s
+        self._lock_timeout_s = lock_timeout_s
         self._changed = threading.Condition()
         self._pending: list[tuple[Statement, ...]] = []
         self._written = 0
         self._durable = 0
         self._urgent = False
         self._closing = False
-        self.failure: JournalFailed | None = None
+        self.failure: RecordFailed | None = None
         try:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_s)
+            connection = sqlite3.connect(path, check_same_thread=False, timeout=lock_timeout_s)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
             connection.executescript(SCHEMA.read_text(encoding="utf-8"))
@@ -97,28 +95,28 @@ class Journal:
         """Waits until everything written so far is committed.
 
         Raises:
-            JournalFailed: it could not be.
+            RecordFailed: it could not be.
         """
         with self._changed:
             if self._closing:
-                raise JournalFailed(f"{self._path}: is closed")
+                raise RecordFailed(f"{self._path}: is closed already")
             if not self._durably and self.failure is None:
                 return
             goal = self._written
             self._urgent = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._durable >= goal or self.failure is not None, 2 * self._patience_s)
+            self._changed.wait_for(lambda: self._durable >= goal or self.failure is not None, 2 * self._lock_timeout_s)
             if self._durable < goal:
-                raise self.failure or JournalFailed(f"{self._path}: the disk does not answer")
+                raise self.failure or RecordFailed(f"{self._path}: the disk does not respond")
 
     def close(self) -> None:
         """Writes what is left and ends the thread; the file is then whole by itself, without its WAL."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(2 * self._patience_s)
+        self._thread.join(2 * self._lock_timeout_s)
         if self._thread.is_alive() and self.failure is None:
-            self.failure = JournalFailed(f"{self._path}: the disk does not answer")
+            self.failure = RecordFailed(f"{self._path}: the disk does not respond")
 
     def _run(self, connection: sqlite3.Connection) -> None:
         try:
@@ -144,7 +142,7 @@ class Journal:
                 connection.execute("PRAGMA journal_mode=DELETE")  # one file, for read-only readers too
             connection.close()
 
-    def _failed(self, error: Exception) -> JournalFailed:
+    def _failed(self, error: Exception) -> RecordFailed:
         hint = "; free some space" if "full" in str(error) else ""
         hint = "; another program holds it" if "locked" in str(error) else hint
-        return JournalFailed(f"{self._path}: cannot be written: {error}{hint}")
+        return RecordFailed(f"{self._path}: cannot be written: {error}{hint}")

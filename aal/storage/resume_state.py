@@ -1,4 +1,4 @@
-"""What a run that was broken off left in its `run.db`, and what of it counts."""
+"""What an interrupted run left in its `run.db`, and what of it counts."""
 
 import pathlib
 import sqlite3
@@ -14,28 +14,28 @@ from aal.storage.journal import SCHEMA
 
 
 @dataclass(frozen=True)
-class Past:
-    """The durable state of a run; leases, turns and waits end with the processes that had them.
+class ResumeState:
+    """The durable state of a run; leases, grants and waits end with the processes that had them.
 
     Attributes:
-        answers: (item, label) in order of arrival in L, the initial ones not among them.
-        open: items without an answer; they return to S.
-        batches: (worker, items) of every batch that was offered.
-        models: (model, ticket number) in order of version.
+        answers: (id, label) in order of arrival in L, the initial ones not among them.
+        unanswered: ids that were offered and have no answer; they return to S.
+        batches: (worker, size) of every batch that was offered.
+        models: (model, number of its job) in order of version.
         test_accuracy: of the newest model.
-        tickets: every training that was begun.
+        jobs: every training job that was given out.
         draws: how often an annotator drew.
         seconds: the last time on record.
-        ended: what the run noted of its end; None when it was killed.
+        ended: how the run says it ended; None when it was killed.
         meta: its meta table.
     """
 
     answers: list[tuple[int, int]]
-    open: list[int]
+    unanswered: list[int]
     batches: list[tuple[int, int]]
     models: list[tuple[ModelRef, int]]
     test_accuracy: float | None
-    tickets: list[TrainingJob]
+    jobs: list[TrainingJob]
     draws: int
     seconds: float
     ended: str | None
@@ -49,11 +49,11 @@ class Past:
 
 LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION ALL SELECT max(got_at) FROM waits
     UNION ALL SELECT max(answered_at) FROM answers UNION ALL SELECT max(published_at) FROM models
-    UNION ALL SELECT max(given_at) FROM tickets UNION ALL SELECT max(resumed_at) FROM breaks)"""
+    UNION ALL SELECT max(given_at) FROM jobs UNION ALL SELECT max(resumed_at) FROM breaks)"""
 
 
-def read_past(path: pathlib.Path) -> Past | None:
-    """Reads what a run left; None when it was killed before it had written down where its images begin.
+def read_resume_state(path: pathlib.Path) -> ResumeState | None:
+    """Reads what a run left; None when it was killed before it had recorded where its examples begin.
 
     Args:
         path: of its `run.db`; a write-ahead log that a killed process left beside it is taken in.
@@ -65,30 +65,45 @@ def read_past(path: pathlib.Path) -> Past | None:
         return None
     try:
         with closing(sqlite3.connect(path, timeout=10.0)) as db:
-            if db.execute("SELECT type FROM sqlite_master WHERE name = 'queries'").fetchone() == ("table",):
-                raise UserError(f"{path}: is of an earlier version of this program; start a new run")
+            if _is_of_an_earlier_version(db):
+                raise UserError(f"{path}: was written by an earlier version of this program; start a new run")
             db.executescript(SCHEMA.read_text(encoding="utf-8"))
             # The seed is written last of the start.
             begun = db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[0]
             if not begun:
                 db.execute("DELETE FROM examples")
                 db.commit()
-            return _read(db) if begun else None
+            return resume_state_of(db) if begun else None
     except sqlite3.Error as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
-def _read(db: sqlite3.Connection) -> Past:
+def _is_of_an_earlier_version(db: sqlite3.Connection) -> bool:
+    """Whether the file has tables of the first release, which had no jobs and no paths."""
+    kinds = dict(db.execute("SELECT name, type FROM sqlite_master"))
+    return kinds.get("queries") == "table" or kinds.get("tickets") == "table"
+
+
+def resume_state_of(db: sqlite3.Connection) -> ResumeState:
+    """Returns the state that an open database holds."""
     meta = dict(db.execute("SELECT key, value FROM meta"))
-    models = db.execute("SELECT version, path, labels, ticket, test_accuracy FROM models ORDER BY version").fetchall()
+    models = db.execute(
+        "SELECT version, path, labels, target, ticket, test_accuracy FROM models ORDER BY version"
+    ).fetchall()
+    refs = [ModelRef(version, path, labels, target) for version, path, labels, target, *_ in models]
+    jobs = db.execute("SELECT number, labels, kind, target, owner, start FROM jobs ORDER BY number").fetchall()
     last = db.execute(LAST_TIME).fetchone()[0] or 0.0
-    return Past(
+    unanswered = db.execute("SELECT item FROM offers WHERE item NOT IN (SELECT item FROM answers)")
+    return ResumeState(
         answers=db.execute("SELECT item, label FROM answers ORDER BY arrival").fetchall(),
-        open=[item for (item,) in db.execute("SELECT item FROM offers WHERE item NOT IN (SELECT item FROM answers)")],
+        unanswered=[example for (example,) in unanswered],
         batches=db.execute("SELECT worker, items FROM selections ORDER BY offered_at, worker, batch").fetchall(),
-        models=[(ModelRef(version, path, labels), ticket) for version, path, labels, ticket, _ in models],
-        test_accuracy=models[-1][4] if models else None,
-        tickets=[TrainingJob(*row) for row in db.execute("SELECT number, labels FROM tickets ORDER BY number")],
+        models=[(ref, model[4]) for ref, model in zip(refs, models, strict=True)],
+        test_accuracy=models[-1][5] if models else None,
+        jobs=[
+            TrainingJob(number, labels, kind, target, owner, None if start is None else refs[start])
+            for number, labels, kind, target, owner, start in jobs
+        ],
         draws=db.execute("SELECT count(*) FROM waits").fetchone()[0],
         seconds=max(last, float(meta.get("wall_s", 0.0))),
         ended=meta.get("ended"),

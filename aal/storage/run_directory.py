@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its log, what it says of the machine and the software."""
+"""The run directory: its name, its settings, its log, and what the record says of machine and software."""
 
 import contextlib
 import importlib.metadata
@@ -16,22 +16,22 @@ from aal.config.loading import dump, keys_of, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 MODELS = "models"
-# What a resumed run may change: where it computes, how long it lasts, how it fails.
-HARMLESS = {
+# What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
+MAY_CHANGE = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
-    *("on_failure", "restart_limit", "hung_after_s"),
+    *("on_failure", "restart_limit", "hung_after_s", "tensorboard"),
 }
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
 def create_run(settings: Settings, out: str | None) -> pathlib.Path:
-    """Makes the folder of a new run and writes its `config.yaml`.
+    """Makes the directory of a new run and writes its `config.yaml`.
 
     Args:
         settings: of the run; `name` names the folder under `runs/`.
-        out: the folder to use instead; it must be absent or empty.
+        out: the directory to use instead; it must be absent or empty.
 
     Raises:
         UserError: the folder is taken or cannot be made.
@@ -46,7 +46,7 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
         write_settings(run, settings)
         (run / MODELS).mkdir(mode=0o755)
     except OSError as error:
-        raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
+        raise UserError(f"--out {out or 'runs/'}: cannot make the run directory: {error.strerror}") from None
     return run
 
 
@@ -64,7 +64,7 @@ def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def claim(run: pathlib.Path) -> Iterator[None]:
-    """Holds a run's folder for this program alone; the system frees it when the program dies.
+    """Holds a run directory for this program alone; the system frees it when the program dies.
 
     Raises:
         UserError: another program holds it.
@@ -74,36 +74,36 @@ def claim(run: pathlib.Path) -> Iterator[None]:
         with lock:
             yield
     except Timeout:
-        raise UserError(f"{run}: another main.py runs in this folder") from None
+        raise UserError(f"{run}: another program runs in this directory") from None
     except PermissionError:
         raise UserError(f"{run}: cannot be written; its owner may resume it") from None
 
 
 def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
-    """Returns a run's own settings with harmless changes.
+    """Returns a run's own settings with changes that do not concern what was done already.
 
     Args:
-        run: its folder.
+        run: its directory.
         assignments: `key=value` overrides.
 
     Raises:
-        UserError: this is no run's folder, or a change would spoil its data; each is named.
+        UserError: this is no run directory, or a change would not fit what was done already; each is named.
     """
     path = run / "config.yaml"
     if not path.is_file():
-        raise UserError(f"--resume {run}: is no run's folder, it has no config.yaml")
+        raise UserError(f"--resume {run}: is no run directory, it has no config.yaml")
     tree = read_config(path)
     before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path), keys_of(assignments))
     old, new = before.model_dump(), after.model_dump()
-    spoilt = [
+    refused = [
         f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
         for key in old
-        if old[key] != new[key] and key not in HARMLESS
+        if old[key] != new[key] and key not in MAY_CHANGE
     ]
     if after.worker_query_num < before.worker_query_num:
-        spoilt.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
-    if spoilt:
-        raise UserError(*spoilt)
+        refused.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
+    if refused:
+        raise UserError(*refused)
     return after
 
 
@@ -120,6 +120,20 @@ def log_to(run: pathlib.Path, role: str) -> None:
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]
     logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
+
+
+@contextlib.contextmanager
+def logged(run: pathlib.Path, role: str) -> Iterator[None]:
+    """Sends this process's log to the run's `log.txt` meanwhile."""
+    logger = logging.getLogger("aal")
+    before = logger.handlers
+    log_to(run, role)
+    try:
+        yield
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers = before
 
 
 def _processors() -> list[str]:

@@ -3,11 +3,13 @@
 -- `queries` puts them together.
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 -- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker);
--- and its true label.
-CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER, truth INTEGER);
--- One row a training: `labels` is the size of the training set, `epoch` the epoch that validation chose.
+-- its true label, -1 where it is unknown; and the file it came from, relative to data_dir.
+CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER, truth INTEGER, path TEXT);
+-- One row a published model: `labels` is the size of the training set, `model` the network, `epoch` the epoch that
+-- validation chose, `ticket` the number of the training job, `target` the target model it is a version of.
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
-    published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER);
+    published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER,
+    target INTEGER);
 -- One row an offered id: the model version that chose it and the newest one when it was offered.
 CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, version INTEGER, newest INTEGER,
     offered_at REAL);
@@ -28,10 +30,14 @@ CREATE VIEW IF NOT EXISTS queries AS
         WHERE answers.item IS NULL OR answers.annotator = waits.annotator GROUP BY waits.item
     ) AS draws ON draws.item = offers.item
     LEFT JOIN answers ON answers.item = offers.item;
--- One row a training that was begun, published or not: its training set is the first `labels` of L.
-CREATE TABLE IF NOT EXISTS tickets(number INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, given_at REAL);
+-- One row a training job that was given out, published or not: its training set is the first `labels` of L, or those of
+-- them that began in the shard of worker `owner`; it starts from the weights of version `start`, or from scratch.
+CREATE TABLE IF NOT EXISTS jobs(number INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, given_at REAL, kind TEXT,
+    target INTEGER, owner INTEGER, start INTEGER);
+-- The jobs under the name of earlier versions.
+CREATE VIEW IF NOT EXISTS tickets AS SELECT number, server, labels, given_at FROM jobs;
 -- One row an interruption that the run was resumed from: the last time on record before it, and when it went on.
 CREATE TABLE IF NOT EXISTS breaks(stopped_at REAL, resumed_at REAL, ended TEXT);
--- One row a batch that a worker offered; `started_at` is when it began to choose.
+-- One row a batch that a worker offered: `started_at` is when it began to select, `versions` all models it selected with.
 CREATE TABLE IF NOT EXISTS selections(worker INTEGER, batch INTEGER, strategy TEXT, version INTEGER, items INTEGER,
-    started_at REAL, offered_at REAL);
+    started_at REAL, offered_at REAL, versions TEXT);

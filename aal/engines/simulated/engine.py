@@ -1,119 +1,109 @@
 """The roles as tasks of one loop whose time is virtual: the same run every time, however many roles there are.
 
 Heavy work really computes (unless `compute: none`), at one instant of virtual time; then the time passes that it costs.
-A run that was broken off is repeated from its start, which gives the same rows; models that are there are not
-learned again.
+A run that was interrupted is repeated from its start, which gives the same rows; models that are there are not trained
+again.
 """
 
 import asyncio
+import contextlib
 import contextvars
-import importlib
+import dataclasses
 import logging
-import os
-import pathlib
-import shlex
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from aal.config.errors import INTERRUPTED, RunFailed, Stopped, UserError
-from aal.config.settings import Settings
-from aal.coordination.parts import Parts
-from aal.engines.local.supervisor import Place, Role
-from aal.engines.signals import collected
+from aal.config.errors import RecordFailed, RunFailed, Stopped, UserError
+from aal.context import Context, at_most_every
+from aal.coordination.hub import Hub
+from aal.coordination.messages import Change
+from aal.engines.base import Display, Engine, Plan, Role, RunResult, RunStatus, open_hub
+from aal.engines.simulated.stand_ins import stand_ins
 from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
-from aal.engines.simulated.waking import WakingHub
-from aal.reporting.progress import Progress
-from aal.storage.journal import Journal, JournalFailed
 
-WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="")
+SHOW_EVERY_S = 0.5
+ROLE: contextvars.ContextVar[str] = contextvars.ContextVar("role", default="")
 
 log = logging.getLogger("aal")
 
 
-def run_simulated(
-    settings: Settings, run: pathlib.Path, parts: Parts, roles: list[Role], meta: dict[str, str], progress: Progress
-) -> str:
-    """Runs the roles on a virtual clock until the hub is finished.
+class SimulatedEngine(Engine):
+    """Runs all roles in this process, on a virtual clock."""
 
-    Args:
-        settings: of the run.
-        run: its folder; a record of an earlier attempt is written anew.
-        parts: where every item begins.
-        roles: what to start.
-        meta: facts for `run.db`.
-        progress: where to show how far it is.
+    _hub: Hub | None = None
+    _loop: VirtualLoop | None = None
 
-    Returns:
-        How it ended: `finished`, or the name of the signal that interrupted it.
+    def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            (plan.run / f"run.db{suffix}").unlink(missing_ok=True)
+        if plan.settings.compute == "full":
+            from aal.training.process import set_up_simulated  # loads PyTorch
 
-    Raises:
-        RunFailed: a role failed.
-        UserError: a role met what only the user can mend.
-    """
-    for ending in ("", "-wal", "-shm", "-journal"):
-        (run / f"run.db{ending}").unlink(missing_ok=True)
-    for handler in log.handlers:
-        handler.addFilter(_name)
-    began = time.monotonic()
-    loop = VirtualLoop()
-    clock = VirtualClock(loop, settings.costs, settings.seed)
-    try:
-        hub = WakingHub(settings, parts, Journal(run / "run.db", durable=False), clock, meta, progress)
-    except (JournalFailed, Stopped) as error:
-        raise RunFailed(str(error)) from None
+            set_up_simulated(plan.settings)
+        plan = dataclasses.replace(stand_ins(plan), resume=None)
+        began = time.monotonic()
+        self._loop = loop = VirtualLoop()
+        clock = VirtualClock(loop, plan.settings.costs, plan.settings.seed)
+        show = at_most_every(SHOW_EVERY_S, lambda: display.show(hub.status()))
 
-    def interrupt() -> None:
-        if len(caught) > 1:
-            progress.note(f"interrupted; to go on: python main.py --resume {shlex.quote(str(run))}")
-            os._exit(INTERRUPTED[caught[0]])
-        hub.stop()
-        loop.call_soon(hub.stop)  # once more, for whoever was just about to wait
+        def notify(changes: Change) -> None:
+            clock.notify(changes)
+            if changes & Change.LABELS:
+                show()
 
-    failure: Exception | None = None
-    with collected(2, interrupt) as caught:
-        try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(_live(settings, run, roles, hub, clock))
-        except Exception as error:
-            failure = error
-    progress.close()
-    ended = "finished" if hub.status().finished else "interrupted" if caught else "failed: see the error"
-    unwritten = hub.close(ended)
-    log.info("took %.1f s, of which it computed %.1f s", time.monotonic() - began, clock.computed_s)
-    if unwritten:  # whatever else failed, failed because of it
-        raise RunFailed(unwritten)
-    if caught and ended != "finished":
-        return caught[0]
-    if failure is not None:
-        raise failure
-    if ended != "finished":
-        raise RunFailed("every role ended before the budget was bought")
-    return ended
+        self._hub = hub = open_hub(plan, clock, durable=False, notify=notify)
+        failure: RunFailed | UserError | RecordFailed | None = None
+        with _names_in_log():
+            try:
+                with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                    runner.run(_live(plan, hub, clock, show))
+            except (RunFailed, UserError, RecordFailed) as error:
+                failure = error
+        finished = hub.status().finished
+        if finished:
+            result = RunResult(RunStatus.FINISHED)
+        elif caught:
+            result = RunResult.interrupted(caught[0])
+        else:
+            result = RunResult.failed(failure or RunFailed("every role ended before the budget was bought"))
+        unwritten = hub.close(result.ended)
+        log.info("took %.1f s, of which it computed %.1f s", time.monotonic() - began, clock.computed_s)
+        if unwritten:  # whatever else failed, failed because of it
+            return RunResult.failed(RunFailed(unwritten))
+        return result
+
+    def _interrupt(self, caught: list[str]) -> None:
+        if self._hub is not None and self._loop is not None:
+            self._hub.stop()
+            self._loop.call_soon(self._hub.stop)  # once more, for a task that was just about to wait
 
 
-async def _live(settings: Settings, run: pathlib.Path, roles: list[Role], hub: WakingHub, clock: VirtualClock) -> None:
-    """Lets every role live its life, and leases run out."""
-    leases = asyncio.create_task(_leases(hub, clock))
+async def _live(plan: Plan, hub: Hub, clock: VirtualClock, show: Callable[[], None]) -> None:
+    """Runs every role as a task, and lets leases run out."""
+    leases = asyncio.create_task(_expire_leases(hub, clock))
     try:
         async with asyncio.TaskGroup() as group:
-            for role in roles:
-                module, function = role.entry.split(":")
-                entry: Callable[..., Coroutine[Any, Any, None]] = getattr(importlib.import_module(module), function)
+            for role in plan.roles:
                 for index in range(role.number):
-                    life = entry(index, run, settings, hub, clock, *role.args)
-                    group.create_task(_named(Place(role, index).name, life))
+                    group.create_task(_role(plan, role, index, hub, clock, show))
     except BaseExceptionGroup as failures:  # the first one is the cause of the others
         raise failures.exceptions[0] from None
     finally:
         leases.cancel()
 
 
-async def _named(name: str, life: Coroutine[Any, Any, None]) -> None:
-    """Lives, under its own name in the log, and says who failed."""
-    WHO.set(f"{name}: ")
+async def _role(plan: Plan, role: Role, index: int, hub: Hub, clock: VirtualClock, show: Callable[[], None]) -> None:
+    """Runs one role under its own name in the log, and reports who failed."""
+    name = role.process_name(index)
+    ROLE.set(f"{name}: ")
+
+    def heartbeat() -> None:
+        hub.computing()
+        show()
+
+    context: Context[Hub] = Context(name, index, plan.run, plan.settings, hub, clock, heartbeat)
     try:
-        await life
+        await role.run(context)
     except Stopped:
         return
     except UserError:
@@ -125,15 +115,29 @@ async def _named(name: str, life: Coroutine[Any, Any, None]) -> None:
         raise RunFailed(f"{name}: {type(error).__name__}: {error}") from None
 
 
-def _name(record: logging.LogRecord) -> bool:
-    """All roles share a process, and so a log; each line says whose it is."""
-    record.msg = f"{WHO.get()}{record.msg}"
+@contextlib.contextmanager
+def _names_in_log() -> Iterator[None]:
+    """Puts the name of the role before each line of the log, which all roles share."""
+    handlers = list(log.handlers)
+    for handler in handlers:
+        handler.addFilter(_add_name)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_add_name)
+
+
+def _add_name(record: logging.LogRecord) -> bool:
+    if not getattr(record, "named", False):
+        record.msg, record.named = f"{ROLE.get()}{record.msg}", True
     return True
 
 
-async def _leases(hub: WakingHub, clock: VirtualClock) -> None:
+async def _expire_leases(hub: Hub, clock: VirtualClock) -> None:
     """Returns what is not answered in time to S, at that very time."""
-    while True:
-        deadline = await clock.until(hub.first_deadline)
-        await clock.sleep(deadline - clock.now())
-        hub.expire()
+    with contextlib.suppress(Stopped):
+        while True:
+            deadline = await clock.until(hub.first_deadline)
+            await clock.sleep(deadline - clock.now())
+            hub.expire_leases()

@@ -3,19 +3,20 @@
 import asyncio
 import selectors
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aal.config.errors import RunFailed
 from aal.config.seeding import log_normal, uniforms
 from aal.config.settings import CostSettings
 from aal.coordination.clock import Work
+from aal.coordination.messages import TAKEN_IN_TURN, Change, Pending
 
 T = TypeVar("T")
 
 
 class VirtualSelector(selectors.SelectSelector):
-    """Waits for nothing: where a loop would sleep, its time moves on."""
+    """Never waits: where a loop would sleep, its time moves on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +26,7 @@ class VirtualSelector(selectors.SelectSelector):
         """Moves the time on to the next event.
 
         Raises:
-            RunFailed: there is none, so that whoever waits would wait for ever.
+            RunFailed: there is none, so that all tasks would wait for ever.
         """
         if timeout is None:
             raise RunFailed("every role waits for another, and nothing is under way that could wake one")
@@ -46,20 +47,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The run's time on a virtual loop: waits end when the hub says what has changed, work takes what it costs.
+    """The run's time on a virtual loop: waits end when the hub emits a change, work takes what it costs.
 
     Args:
         loop: the loop that the roles run on.
         costs: of work, in virtual seconds.
-        seed: of the run, for the spread of the costs.
+        seed: of the run, for the deviation of the costs.
     """
 
     def __init__(self, loop: VirtualLoop, costs: CostSettings, seed: int) -> None:
         self._loop = loop
         self._costs = costs
         self._seed = seed
-        self._waiting: dict[tuple[Hashable, ...], asyncio.Future[None]] = {}
-        self._pausing: dict[asyncio.Event, None] = {}
+        self._waiting: dict[Change, dict[object, asyncio.Future[Change]]] = {change: {} for change in Change}
+        self._events: dict[asyncio.Event, Change] = {}
         self.computed_s = 0.0
 
     def now(self) -> float:
@@ -67,21 +68,38 @@ class VirtualClock:
         return self._loop.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Lets virtual time pass; others act meanwhile."""
+        """Lets virtual time pass; other tasks go on meanwhile."""
         await asyncio.sleep(seconds)
 
-    async def until(self, attempt: Callable[..., T | None], *args: Any) -> T:
-        """Attempts again whenever `wake` names the attempt, as ("turn", 3) for hub.turn(3)."""
-        key = (attempt.__name__, *args)
-        while (result := attempt(*args)) is None:
-            self._waiting[key] = self._loop.create_future()
-            await self._waiting[key]
+    async def until(self, attempt: Callable[..., T | Pending], *args: Any) -> T:
+        """Attempts again whenever the hub emits a change that the last attempt was pending on.
+
+        Of those that wait for a change which is taken in turn (labels, room), the first tries first, and the next one
+        when it has succeeded. A task that tries in vain keeps its place.
+        """
+        place, registered = object(), Change(0)
+        woken: Change | None = None
+        try:
+            while isinstance(result := attempt(*args), Pending):
+                future: asyncio.Future[Change] = self._loop.create_future()
+                wanted = result.until | Change.STOP
+                for change in registered & ~wanted:
+                    del self._waiting[change][place]
+                for change in wanted:
+                    self._waiting[change][place] = future
+                registered = wanted
+                woken = await future
+        finally:
+            for change in registered:
+                del self._waiting[change][place]
+        if woken in TAKEN_IN_TURN:
+            self._wake_first(woken)
         return result
 
-    async def pause(self, news: asyncio.Event, seconds: float) -> None:
-        """Waits until the event is set, by whomever, or by `wake_all`; never for the mere passing of time."""
-        self._pausing[news] = None
-        await news.wait()
+    async def changed(self, event: asyncio.Event, changes: Change, poll_s: float) -> None:
+        """Waits until the event is set, by another task or by a change of the hub; never polls."""
+        self._events[event] = changes | Change.STOP
+        await event.wait()
 
     async def spend(self, work: Work, act: Callable[..., T], *args: Any) -> T:
         """Works at one instant of virtual time, and lets what the work costs pass."""
@@ -96,22 +114,27 @@ class VirtualClock:
         costs = self._costs
         fixed = costs.per_model_published if work.kind == "training" else costs.per_selection
         seconds = fixed + work.trained * costs.per_image_trained + work.scored * costs.per_image_scored
-        pace, turn, *_ = uniforms(self._seed, "cost", work.kind, work.role, work.number)
-        return seconds * log_normal(costs.relative_std, pace, turn)
+        pace, *_ = uniforms(self._seed, "cost", work.kind, work.role, work.number)
+        return seconds * log_normal(costs.relative_std, pace)
 
-    def wake(self, *key: Hashable) -> None:
-        """Lets whoever waits for this attempt try again."""
-        future = self._waiting.pop(key, None)
-        if future is not None and not future.done():
-            future.set_result(None)
+    def notify(self, changes: Change) -> None:
+        """Wakes who waits for one of the changes."""
+        for change in changes:
+            if change in TAKEN_IN_TURN:
+                self._wake_first(change)
+            else:
+                for future in self._waiting[change].values():
+                    _wake(future, change)
+        for event, wanted in self._events.items():
+            if wanted & changes:
+                event.set()
 
-    def wake_pausing(self) -> None:
-        """Lets all who pause look for news."""
-        for news in self._pausing:
-            news.set()
+    def _wake_first(self, change: Change) -> None:
+        future = next(iter(self._waiting[change].values()), None)
+        if future is not None:
+            _wake(future, change)
 
-    def wake_all(self) -> None:
-        """Lets everybody try again."""
-        for key in list(self._waiting):
-            self.wake(*key)
-        self.wake_pausing()
+
+def _wake(future: "asyncio.Future[Change]", change: Change) -> None:
+    if not future.done():
+        future.set_result(change)

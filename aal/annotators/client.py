@@ -1,0 +1,94 @@
+"""The connection of all annotators of a process to the hub."""
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from aal.config.errors import Stopped
+from aal.coordination.clock import Clock
+from aal.coordination.interfaces import AnnotatorHub
+from aal.coordination.messages import Change
+
+
+class AnnotatorClient:
+    """Gathers what the annotators of one process ask and answer into few calls of the hub.
+
+    One coroutine calls the hub, so that a thousand idle annotators make one call, and answers that come together share
+    one commit.
+
+    Args:
+        hub: of the run.
+        clock: the run's time.
+        heartbeat: called while there is nothing to do; raises `Stopped` once the run is over.
+    """
+
+    AT_ONCE = 1000  # draws in a call: when S is empty, it is no use to send them all
+    FIRST_PAUSE_S = 0.002
+    LONGEST_PAUSE_S = 0.05
+
+    def __init__(self, hub: AnnotatorHub, clock: Clock, heartbeat: Callable[[], None] = lambda: None) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._heartbeat = heartbeat
+        self._draws: deque[tuple[int, float, asyncio.Future[int]]] = deque()
+        self._answers: list[tuple[int, int, int, asyncio.Future[bool]]] = []
+        self._event = asyncio.Event()
+
+    async def draw(self, annotator: int) -> int:
+        """Waits for a query; returns its id, leased to this annotator. Raises `Stopped` at the end of the run."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._draws.append((annotator, self._clock.now(), future))
+        self._event.set()
+        return await future
+
+    async def answer(self, example: int, annotator: int, label: int) -> bool:
+        """Gives an answer; it is on disk when this returns. False when another annotator had answered before."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._answers.append((example, annotator, label, future))
+        self._event.set()
+        return await future
+
+    async def run(self) -> None:
+        """Serves until the run is over; then `draw` and `answer` raise `Stopped` for all who still wait."""
+        pause = self.FIRST_PAUSE_S
+        try:
+            while True:
+                moved = self._send_answers() + self._send_draws()
+                pause = self.FIRST_PAUSE_S if moved else min(1.5 * pause, self.LONGEST_PAUSE_S)
+                if not moved:
+                    self._heartbeat()
+                self._event.clear()
+                poll_s = pause if self._draws else self.LONGEST_PAUSE_S
+                await self._clock.changed(self._event, Change.QUERIES, poll_s)
+        except Stopped:
+            with contextlib.suppress(Stopped):
+                self._send_answers()
+        finally:
+            waiting: list[asyncio.Future[Any]] = [future for _, _, future in self._draws]
+            for future in [*waiting, *(future for _, _, _, future in self._answers)]:
+                if not future.done():
+                    future.set_exception(Stopped())
+
+    def _send_answers(self) -> int:
+        if not self._answers:
+            return 0
+        ids, annotators, labels, futures = zip(*self._answers, strict=True)
+        taken = self._hub.answer(ids, annotators, labels)
+        del self._answers[: len(ids)]
+        for future, was_taken in zip(futures, taken, strict=True):
+            future.set_result(was_taken)
+        return len(ids)
+
+    def _send_draws(self) -> int:
+        before = len(self._draws)
+        while self._draws:
+            annotators, asked_at, _ = zip(*itertools.islice(self._draws, self.AT_ONCE), strict=True)
+            ids = self._hub.draw(annotators, asked_at, len(self._draws))
+            for example in ids:
+                self._draws.popleft()[-1].set_result(example)
+            if len(ids) < len(annotators):
+                break
+        return before - len(self._draws)

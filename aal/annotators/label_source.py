@@ -1,0 +1,128 @@
+"""Who answers: the protocol of label sources, a base class for those that answer by a function, and their role."""
+
+import abc
+import asyncio
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from aal.annotators.client import AnnotatorClient
+from aal.config.errors import Stopped
+from aal.config.registry import LABEL_SOURCES, check_options
+from aal.config.settings import AnnotatorSettings
+from aal.context import Context
+from aal.coordination.clock import Clock
+from aal.coordination.interfaces import AnnotatorHub
+
+
+@dataclass(frozen=True)
+class LabellingTask:
+    """What there is to label.
+
+    Attributes:
+        settings: of the annotators.
+        seed: of the run.
+        labels: (n,) int64 true label of every example, -1 where it is unknown.
+        classes: names of the classes; an answer is a place in them.
+        images: file of the (n, H, W, C) uint8 images; None in a run without images.
+        paths: source file of every example, relative to data_dir; None where there are none.
+    """
+
+    settings: AnnotatorSettings
+    seed: int
+    labels: np.ndarray
+    classes: Sequence[str]
+    images: pathlib.Path | None = None
+    paths: Sequence[str | None] | None = None
+
+
+class LabelSource(Protocol):
+    """Who answers queries. Register a class with `@LABEL_SOURCES.register("name")`, or name it as `module:Class`.
+
+    It is built with a `LabellingTask`; the further typed parameters of its constructor are its options
+    (`annotators.options`).
+    """
+
+    async def annotate(self, client: AnnotatorClient, clock: Clock) -> None:
+        """Draws queries and answers them, until `client` raises `Stopped`.
+
+        Args:
+            client: `draw` and `answer` of the hub.
+            clock: the run's time; all waiting goes through it.
+        """
+        ...
+
+
+class PacedLabelSource(abc.ABC):
+    """Base of label sources that know how long an answer takes: `annotators.number` annotators label at once.
+
+    Args:
+        task: what there is to label.
+    """
+
+    def __init__(self, task: LabellingTask) -> None:
+        self.task = task
+
+    @abc.abstractmethod
+    def respond(self, annotator: int, example: int) -> tuple[float, int]:
+        """Returns the seconds that an annotator takes for an example, and the label: a place in `task.classes`."""
+
+    async def annotate(self, client: AnnotatorClient, clock: Clock) -> None:
+        """Runs all annotators until the run is over."""
+        async with asyncio.TaskGroup() as group:
+            for annotator in range(self.task.settings.number):
+                group.create_task(self._label(annotator, client, clock))
+
+    async def _label(self, annotator: int, client: AnnotatorClient, clock: Clock) -> None:
+        """One annotator: draw a random query, take the time it needs, answer, again and again."""
+        try:
+            while True:
+                example = await client.draw(annotator)
+                seconds, label = self.respond(annotator, example)
+                await clock.sleep(seconds)
+                await client.answer(example, annotator, label)
+        except Stopped:
+            return
+
+
+def build(
+    context: Context[AnnotatorHub],
+    labels: pathlib.Path | np.ndarray,
+    classes: Sequence[str],
+    images: pathlib.Path | None,
+    paths: Sequence[str | None] | None,
+) -> LabelSource:
+    """Builds the label source that the settings name.
+
+    Args:
+        context: of the role.
+        labels: (n,) true labels, or their file.
+        classes: names of the classes.
+        images: file of the images; None where there are none.
+        paths: source files.
+    """
+    settings = context.settings.annotators
+    known = labels if isinstance(labels, np.ndarray) else np.load(labels, mmap_mode="r")
+    task = LabellingTask(settings, context.settings.seed, known, classes, images, paths)
+    made = LABEL_SOURCES.load(settings.source)
+    source: LabelSource = made(task, **check_options(made, settings.options, ("task",), "annotators.options"))
+    return source
+
+
+async def annotate(source: LabelSource, context: Context[AnnotatorHub]) -> None:
+    """The role of all annotators: their label source beside the one client that calls the hub."""
+    client = AnnotatorClient(context.hub, context.clock, context.heartbeat)
+    try:
+        async with asyncio.TaskGroup() as group:
+            people = group.create_task(source.annotate(client, context.clock))
+            await client.run()
+            people.cancel()
+    except BaseExceptionGroup as failures:  # what is wrong, not that it came from a group
+        raise _innermost(failures) from None
+
+
+def _innermost(error: BaseException) -> BaseException:
+    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

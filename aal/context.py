@@ -1,0 +1,49 @@
+"""What a role is given: it knows nothing of processes, machines or virtual time."""
+
+import pathlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from aal.config.settings import Settings
+from aal.coordination.clock import Clock
+
+H_co = TypeVar("H_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Context(Generic[H_co]):
+    """What a role is given.
+
+    Attributes:
+        name: of its process, as in the log.
+        index: its number among those of its kind.
+        run: the run directory, which model paths are relative to.
+        settings: of the run.
+        hub: its part of the hub: a `ServerHub`, a `WorkerHub` or an `AnnotatorHub`.
+        clock: the run's time.
+        heartbeat: to be called during long work; raises `Stopped` once the run is over.
+    """
+
+    name: str
+    index: int
+    run: pathlib.Path
+    settings: Settings
+    hub: H_co
+    clock: Clock
+    heartbeat: Callable[[], None]
+
+
+def at_most_every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
+    """Returns a function that calls `act` when it is called and `seconds` have passed since the last time."""
+    last = -seconds
+
+    def call() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds:
+            last = now
+            act()
+
+    return call

@@ -1,0 +1,141 @@
+"""What each role sees of the hub, and what the hub needs of the record: narrow interfaces, one for each."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from aal.coordination.messages import (
+    Computing,
+    Pending,
+    QueryBatch,
+    SelectionGrant,
+    Status,
+    TrainedModel,
+    TrainingJob,
+)
+
+
+class ServerHub(Protocol):
+    """What a server may call. Every call returns at once and may raise `Stopped`."""
+
+    def job(self, server: int) -> TrainingJob | Pending:
+        """Gives the idle server that has waited longest a job, when one is due."""
+        ...
+
+    def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ids and labels number `start` to `stop` of L, in order of arrival, as int64 arrays (n,)."""
+        ...
+
+    def publish(self, trained: TrainedModel) -> int:
+        """Makes a model whose file is in place the newest; returns its version."""
+        ...
+
+
+class WorkerHub(Protocol):
+    """What a worker may call. Every call returns at once and may raise `Stopped`."""
+
+    def remaining(self, worker: int) -> np.ndarray:
+        """Returns the ids of the worker's shard that it has not offered yet, int64 (n,)."""
+        ...
+
+    def grant(self, worker: int) -> SelectionGrant | Pending:
+        """Gives a worker the right to offer its next query batch, when the schedule allows it and S has room."""
+        ...
+
+    def offer(self, batch: QueryBatch) -> None:
+        """Puts a selected query batch into S."""
+        ...
+
+    def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ids and labels of L, for strategies that look at what is labelled."""
+        ...
+
+
+class AnnotatorHub(Protocol):
+    """What label sources may call. Every call returns at once and may raise `Stopped`."""
+
+    def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
+        """Leases random queries of S to annotators in the order of asking, as far as S goes."""
+        ...
+
+    def answer(self, ids: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> list[bool]:
+        """Moves answered ids from S to L, once; returns when they are on disk."""
+        ...
+
+
+class Monitor(Protocol):
+    """What an engine and the roles' heartbeats may call."""
+
+    def heartbeat(self, name: str) -> Computing:
+        """Notes that a process makes progress; returns what is computed at the moment. Raises `Stopped` at the end."""
+        ...
+
+    def seconds_since_heartbeat(self) -> dict[str, float]:
+        """Returns the seconds since the last heartbeat of each process."""
+        ...
+
+    def report_failure(self, name: str, reason: str) -> None:
+        """Keeps a process's own words about why it fails."""
+        ...
+
+    def failures(self) -> list[str]:
+        """Returns what failing processes reported, the first failure first."""
+        ...
+
+    def status(self) -> Status:
+        """Returns how far the run is."""
+        ...
+
+    def release(self, role: str, index: int) -> None:
+        """Takes back what a role held that died."""
+        ...
+
+    def stop(self) -> None:
+        """Requests shutdown: every role learns of it at its next call."""
+        ...
+
+    def close(self, ended: str) -> str | None:
+        """Ends the record; returns why it could not be written to its end, or None."""
+        ...
+
+
+class Record(Protocol):
+    """The durable record of a run. Writes keep their order; `flush` returns when all before it is on disk."""
+
+    def job_given(self, job: TrainingJob, server: int, at: float) -> None:
+        """Records that a training began."""
+        ...
+
+    def model_published(self, version: int, job: TrainingJob, trained: TrainedModel, at: float) -> None:
+        """Records a model."""
+        ...
+
+    def batch_offered(self, batch: QueryBatch, newest: int, at: float) -> None:
+        """Records a query batch and its queries."""
+        ...
+
+    def queries_drawn(
+        self, annotators: Iterable[int], asked_at: Iterable[float], got_at: float, ids: Iterable[int]
+    ) -> None:
+        """Records draws, a column each."""
+        ...
+
+    def labels_answered(
+        self, arrival: int, ids: Iterable[int], annotators: Iterable[int], labels: Iterable[int], at: float
+    ) -> None:
+        """Records answers that were taken, a column each; `arrival` is the place of the first in L."""
+        ...
+
+    def flush(self) -> None:
+        """Waits until everything recorded so far is on disk; raises `RecordFailed` where it cannot be."""
+        ...
+
+    def close(self, ended: str, wall_s: float) -> None:
+        """Records how the run ended, writes what is left and closes the record."""
+        ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be written any more."""
+        ...

@@ -1,0 +1,237 @@
+"""What every schedule does: it gives out training jobs and selection grants, and takes back those of dead roles.
+
+A schedule decides from the sizes of the pools and from what it has given out; it never waits. A subclass says when a
+training is due, how large a batch is, and when a worker may select.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from aal.config.errors import Stopped
+from aal.config.settings import Settings
+from aal.coordination.messages import Change, Computing, ModelRef, Pending, SelectionGrant, TrainingJob
+from aal.coordination.pools import Pools
+
+
+class Schedule:
+    """Base of all schedules.
+
+    Args:
+        settings: of the run.
+        pools: whose sizes decide.
+
+    Attributes:
+        takes_turns: whether roles compute one after another, so that each may have all cores.
+    """
+
+    takes_turns = False
+
+    def __init__(self, settings: Settings, pools: Pools) -> None:
+        self.settings = settings
+        self.pools = pools
+        self.models: list[ModelRef] = []
+        self.batches = [0] * pools.workers
+        self.offered = 0
+        self.issued = 0
+        self.trained_on = 0  # labels of the largest job
+        self._unannounced = 0  # models whose record is on its way to the disk
+        self._held: dict[int, tuple[int, TrainingJob]] = {}
+        self._returned: list[TrainingJob] = []
+        self._idle_servers: dict[int, None] = {}
+        self._selecting: dict[int, int] = {}
+        self._promised = 0  # ids in it
+        self._newest: dict[int, ModelRef] = {}  # by target
+
+    # ------------------------------------------------------------------ what a run needs, from its settings
+
+    @classmethod
+    def server_num(cls, settings: Settings) -> int:
+        """Returns how many servers the run has."""
+        return settings.server_num
+
+    @classmethod
+    def shard_num(cls, settings: Settings) -> int:
+        """Returns how many workers, and so shards of the unlabelled pool, the run has."""
+        return settings.worker_num
+
+    @classmethod
+    def pool_bound(cls, settings: Settings) -> int:
+        """Returns how many queries may wait in S."""
+        return settings.query_pool_size or 2 * max(settings.round_size, settings.server_train_threshold)
+
+    @classmethod
+    def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yields keys that are wrong together under this schedule, and what is wrong with them."""
+        yield from ()
+
+    # ------------------------------------------------------------------ what a subclass decides
+
+    def training_due(self) -> bool:
+        """Whether L has grown so far that an idle server may train."""
+        raise NotImplementedError
+
+    def batch_size(self, worker: int) -> int:
+        """Returns the size of a worker's next batch; 0 when it has offered all that it may."""
+        raise NotImplementedError
+
+    def still_to_offer(self) -> int:
+        """Returns how many ids the workers will yet offer."""
+        raise NotImplementedError
+
+    def may_select(self, worker: int) -> bool:
+        """Whether a worker may select with the newest models."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ trainings
+
+    def next_job(self, server: int) -> TrainingJob | Pending:
+        """Gives an idle server a job when a training is due and no other server has waited longer.
+
+        A server that asks while it holds a job never received it, for it died; it is given the same again.
+        """
+        for holder, job in self._held.values():
+            if holder == server:
+                return job
+        self._idle_servers.setdefault(server)
+        first = next(iter(self._idle_servers)) == server
+        if first and self._returned:
+            job = self._returned.pop(0)
+        elif first and self.training_due():
+            job = TrainingJob(self.issued, self.pools.labels, kind=self.settings.trainer)
+            self.issued += 1
+            self.trained_on = job.labels  # a surplus over the threshold is absorbed
+        else:
+            return Pending(Change.LABELS | Change.MODELS | Change.IDLE)
+        del self._idle_servers[server]
+        self._held[job.number] = (server, job)
+        return job
+
+    def settle(self, number: int, server: int, path: str) -> tuple[TrainingJob, ModelRef]:
+        """Ends a job; returns it with the model's place in the order of versions, to be announced when it is on disk.
+
+        Raises:
+            ValueError: the server does not hold that job (it was given to another).
+        """
+        holder, job = self._held.get(number, (None, None))
+        if job is None or holder != server:
+            raise ValueError(f"server {server} does not hold job {number}")
+        del self._held[number]
+        model = ModelRef(len(self.models) + self._unannounced, path, job.labels, job.target)
+        self._unannounced += 1
+        return job, model
+
+    def announce(self, models: Sequence[ModelRef]) -> None:
+        """Makes models, in order of version, the newest ones."""
+        self._unannounced -= len(models)
+        self._add_models(models)
+
+    def newest(self) -> tuple[ModelRef, ...]:
+        """Returns the newest version of each target model."""
+        return tuple(self._newest.values())
+
+    # ------------------------------------------------------------------ selections
+
+    def next_grant(self, worker: int) -> SelectionGrant | Pending:
+        """Gives a worker the right to offer its next batch.
+
+        The room in S is kept for it, so that what it selects is offered at once, not held back while models grow newer.
+
+        Raises:
+            Stopped: the worker has offered all that it may.
+        """
+        size = self.batch_size(worker)
+        if size == 0:
+            raise Stopped
+        self.release_worker(worker)  # one that asks again has lost its grant
+        if not self.models or not self.may_select(worker):
+            return Pending(Change.MODELS | Change.IDLE)
+        if self.room < size:
+            return Pending(Change.ROOM)
+        self._selecting[worker] = size
+        self._promised += size
+        return SelectionGrant(self.batches[worker], size, self.newest())
+
+    def check_offer(self, worker: int, batch: int, size: int) -> None:
+        """Checks that a worker holds the grant for a batch.
+
+        Raises:
+            ValueError: it holds none for this batch, or for fewer ids.
+        """
+        if batch != self.batches[worker] or size > self._selecting.get(worker, 0):
+            raise ValueError(f"worker {worker}: batch {batch} of {size} is not due")
+
+    def note_offer(self, worker: int, size: int) -> None:
+        """Counts a batch that a worker has offered."""
+        self.release_worker(worker)
+        self._count(worker, size)
+
+    @property
+    def room(self) -> int:
+        """Queries that S has room for and that no worker is selecting already."""
+        return self.pools.queries.room - self._promised
+
+    # ------------------------------------------------------------------ the run
+
+    @property
+    def computing(self) -> Computing:
+        """Who holds a job or a grant, and so computes."""
+        return Computing(len(self._held), len(self._selecting))
+
+    @property
+    def budget(self) -> int:
+        """Labels that the run buys, as far as the shards go."""
+        return self.offered + self.still_to_offer()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every label that can be bought is bought and in a published model."""
+        is_settled = not self._held and not self._returned and not self._unannounced
+        return self.all_answered and self.pools.labels == self.trained_on and is_settled
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether no label will come any more."""
+        return self.pools.idle and not self.still_to_offer()
+
+    @property
+    def nothing_computes(self) -> bool:
+        """Whether nothing is queried, selected or trained, so that only a new grant or job can move the run."""
+        return self.pools.idle and not (self._selecting or self._held or self._returned or self._unannounced)
+
+    def release_server(self, server: int) -> None:
+        """Takes back what a dead server held; its job goes to the next idle server before any other."""
+        self._idle_servers.pop(server, None)
+        for number in [number for number, (holder, _) in self._held.items() if holder == server]:
+            self._returned.append(self._held.pop(number)[1])
+
+    def release_worker(self, worker: int) -> None:
+        """Takes back the grant of a dead worker."""
+        self._promised -= self._selecting.pop(worker, 0)
+
+    def restore(
+        self,
+        batches: Sequence[tuple[int, int]],
+        models: Sequence[tuple[ModelRef, int]],
+        jobs: Sequence[TrainingJob],
+    ) -> None:
+        """Goes on where a former hub ended: what was offered and trained counts, jobs without a model return.
+
+        Args:
+            batches: (worker, size) of every batch that was offered.
+            models: (model, number of its job) in order of version.
+            jobs: every job that was given out.
+        """
+        for worker, size in batches:
+            self._count(worker, size)
+        self._add_models([model for model, _ in models])
+        self.issued = len(jobs)
+        self.trained_on = max((job.labels for job in jobs), default=0)
+        done = {number for _, number in models}
+        self._returned = [job for job in jobs if job.number not in done]
+
+    def _count(self, worker: int, size: int) -> None:
+        self.batches[worker] += 1
+        self.offered += size
+
+    def _add_models(self, models: Sequence[ModelRef]) -> None:
+        self.models.extend(models)
+        self._newest.update((model.target, model) for model in models)

@@ -1,0 +1,226 @@
+"""What all engines share: the plan of a run, its result, and how interrupts and errors become a result."""
+
+import abc
+import dataclasses
+import enum
+import importlib
+import logging
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from aal.config.errors import INTERRUPTED, RecordFailed, RunFailed, UserError
+from aal.config.registry import SCHEDULES
+from aal.config.seeding import derive
+from aal.config.settings import Settings
+from aal.context import Context
+from aal.coordination.hub import Hub, Now
+from aal.coordination.messages import Change, Status
+from aal.coordination.partition import Partition
+from aal.coordination.pools import Pools
+from aal.coordination.schedules.base import Schedule
+from aal.engines.signals import collected
+from aal.storage.resume_state import ResumeState
+from aal.storage.run_recorder import RunRecorder
+
+log = logging.getLogger("aal")
+
+
+class RunStatus(enum.Enum):
+    """How a run ended."""
+
+    FINISHED = enum.auto()
+    INTERRUPTED = enum.auto()
+    FAILED = enum.auto()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, and why.
+
+    Attributes:
+        status: of the three ways.
+        cause: the signal that interrupted it, or why it failed; empty when it finished.
+        exit_code: 0, 1 when it failed, 2 when only the user can mend it, 129, 130 or 143 by the signal.
+        at_once: whether a second signal asked for the end without a report.
+    """
+
+    status: RunStatus
+    cause: str = ""
+    exit_code: int = 0
+    at_once: bool = False
+
+    @classmethod
+    def interrupted(cls, signal: str) -> "RunResult":
+        """Returns the result of a run that a signal ended."""
+        return cls(RunStatus.INTERRUPTED, signal, INTERRUPTED[signal])
+
+    @classmethod
+    def failed(cls, error: RunFailed | UserError | RecordFailed) -> "RunResult":
+        """Returns the result of a run that an error ended."""
+        return cls(RunStatus.FAILED, str(error), 2 if isinstance(error, UserError) else 1)
+
+    @property
+    def ended(self) -> str:
+        """What the record says of the end."""
+        return {
+            RunStatus.FINISHED: "finished",
+            RunStatus.INTERRUPTED: "interrupted",
+            RunStatus.FAILED: f"failed: {self.cause}",
+        }[self.status]
+
+
+@dataclass(frozen=True)
+class Role:
+    """A kind of role, by the names of its functions: they are imported where the role runs.
+
+    Attributes:
+        name: `server`, `worker` or `annotators`.
+        build: `module:function` that makes, from a `Context` and `args`, what the role computes with.
+        live: `module:coroutine function` of what was built and its `Context`.
+        number: how many of them.
+        args: what else `build` takes.
+        processes: that they share; None for one each.
+    """
+
+    name: str
+    build: str
+    live: str
+    number: int
+    args: tuple[Any, ...] = ()
+    processes: int | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many processes there are."""
+        return min(self.processes or self.number, self.number)
+
+    def members(self, slot: int) -> range:
+        """Returns the numbers of the roles that share a process."""
+        return range(slot, self.number, self.slots)
+
+    def process_name(self, slot: int) -> str:
+        """Returns the name of a process, as in the log."""
+        return self.name if self.name == "annotators" else f"{self.name}-{slot}"
+
+    async def run(self, context: Context[Any]) -> None:
+        """Builds and runs one role, in the process in which it is called."""
+        build, live = (_imported(name) for name in (self.build, self.live))
+        await live(build(context, *self.args), context)
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an engine needs to run.
+
+    Attributes:
+        settings: of the run.
+        run: the run directory.
+        partition: where every example begins.
+        labels: (n,) true labels, -1 where unknown.
+        classes: number of classes.
+        roles: what to start.
+        meta: facts for `run.db`.
+        paths: source path of every example, relative to data_dir; None where there are none.
+        resume: what to go on from; None for a new run.
+    """
+
+    settings: Settings
+    run: pathlib.Path
+    partition: Partition
+    labels: np.ndarray
+    classes: int
+    roles: Sequence[Role]
+    meta: Mapping[str, str]
+    paths: Sequence[str | None] | None = None
+    resume: ResumeState | None = field(default=None, repr=False)
+
+    @property
+    def schedule(self) -> type[Schedule]:
+        """The class of the schedule that the settings name."""
+        schedule: type[Schedule] = SCHEDULES.load(self.settings.mode)
+        return schedule
+
+
+class Display(Protocol):
+    """Where the progress of a run is shown."""
+
+    def show(self, status: Status) -> None:
+        """Shows how far the run is; cheap enough to be called several times a second."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Shows a line of its own."""
+        ...
+
+    def close(self) -> None:
+        """Ends the display."""
+        ...
+
+
+class Engine(abc.ABC):
+    """Base of the engines: `run` is the same for all, `_run` says where roles run."""
+
+    def run(self, plan: Plan, display: Display) -> RunResult:
+        """Runs the roles of a plan until every label is bought and trained on.
+
+        The first signal ends the run with its report, a second one at once.
+
+        Args:
+            plan: of the run.
+            display: where to show how far it is.
+        """
+        with collected(2, self._interrupt) as caught:
+            try:
+                result = self._run(plan, display, caught)
+            except (RunFailed, UserError, RecordFailed) as error:
+                result = RunResult.failed(error)
+            finally:
+                display.close()
+        log.info("ended: %s", result.ended)
+        return dataclasses.replace(result, at_once=len(caught) > 1)
+
+    @abc.abstractmethod
+    def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
+        """Runs the roles; `caught` fills with the names of the signals that came."""
+
+    def _interrupt(self, caught: list[str]) -> None:  # noqa: B027 - an engine that polls `caught` needs none
+        """Called in the handler of each signal."""
+
+
+def open_hub(
+    plan: Plan, clock: Now, durable: bool = True, notify: Callable[[Change], None] = lambda change: None
+) -> Hub:
+    """Returns the hub of a run, new or resumed, with its record in the run directory.
+
+    Args:
+        plan: of the run.
+        clock: the run's time.
+        durable: whether answers wait for the disk.
+        notify: called with every change.
+
+    Raises:
+        RecordFailed: the record cannot be written.
+    """
+    settings, state = plan.settings, plan.resume
+    seed = derive(settings.seed, "draw", state.draws if state else 0)
+    pools = Pools(plan.partition, plan.labels, plan.schedule.pool_bound(settings), seed)
+    schedule = plan.schedule(settings, pools)
+    record = RunRecorder(plan.run / "run.db", durable)
+    if state is None:
+        record.begin(plan.partition.rows(plan.labels, plan.paths), plan.meta)
+    else:
+        pools.restore(state.answers, state.unanswered)
+        schedule.restore(state.batches, state.models, state.jobs)
+        record.resume(state.seconds, clock.now(), state.ended, plan.meta)
+    accuracy = state.test_accuracy if state else None
+    return Hub(settings, pools, schedule, plan.classes, record, clock, notify, accuracy)

@@ -1,0 +1,101 @@
+"""What stands for computing under `compute: none`: it takes its time on the virtual clock and gives no model."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from aal.config.seeding import derive
+from aal.config.settings import Settings
+from aal.context import Context
+from aal.coordination.clock import Work
+from aal.coordination.interfaces import ServerHub, WorkerHub
+from aal.coordination.messages import SelectionGrant, TrainedModel, TrainingJob
+from aal.engines.base import Plan, Role
+from aal.strategies.assignment import assign
+from aal.training.cost import selection_cost, training_cost
+
+
+def stand_ins(plan: Plan) -> Plan:
+    """Returns the plan with roles that compute nothing, where its settings say so."""
+    if plan.settings.compute == "full":
+        return plan
+    build = {
+        "server": (f"{__name__}:build_server", (len(plan.partition.validation), len(plan.partition.test))),
+        "worker": (f"{__name__}:build_worker", (len(plan.partition.shards),)),
+    }
+
+    def replaced(role: Role) -> Role:
+        if role.name not in build:
+            return role
+        function, args = build[role.name]
+        return dataclasses.replace(role, build=function, args=args)
+
+    return dataclasses.replace(plan, roles=[replaced(role) for role in plan.roles])
+
+
+@dataclasses.dataclass(frozen=True)
+class StandInServer:
+    """A server whose trainings cost time and give no model.
+
+    Attributes:
+        index: its number.
+        settings: of the run.
+        validation: images that would be scored after an epoch.
+        test: images that would be scored at the end.
+    """
+
+    index: int
+    settings: Settings
+    validation: int
+    test: int
+
+    def cost(self, job: TrainingJob) -> Work:
+        """Returns how much a training would be."""
+        return training_cost(self.settings, self.index, job, self.validation, self.test)
+
+    def train(
+        self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
+    ) -> TrainedModel:
+        """Returns a model without a file."""
+        heartbeat()
+        return TrainedModel(job.number, self.index, "none", "", 0, started_at, None, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class StandInWorker:
+    """A worker whose selections cost time and are random.
+
+    Attributes:
+        index: its number.
+        strategy: name of the strategy that it would use.
+        seed: of the run.
+    """
+
+    index: int
+    strategy: str
+    seed: int
+
+    def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
+        """Returns how much a selection would be."""
+        return selection_cost(self.index, grant, self.strategy, len(remaining))
+
+    def select(
+        self,
+        grant: SelectionGrant,
+        remaining: np.ndarray,
+        labelled: Callable[[], tuple[np.ndarray, np.ndarray]],
+    ) -> np.ndarray:
+        """Chooses `grant.count` of the remaining ids at random."""
+        rng = np.random.default_rng(derive(self.seed, "worker", self.index, grant.batch))
+        return remaining[np.sort(rng.choice(len(remaining), min(grant.count, len(remaining)), replace=False))]
+
+
+def build_server(context: Context[ServerHub], validation: int, test: int) -> StandInServer:
+    """Builds the stand-in of a server."""
+    return StandInServer(context.index, context.settings, validation, test)
+
+
+def build_worker(context: Context[WorkerHub], workers: int) -> StandInWorker:
+    """Builds the stand-in of one of `workers` workers."""
+    return StandInWorker(context.index, assign(context.settings, workers)[context.index], context.settings.seed)

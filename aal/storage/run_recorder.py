@@ -1,0 +1,97 @@
+"""Writing the database of a run, `run.db`: every statement that changes it stands here."""
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from itertools import count, repeat
+from typing import Any
+
+from aal.coordination.messages import QueryBatch, TrainedModel, TrainingJob
+from aal.storage.journal import Journal
+
+META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
+EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?)"
+JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?)"
+MODELS = "INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
+SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
+DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
+ANSWERED = "INSERT INTO answers VALUES(?,?,?,?,?)"
+
+
+class RunRecorder:
+    """The record of a run on disk; implements `aal.coordination.interfaces.Record`.
+
+    Args:
+        path: of `run.db`; created with its tables when absent.
+        durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
+
+    Raises:
+        RecordFailed: the file cannot be opened.
+    """
+
+    def __init__(self, path: pathlib.Path, durable: bool = True) -> None:
+        self._journal = Journal(path, durable=durable)
+
+    def begin(self, examples: Iterable[tuple[Any, ...]], meta: Mapping[str, str]) -> None:
+        """Records where every example begins (id, part, worker, true label, path) and what the run is; on disk then."""
+        self._journal.write((EXAMPLES, examples), (META, list(meta.items())))
+        self._journal.flush()
+
+    def resume(self, stopped_at: float, resumed_at: float, ended: str | None, meta: Mapping[str, str]) -> None:
+        """Records that a run goes on, in the place of how it ended; on disk then."""
+        self._journal.write(
+            ("DELETE FROM meta WHERE key IN (VALUES(?))", [("ended",), ("wall_s",)]),
+            ("INSERT INTO breaks VALUES(?,?,?)", [(stopped_at, resumed_at, ended)]),
+            (META, list(meta.items())),
+        )
+        self._journal.flush()
+
+    def job_given(self, job: TrainingJob, server: int, at: float) -> None:
+        """Records that a training began."""
+        start = job.start.version if job.start else None
+        row = (job.number, server, job.labels, at, job.kind, job.target, job.owner, start)
+        self._journal.write((JOBS, [row]))
+
+    def model_published(self, version: int, job: TrainingJob, trained: TrainedModel, at: float) -> None:
+        """Records a model."""
+        row = (
+            *(version, trained.server, job.labels, trained.started_at, at, trained.val_accuracy),
+            *(trained.test_accuracy, trained.path, trained.model, trained.epoch, job.number, job.target),
+        )
+        self._journal.write((MODELS, [row]))
+
+    def batch_offered(self, batch: QueryBatch, newest: int, at: float) -> None:
+        """Records a query batch and its queries."""
+        origin = (batch.worker, batch.strategy, max(batch.versions), newest, at)
+        versions = ",".join(map(str, batch.versions))
+        selection = (batch.worker, batch.batch, batch.strategy, max(batch.versions), len(batch.ids))
+        self._journal.write(
+            (OFFERED, [(example, *origin) for example in batch.ids]),
+            (SELECTIONS, [(*selection, batch.started_at, at, versions)]),
+        )
+
+    def queries_drawn(
+        self, annotators: Iterable[int], asked_at: Iterable[float], got_at: float, ids: Iterable[int]
+    ) -> None:
+        """Records draws, a column each; the shortest column says how many."""
+        self._journal.write((DRAWN, zip(annotators, asked_at, repeat(got_at), ids)))
+
+    def labels_answered(
+        self, arrival: int, ids: Iterable[int], annotators: Iterable[int], labels: Iterable[int], at: float
+    ) -> None:
+        """Records answers that were taken, a column each; `arrival` is the place of the first in L."""
+        self._journal.write((ANSWERED, zip(count(arrival), ids, annotators, labels, repeat(at))))
+
+    def flush(self) -> None:
+        """Waits until everything recorded so far is on disk; raises `RecordFailed` where it cannot be."""
+        self._journal.flush()
+
+    def close(self, ended: str, wall_s: float) -> None:
+        """Records how the run ended (`finished`, `interrupted`, `failed: why`), writes what is left and closes."""
+        self._journal.write((META, [("ended", ended), ("wall_s", f"{wall_s:.3f}")]))
+        self._journal.close()
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be written any more."""
+        return str(self._journal.failure) if self._journal.failure else None
