@@ -67,7 +67,7 @@ class TorchvisionSet:
     def fetch(self) -> None:
         """Opens the set, and downloads it unless it is there.
 
-        An option `split` names the images to learn from; the test split remains for testing, unless it is the one named.
+        An option `split` names the images to learn from; the test split remains for testing, unless it is named itself.
 
         Raises:
             UserError: torchvision has no such set for classification, an option is wrong, or the download failed.
