@@ -24,8 +24,8 @@ class Images:
 
     Attributes:
         images: (N, H, W) or (N, H, W, C) uint8 with 1 or 3 channels, or paths of image files, or pictures of Pillow.
-        labels: N whole numbers from 0, or N names of classes; None or -1 where the class is not known, and None instead
-            of a list where no class is.
+        labels: N whole numbers from 0, or N names of classes, with None where the class is not known (among numbers
+            also -1); None instead of a list where no class is known.
         classes: name of each label; by default the names in `labels`, sorted, or the numbers.
         test: (N,) bool, or a `range` of rows: the official test set, which must be labelled. By default the seed draws
             one.
@@ -108,18 +108,18 @@ class OwnImages:
     def _labelled(self, found: Images) -> tuple[np.ndarray, list[str]]:
         """Labels (N,) int64 and the names of the classes."""
         values = [None] * len(found.images) if found.labels is None else list(found.labels)
-        known = [value for value in values if value is not None and value != UNKNOWN]
-        classes = None if found.classes is None else [str(name) for name in found.classes]
-        if not known and not classes:
-            raise self._error("returned neither labels nor classes; name the classes where no label is known")
-        if all(isinstance(value, str) for value in known):
-            classes = classes or sorted(set(known))
-            number = {name: label for label, name in enumerate(classes)}
-            if strange := set(known) - number.keys():
-                raise self._error(f"returned the label {min(strange)}, which is none of its classes")
-            values = [UNKNOWN if value is None else number.get(value, UNKNOWN) for value in values]
-        elif not all(isinstance(value, int | np.integer) for value in known):
+        given = [value for value in values if value is not None]
+        are_names = all(isinstance(value, str) for value in given)
+        if not are_names and not all(isinstance(value, int | np.integer) for value in given):
             raise self._error("returned labels that are neither all whole numbers nor all names of classes")
+        classes = [str(name) for name in found.classes or (sorted(set(given)) if are_names else ())]
+        if not classes and max(given, default=UNKNOWN) == UNKNOWN:
+            raise self._error("returned neither labels nor classes; name the classes where no label is known")
+        if are_names:
+            number = {name: label for label, name in enumerate(classes)}
+            if strange := set(given) - number.keys():
+                raise self._error(f"returned the label {min(strange)}, which is none of its classes")
+            values = [None if value is None else number[value] for value in values]
         labels = np.array([UNKNOWN if value is None else value for value in values], np.int64)
         classes = classes or [str(label) for label in range(int(labels.max()) + 1)]
         if labels.min() < UNKNOWN or labels.max() >= len(classes):
@@ -172,7 +172,10 @@ class OwnImages:
 
 def _bytes_of(image: np.ndarray | Image.Image) -> bytes:
     shape = image.shape if isinstance(image, np.ndarray) else (image.mode, image.size)
-    return repr(shape).encode() + image.tobytes()
+    try:
+        return repr(shape).encode() + image.tobytes()
+    except Exception:  # Pillow opens files lazily, and raises many kinds for damaged ones, which are skipped
+        return b"damaged"
 
 
 def _picture(image: Any) -> Image.Image:

@@ -56,7 +56,7 @@ def loader_of(settings: Settings) -> Loader:
         UserError: there is no such set, or an option is wrong.
     """
     found = IMAGE_SETS.load(settings.data_type)
-    make = partial(OwnImages, found) if IMAGE_SETS.is_own(settings.data_type) else found
+    make = partial(OwnImages, found) if IMAGE_SETS.is_users_own(settings.data_type) else found
     options = check_options(make, settings.data_options, {"settings"}, "data_options")
     return make(settings, **options)
 

@@ -5,14 +5,12 @@ other parameter is an option (`data_options`). A prepared set is recognised by i
 names begin as its own does.
 """
 
-import difflib
-import inspect
 import json
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,31 +18,10 @@ from PIL import Image
 from aal.app.data.arrays import UNKNOWN, Contents
 from aal.app.data.downloads import quiet_and_bounded
 from aal.app.data.pictures import path_from, write_pictures
+from aal.app.data.torchvision_catalogue import SPLITS, checked, find_set, parameters_of
 from aal.config.errors import UserError
-from aal.config.registry import check_options
 from aal.config.settings import Settings
 
-# The splits of a set whose labelled images are not all in the constructor's default and in "test"; None: no test split.
-SPLITS: dict[str, tuple[tuple[str, ...], str | None]] = {
-    "CLEVRClassification": (("train",), "val"),  # the labels of its test split are kept secret
-    "Country211": (("train", "valid"), "test"),
-    "DTD": (("train", "val"), "test"),
-    "FER2013": (("train",), None),  # the labels of its test split may be missing
-    "Flowers102": (("train", "val"), "test"),
-    "ImageNet": (("train",), "val"),
-    "Imagenette": (("train",), "val"),
-    "LFWPeople": (("10fold",), None),  # its test split holds other people
-    "PCAM": (("train", "val"), "test"),
-    "Places365": (("train-standard",), "val"),
-    "RenderedSST2": (("train", "val"), "test"),
-}
-# Without one class for each image (attributes, captions, pairs), or folders, for which there is data_type folder.
-OTHERS = {
-    *("CelebA", "DatasetFolder", "Flickr30k", "Flickr8k", "ImageFolder", "LFWPairs", "LSUNClass", "MovingMNIST"),
-    *("PhotoTour", "SBU", "VisionDataset", "WIDERFace"),
-}
-# Parameters that are no options: the program's own, and `what` of QMNIST, which makes training and test set the same.
-RESERVED = {"root", "train", "download", "transform", "target_transform", "transforms", "loader", "what"}
 LONGEST = 300  # characters that a message repeats of torchvision's
 LISTS_OF_FILES = ("samples", "_samples", "_image_files", "_images", "imgs", "images")
 
@@ -90,12 +67,14 @@ class TorchvisionSet:
     def fetch(self) -> None:
         """Opens the set, and downloads it unless it is there.
 
+        An option `split` names the images to learn from; the test split remains for testing, unless it is named itself.
+
         Raises:
             UserError: torchvision has no such set for classification, an option is wrong, or the download failed.
         """
-        kind = _kind(self._name)
-        parameters = _parameters(kind)
-        options = _checked(kind, parameters, self._options)
+        kind = find_set(self._name)
+        parameters = parameters_of(kind)
+        options = checked(parameters, self._options)
         if "train" in parameters:
             parts: list[dict[str, Any]] = [{"train": True}]
             test: dict[str, Any] | None = {"train": False}
@@ -103,7 +82,7 @@ class TorchvisionSet:
             training, test_split = SPLITS.get(kind.__name__, ((parameters["split"].default,), "test"))
             chosen = options.pop("split", None)
             parts = [{"split": split} for split in ((chosen,) if chosen else training)]
-            test = {"split": test_split} if test_split else None
+            test = {"split": test_split} if test_split not in (None, chosen) else None
         else:
             parts, test = [{}], None
         can_download = "download" in parameters
@@ -115,7 +94,7 @@ class TorchvisionSet:
 
     def _open(self, kind: Any, words: dict[str, Any], has_root: bool, can_download: bool) -> Any:
         """The set as it is in `data_dir`, and only where that fails the downloaded one."""
-        words = {**({"root": str(self.root)} if has_root else {}), **words}
+        words = {**({"root": str(self.root.absolute())} if has_root else {}), **words}
         error: Exception | None = None
         for download in (False, True) if can_download else (False,):
             try:
@@ -172,59 +151,11 @@ class TorchvisionSet:
             return UNKNOWN
         try:
             return max(UNKNOWN, int(target))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             raise UserError(
                 f"data_type: torchvision:{self._name} gives {type(target).__name__} for an image, not one class; "
                 "choose another target by data_options"
             ) from None
-
-
-def _kind(name: str) -> Any:
-    """The class of a name, which must be a classification set."""
-    from torchvision import datasets
-
-    kinds = {word: kind for word in datasets.__all__ if inspect.isclass(kind := getattr(datasets, word))}
-    usable = {word.lower(): word for word, kind in kinds.items() if _classifies(word, kind)}
-    if name.lower() in usable:
-        return kinds[usable[name.lower()]]
-    there_are = f"there are: {', '.join(usable.values())}"
-    if any(name.lower() == word.lower() for word in kinds):
-        raise UserError(f"data_type: torchvision:{name} does not give one class for each image; {there_are}")
-    close = difflib.get_close_matches(name.lower(), usable, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(usable[word] for word in close)}?" if close else there_are
-    raise UserError(f"data_type: torchvision.datasets has no {name}; {hint}")
-
-
-def _classifies(word: str, kind: Any) -> bool:
-    """Whether a set gives one class for each image; those for detection and the like transform pairs."""
-    parameters = _parameters(kind)
-    if word in OTHERS or "frames_per_clip" in parameters:
-        return False
-    return "target_transform" in parameters and ("transforms" not in parameters or "target_types" in parameters)
-
-
-def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
-    """The parameters of a constructor, those that it hands on to the class above it included; types resolved."""
-    found: dict[str, inspect.Parameter] = {}
-    for ancestor in kind.__mro__:
-        if "__init__" not in vars(ancestor):
-            continue
-        hints = get_type_hints(ancestor.__init__)
-        own = [*inspect.signature(ancestor.__init__).parameters.values()][1:]
-        named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
-        found = {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in named} | found
-        if len(named) == len(own):
-            break
-    return found
-
-
-def _checked(kind: Any, parameters: dict[str, inspect.Parameter], options: dict[str, Any]) -> dict[str, Any]:
-    def choose() -> None: ...
-
-    named = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters.values() if p.name not in RESERVED]
-    choose.__dict__["__signature__"] = inspect.Signature(named)
-    choose.__annotations__ = {p.name: p.annotation for p in named}
-    return check_options(choose, options, (), "data_options")
 
 
 def _class_names(dataset: Any, number: int) -> list[str]:

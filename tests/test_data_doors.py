@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from aal.app import data
-from aal.app.data import torchvision_sets
+from aal.app.data import torchvision_catalogue, torchvision_sets
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
@@ -36,7 +36,7 @@ def error_of(data_type: str, data_dir: Path, **changes: Any) -> str:
         data.prepare(settings_for(data_type, data_dir, **changes))
     (problem,) = caught.value.problems
     assert "\n" not in problem
-    return problem
+    return problem.removeprefix("test: ")  # found among the settings, or later, when the set is prepared
 
 
 @pytest.fixture
@@ -160,6 +160,7 @@ def test_a_changed_function_gives_a_new_preparation(here: Path) -> None:
         ("np.zeros((1, 8, 8), np.uint8), [0]", "returned 1 images"),
         ("np.zeros((4, 8, 8), np.uint8), [0, 1]", "returned 4 images and 2 labels"),
         ("np.zeros((4, 8, 8), np.uint8)", "neither labels nor classes"),
+        ("np.zeros((2, 8, 8), np.uint8), np.eye(2)", "neither all whole numbers nor all names"),
         ("np.zeros((2, 8, 8), np.uint8), ['a', 1]", "neither all whole numbers nor all names"),
         ("np.zeros((2, 8, 8), np.uint8), ['a', 'b'], ['a']", "the label b, which is none of its classes"),
         ("np.zeros((2, 8, 8), np.uint8), [0, 5], ['a']", "labels from 0 to 5 of 1 classes"),
@@ -286,13 +287,14 @@ def test_a_set_that_is_made_up_has_no_test_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.unit
-def test_sets_of_files_give_their_paths(tmp_path: Path) -> None:
+def test_sets_of_files_give_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, number in (("AnnualCrop", 3), ("Forest", 2)):
         folder = tmp_path / "eurosat" / "2750" / name
         folder.mkdir(parents=True)
         for i in range(number):
             Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(folder / f"{name}_{i}.jpg")
-    images = opened(settings_for("torchvision:EuroSAT", tmp_path))
+    images = opened(settings_for("torchvision:EuroSAT", Path()))
     assert images.images.shape == (5, 16, 16, 3) and images.classes == ("AnnualCrop", "Forest")
     assert images.test is None and images.labels.tolist() == [0, 0, 0, 1, 1]
     assert images.paths is not None and images.paths[3] == "eurosat/2750/Forest/Forest_0.jpg"
@@ -311,6 +313,8 @@ def test_sets_with_splits_join_those_that_are_not_for_testing(tmp_path: Path) ->
     assert images.test is not None and images.test.tolist() == [*range(12, 18)]
     only = opened(settings_for("torchvision:Country211", tmp_path, image_size=8, data_options={"split": "train"}))
     assert only.images[:, 0, 0, 0].tolist() == [0] * 6 + [100] * 6
+    tested = opened(settings_for("torchvision:Country211", tmp_path, image_size=8, data_options={"split": "test"}))
+    assert tested.images[:, 0, 0, 0].tolist() == [100] * 6 and tested.test is None
     assert "image_size: " in error_of("torchvision:Country211", tmp_path)
 
 
@@ -322,11 +326,11 @@ def test_every_classification_set_is_offered_and_no_other() -> None:
         OxfordIIITPet FGVCAircraft Food101 Caltech101 Country211 GTSRB Imagenette PCAM RenderedSST2 StanfordCars SUN397
         FakeData"""
     for name in expected.split():
-        assert torchvision_sets._kind(name.lower()) is getattr(datasets, name)
+        assert torchvision_catalogue.find_set(name.lower()) is getattr(datasets, name)
     for name in ("VOCDetection", "CocoCaptions", "Kinetics", "Cityscapes", "Kitti", "CelebA", "ImageFolder", "Sintel"):
-        with pytest.raises(UserError, match=f"torchvision:{name} does not give one class for each image; there are: "):
-            torchvision_sets._kind(name)
-    assert set(torchvision_sets.SPLITS) | torchvision_sets.OTHERS <= set(datasets.__all__)
+        with pytest.raises(UserError, match=f"torchvision:{name} is not a classification set; there are: "):
+            torchvision_catalogue.find_set(name)
+    assert set(torchvision_catalogue.SPLITS) | torchvision_catalogue.OTHERS <= set(datasets.__all__)
 
 
 @pytest.mark.unit
@@ -352,3 +356,30 @@ def test_real_mnist(tmp_path: Path) -> None:
     assert images.images.shape == (70_000, 28, 28, 1) and images.classes[3] == "3 - three"
     assert images.test is not None and np.array_equal(images.test, np.arange(60_000, 70_000))
     assert images.labels[:5].tolist() == [5, 0, 4, 1, 9] and images.labels[60_000:60_003].tolist() == [7, 2, 1]
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.unit
+def test_mistakes_about_the_images_are_reported_with_all_others() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve({"data_type": "mnist", "worker_num": "ten", "server_num": 0}, "my.yaml")
+    assert [problem.split(":")[1].strip() for problem in caught.value.problems] == [
+        "server_num",
+        "worker_num",
+        "data_type",
+    ]
+    assert "must be cifar-10, cifar-100, digits, folder, mini-imagenet, torchvision:NAME or" in str(caught.value)
+    for tree, message in (
+        ({"data_type": "mini-imagenet", "image_size": 64}, "mini-imagenet has a size of its own, 84; leave it out"),
+        ({"data_type": "mini-imagenet", "test_share": 0.3}, "mini-imagenet has a test set of its own; leave it out"),
+        ({"data_type": "Cifar 100", "test_share": 0.3}, "cifar-100 has a test set of its own; leave it out"),
+        ({"data_type": "digits", "models": "cnn", "data_options": {"x": 1}}, "data_options.x: no such option"),
+        ({"data_type": "nowhere:load"}, "my.yaml: data_type: nowhere:load: there is no module nowhere"),
+        ({"data_type": "folder", "image_size": 16, "models": "vgg16"}, "vgg16 needs images of at least 32 pixels"),
+        ({"data_type": "torchvision:MNIST", "image_size": 16, "models": "vgg16"}, "vgg16 needs images of at least 32"),
+    ):
+        with pytest.raises(UserError) as caught:
+            resolve(tree, "my.yaml")
+        assert len(caught.value.problems) == 1 and message in str(caught.value)

@@ -129,7 +129,10 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds what does not go with the image set, as far as that is known before it is prepared."""
+    """Finds what does not go with the image set, as far as that is known before it is prepared.
+
+    A user's own function is imported for that.
+    """
     if problem := IMAGE_SETS.problem(s.data_type):
         yield ("data_type",), problem
         return
@@ -138,3 +141,10 @@ def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("image_size", "data_type"), f"{s.data_type} has a size of its own, {facts['image_size']}; leave it out"
     if s.test_share is not None and ("own_test" in facts or "test_share" in facts):
         yield ("test_share", "data_type"), f"{s.data_type} has a test set of its own; leave it out"
+    if IMAGE_SETS.is_users_own(s.data_type) or (facts and s.data_options):
+        try:
+            IMAGE_SETS.checked_options(s.data_type, s.data_options, given=("settings", "data_dir"))
+        except UserError as error:
+            for problem in error.problems:
+                key, _, text = problem.partition(": ")
+                yield (key, "data_type"), text

@@ -130,10 +130,6 @@ class Registry:
         own = [*(f"{prefix}:NAME" for prefix in self._prefixes), "package.module:object"]
         return f"{', '.join(self.entries)}, {' or '.join(own)}"
 
-    def is_own(self, name: str) -> bool:
-        """Returns whether a name stands for an object of the user's own, neither registered nor of a library."""
-        return name not in self.entries and name.partition(":")[0] not in self._prefixes
-
     def load(self, name: str) -> Any:
         """Imports and returns the object of a name.
 
