@@ -79,6 +79,7 @@ def _start(settings: Settings, out: str | None) -> int:
 
     _look_for_devices(settings)
     images = _images(settings)
+    _check_networks(settings, images)
     parts = split(images, settings)
     settings = _calibrated(settings, images, parts)
     run = create_run(settings, out)
@@ -125,6 +126,18 @@ def _look_for_devices(settings: Settings) -> None:
         from aal.training.devices import check_devices
 
         check_devices(settings.devices)
+
+
+def _check_networks(settings: Settings, images: ImageSet) -> None:
+    """Builds the networks once, where only that tells whether they are right; PyTorch is loaded for nothing else."""
+    from aal.config.registry import NETWORKS
+
+    is_plain = all(name in NETWORKS.entries for name in settings.models) and not settings.model_options
+    if settings.compute == "full" and not (is_plain and settings.pretrained is None):
+        from aal.training.networks import check_networks
+
+        shape = images.images.shape
+        check_networks(settings, classes=len(images.classes), channels=shape[3], image_size=shape[1])
 
 
 def _images(settings: Settings) -> ImageSet:

@@ -230,7 +230,8 @@ def test_a_users_network_with_hidden_buffers_is_restored_by_building_it(own: str
 def test_a_builder_of_another_library_takes_num_classes(own: str) -> None:
     assert Architecture(f"{own}:plain", 7, 1, 8).build(0)(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
     resnet = Architecture("torchvision.models:resnet18", 7, 3, 32).build(0)
-    assert find_head(resnet) is resnet.fc and resnet.fc.out_features == 7
+    head = find_head(resnet)
+    assert head is not None and head is resnet.fc and head.out_features == 7
 
 
 @pytest.mark.parametrize(

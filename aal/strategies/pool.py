@@ -22,6 +22,11 @@ class Outputs(NamedTuple):
     probabilities: np.ndarray
     embeddings: np.ndarray | None
 
+    def at(self, positions: np.ndarray) -> Outputs:
+        """Returns those of some of the images."""
+        embeddings = None if self.embeddings is None else self.embeddings[positions]
+        return Outputs(self.logits[positions], self.probabilities[positions], embeddings)
+
 
 class Scorer(Protocol):
     """A model that scores images; `aal.training.inference.ModelScorer` is one."""
@@ -175,8 +180,5 @@ class CandidatePool:
             seed=self._seed,
         )
         if part._precision == self._precision:
-            part._outputs = {
-                index: Outputs(*(None if column is None else column[positions] for column in found))
-                for index, found in self._outputs.items()
-            }
+            part._outputs = {index: found.at(positions) for index, found in self._outputs.items()}
         return part
