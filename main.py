@@ -134,7 +134,7 @@ def _check_networks(settings: Settings, images: ImageSet) -> None:
 
     is_plain = all(name in NETWORKS.entries for name in settings.models) and not settings.model_options
     if settings.compute == "full" and not (is_plain and settings.pretrained is None):
-        from aal.training.networks import check_networks
+        from aal.training.network_checks import check_networks
 
         shape = images.images.shape
         check_networks(settings, classes=len(images.classes), channels=shape[3], image_size=shape[1])

@@ -17,7 +17,8 @@ from aal.config.loading import resolve
 from aal.config.registry import NETWORKS
 from aal.config.settings import Settings
 from aal.training.heads import find_head, freeze_all_but_head, set_training_mode
-from aal.training.networks import Architecture, architecture_of, check_networks, restore_model
+from aal.training.network_checks import check_networks
+from aal.training.networks import Architecture, architecture_of, restore_model
 from aal.training.optimizers import decayed_kernels
 from aal.training.pretrained import load_matching, normalisation_for, read_pretrained
 
