@@ -92,6 +92,7 @@ def start(settings: Settings, out: str | None = None, display: Display | None = 
 
     _check_devices(settings)
     images = _images(settings)
+    _check_networks(settings, images)
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     settings = _calibrated(settings, images, partition)
     run = create_run(settings, out)
@@ -244,6 +245,18 @@ def _check_devices(settings: Settings) -> None:
         from aal.training.devices import check_devices
 
         check_devices(settings.devices)
+
+
+def _check_networks(settings: Settings, images: ImageSet) -> None:
+    """Builds the networks once, where only that tells whether they are right; PyTorch is loaded for nothing else."""
+    from aal.config.registry import NETWORKS
+
+    is_plain = all(name in NETWORKS.entries for name in settings.models) and not settings.model_options
+    if settings.compute == "full" and not (is_plain and settings.pretrained is None):
+        from aal.training.network_checks import check_networks
+
+        shape = images.images.shape
+        check_networks(settings, classes=len(images.classes), channels=shape[3], image_size=shape[1])
 
 
 def _images(settings: Settings) -> ImageSet:

@@ -17,7 +17,8 @@ from aal.config.loading import resolve
 from aal.config.registry import NETWORKS
 from aal.config.settings import Settings
 from aal.training.heads import find_head, freeze_all_but_head, set_training_mode
-from aal.training.networks import Architecture, architecture_of, check_networks, restore_model
+from aal.training.network_checks import check_networks
+from aal.training.networks import Architecture, architecture_of, restore_model
 from aal.training.optimizers import decayed_kernels
 from aal.training.pretrained import load_matching, normalisation_for, read_pretrained
 
@@ -230,7 +231,8 @@ def test_a_users_network_with_hidden_buffers_is_restored_by_building_it(own: str
 def test_a_builder_of_another_library_takes_num_classes(own: str) -> None:
     assert Architecture(f"{own}:plain", 7, 1, 8).build(0)(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
     resnet = Architecture("torchvision.models:resnet18", 7, 3, 32).build(0)
-    assert find_head(resnet) is resnet.fc and resnet.fc.out_features == 7
+    head = find_head(resnet)
+    assert head is not None and head is resnet.fc and head.out_features == 7
 
 
 @pytest.mark.parametrize(

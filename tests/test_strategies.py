@@ -10,10 +10,11 @@ import torch
 from aal.config.errors import UserError
 from aal.config.registry import STRATEGIES
 from aal.coordination.messages import ModelRef, SelectionGrant
-from aal.storage.model_files import model_payload, save_model
+from aal.storage.model_files import load_model, model_payload, save_model
 from aal.strategies.assignment import RA_CHOICE, assign
 from aal.strategies.pool import CandidatePool, Outputs
 from aal.strategies.strategy import ScoreStrategy, build_strategy, select_checked, top_k
+from aal.training import inference
 from aal.training.cost import selection_cost
 from aal.training.images import ImageBank
 from aal.training.inference import ModelScorer, predict
@@ -260,12 +261,15 @@ def test_monte_carlo_passes_differ_and_repeat_themselves(scored: tuple[Any, Imag
 def test_each_device_and_place_keeps_its_model(
     scored: tuple[Any, ImageBank, pathlib.Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aal.training import inference
-
     _, bank, path = scored
     other = ImageBank(np.zeros((4, 32, 32, 1), np.uint8), torch.device("cpu", 0))  # for PyTorch another device
-    read, real = [], inference.load_model
-    monkeypatch.setattr(inference, "load_model", lambda file: (read.append(file), real(file))[1])
+    read: list[pathlib.Path] = []
+
+    def noted(file: pathlib.Path) -> dict[str, Any]:
+        read.append(file)
+        return load_model(file)
+
+    monkeypatch.setattr(inference, "load_model", noted)
     inference._loaded.clear()
     for _ in range(3):
         for scorer in (ModelScorer(path, bank), ModelScorer(path, other), ModelScorer(path, bank, slot=1)):

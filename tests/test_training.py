@@ -1,5 +1,6 @@
 """Training, scoring and the data path to them."""
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,21 @@ import pytest
 import torch
 from torch import nn
 
+from aal.app import data
 from aal.app.models import build_model
-from aal.app.server_train import fit
+from aal.app.server_train import Server, fit
 from aal.config.errors import Stopped, UserError
+from aal.config.loading import resolve
 from aal.config.presets import RECIPES
+from aal.config.registry import TRAINERS, Entry
 from aal.config.settings import TrainingSettings
+from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
+from aal.storage.model_files import load_model
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of
 from aal.training.inference import predict
+from aal.training.networks import Architecture
 from aal.training.optimizers import build_optimizer, build_schedule, decayed_kernels, one_cycle
-from aal.training.trainer import FittedModel, TrainingTask
+from aal.training.trainer import FittedModel, TrainingTask, weights_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -271,6 +278,79 @@ def test_bf16_scores_are_near_and_not_coarse() -> None:
     )
     torch.testing.assert_close(coarse, fine, atol=0.1, rtol=0.1)
     assert not torch.equal(coarse, coarse.bfloat16().float())
+
+
+@pytest.mark.unit
+def test_a_frozen_training_changes_the_output_layer_alone() -> None:
+    model = build_model("cnn", classes=2, channels=1, image_size=8, width=0.25, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fitted, _, _ = run(model=model, freeze=True)
+    changed = [name for name, value in fitted.state_dict.items() if not torch.equal(value, before[name])]
+    assert changed == ["head.weight", "head.bias"], "nor do the statistics of batch norms change"
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path) -> Server:
+    """A server on the digits, with a small network and two epochs."""
+    how = {"epochs": 2, "batch_size": 16, "validate_after": 0, "crop_padding": 0, "flip": False}
+    tree = {"data_type": "digits", "prepared_dir": str(tmp_path), "models": "cnn", "width": 0.25, "training": how}
+    settings = resolve({**tree, "initial_size": 40, "val_size": 20}, "test")
+    images = data.open_set(data.prepare(settings))
+    (tmp_path / "models").mkdir()
+    return Server(0, tmp_path, settings, images, data.split(images, settings), ImageBank(images.images, CPU))
+
+
+def do(server: Server, job: TrainingJob, heartbeat: Any = lambda: None) -> TrainedModel:
+    ids = server.split.initial[: job.labels]
+    return server.train(job, ids, server.images.labels[ids], 1.5, heartbeat)
+
+
+@pytest.mark.unit
+def test_a_server_trains_saves_and_scores(server: Server) -> None:
+    trained = do(server, TrainingJob(3, 40))
+    assert (trained.server, trained.model, trained.path) == (0, "cnn", "models/training-0003-server-0.pt")
+    found = load_model(server.run / trained.path)
+    assert found["architecture"] == Architecture("cnn", 10, 1, 8, {"width": 0.25}).as_dict()
+    assert (found["labels"], found["epoch"], found["test_accuracy"]) == (40, trained.epoch, trained.test_accuracy)
+    cost = server.cost(TrainingJob(3, 40))
+    assert (cost.trained, cost.scored) == (2 * 48, 2 * 20 + len(server.split.test))
+
+
+@pytest.mark.unit
+def test_what_was_trained_before_is_not_trained_again(server: Server) -> None:
+    def stop() -> None:
+        raise Stopped
+
+    first = do(server, TrainingJob(0, 40))
+    assert do(server, TrainingJob(0, 40), stop) == first
+    for other in (TrainingJob(0, 39), TrainingJob(0, 40, target=1), TrainingJob(0, 40, owner=2)):
+        with pytest.raises(Stopped):
+            do(server, other, stop)
+    (server.run / first.path).write_bytes(b"damaged")
+    with pytest.raises(Stopped):
+        do(server, TrainingJob(0, 40), stop)
+
+
+@pytest.mark.unit
+def test_a_job_names_its_trainer_and_the_model_that_it_starts_from(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = do(server, TrainingJob(0, 40))
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def keep(model: nn.Module, task: TrainingTask) -> FittedModel:
+        seen.append(weights_of(model))
+        return FittedModel(seen[-1], 1, None, [])
+
+    monkeypatch.setitem(TRAINERS._objects, "keep", keep)
+    monkeypatch.setitem(TRAINERS.entries, "keep", Entry("keep", "aal.app.server_train", (), {}))
+    do(server, TrainingJob(1, 40, kind="keep", start=ModelRef(0, first.path, 40)))
+    do(server, TrainingJob(2, 40, kind="keep"))
+    known = load_model(server.run / first.path)["state_dict"]
+    assert all(torch.equal(seen[0][name], value) for name, value in known.items())
+    assert not torch.equal(seen[1]["head.weight"], known["head.weight"])
+    with pytest.raises(UserError, match=r"^trainer: must be fit, "):
+        do(server, TrainingJob(3, 40, kind="nothing"))
 
 
 @pytest.mark.gpu

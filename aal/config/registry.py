@@ -123,7 +123,7 @@ class Registry:
 
     def is_users_own(self, name: str) -> bool:
         """Whether `name` stands for a user's object, `package.module:object`, whose import runs the user's code."""
-        return name not in self.entries and name.partition(":")[0] not in self._prefixes
+        return bool(REFERENCE.match(name)) and name.partition(":")[0] not in self._prefixes
 
     def choices(self) -> str:
         """Returns what the setting may be, for messages and help."""
