@@ -10,11 +10,6 @@ import numpy as np
 
 from aal.training.outputs import Outputs
 
-    def at(self, positions: np.ndarray) -> Outputs:
-        """Returns those of some of the images."""
-        embeddings = None if self.embeddings is None else self.embeddings[positions]
-        return Outputs(self.logits[positions], self.probabilities[positions], embeddings)
-
 
 class Scorer(Protocol):
     """A model that scores images; `aal.training.inference.ModelScorer` is one."""
