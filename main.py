@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _start(settings: Settings, out: str | None) -> int:
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
     from aal.app.data import save_split, split
-    from aal.reporting.progress import say
+    from aal.reporting.progress import write_line
     from aal.storage.run_directory import claim, create_run
 
     _look_for_devices(settings)
@@ -84,10 +84,10 @@ def _start(settings: Settings, out: str | None) -> int:
     run = create_run(settings, out)
     with claim(run):
         save_split(parts, run / "split.npz")
-        say(f"run folder: {run}", sys.stdout)
+        write_line(f"run folder: {run}", sys.stdout)
         pool = sum(map(len, parts.shards))
         if settings.budget > pool:
-            say(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
+            write_line(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
         return _go(settings, run, images, parts, past=None)
 
 
@@ -139,12 +139,12 @@ def _calibrated(settings: Settings, images: ImageSet, parts: Split) -> Settings:
     if not settings.costs.measured:
         return settings
     from aal.app.models import build_model
-    from aal.reporting.progress import say
+    from aal.reporting.progress import write_line
     from aal.training.calibration import calibrate
 
-    say("measuring what training and scoring cost on this machine", sys.stdout)
+    write_line("measuring what training and scoring cost on this machine", sys.stdout)
     costs = calibrate(settings, images.images, images.labels, parts.initial, build_model)
-    say(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
+    write_line(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
     return settings.model_copy(update={"costs": costs})
 
 
@@ -204,21 +204,21 @@ def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, p
 def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
     """Writes the report of what there is and says how the run ended."""
     from aal.reporting.pages import write_report
-    from aal.reporting.progress import say
+    from aal.reporting.progress import write_line
 
     if failure is not None:
-        say(f"error: {failure}; see {run / 'log.txt'}", sys.stderr)
+        write_line(f"error: {failure}; see {run / 'log.txt'}", sys.stderr)
     elif not finished:
-        say("interrupted; nothing that was done is lost", sys.stdout)
+        write_line("interrupted; nothing that was done is lost", sys.stdout)
     if not finished:
-        say(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
+        write_line(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
     if not (run / "run.db").exists():
         return
     try:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
-        say(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it", sys.stderr)
+        write_line(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it", sys.stderr)
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
@@ -226,7 +226,7 @@ def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
         print(
             f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {summary['wall_s']:.0f} s"
         )
-    say(f"report: {page}", sys.stdout)
+    write_line(f"report: {page}", sys.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:

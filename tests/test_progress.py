@@ -9,7 +9,7 @@ import termios
 import pytest
 
 from aal.coordination.messages import Status
-from aal.reporting.progress import Progress, say
+from aal.reporting.progress import Progress, write_line
 
 pytestmark = pytest.mark.unit
 BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)
@@ -50,5 +50,5 @@ def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 def test_nobody_listens() -> None:
     with open("/dev/full", "w") as full:
-        say("one", full)
-        say("two", full)
+        write_line("one", full)
+        write_line("two", full)

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,47 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aal.config.errors import UserError
-from aal.reporting.curves import Floats, at_labels
-from aal.reporting.metrics import column, read, summary_of
+from aal.reporting.curves import Floats
+from aal.reporting.groups import Groups, at_counts, by_labels, by_time, common_span, grouped, values
 from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, label_axis, save, time_unit
 from aal.reporting.tables import markdown_table
 from aal.storage.atomic import write_whole
 
-# Settings that say where and under which name a run was done, not what it does.
-IRRELEVANT = {"seed", "name", "data_dir", "prepared_dir", "tensorboard"}
-TIMES = 400  # points of a curve against time
+ROWS = 11  # label counts in the table
 DEFINITIONS = """\
-Accuracies are test accuracies in percent, as mean ± standard deviation over the runs of a group. *At equal labels*: each
-run's curve is a straight line between its models, those with equally many labels counted once with their mean; a group
-is drawn where all of its runs have a curve. *Final*: the model trained on most labels. *AUBC*: area under the curve
-divided by its span of labels, from 0 to 1. *Waited*: the share of their time that annotators waited for a query.
+Accuracies are test accuracies in percent, as mean ± standard deviation over the runs of a group. *At equal labels*:
+the curve of a run is a straight line between its models; models with equally many labels count once, with their mean.
+*Final*: the model trained on most labels. *AUBC*: area under the curve divided by its span of labels, from 0 to 1.
+*Waited*: the share of their time that annotators waited for a query.
 """
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A run of a comparison.
-
-    Attributes:
-        path: its directory.
-        settings: its resolved settings, flat: keys with dots.
-        summary: as in its `summary.json`.
-    """
-
-    path: pathlib.Path
-    settings: dict[str, Any]
-    summary: dict[str, Any]
-
-    def points(self) -> list[dict[str, Any]]:
-        """Returns the points of the curve that have a test accuracy."""
-        return [point for point in self.summary["curve"] if point["test_accuracy"] is not None]
-
-    def curve(self, x: str) -> tuple[Floats, Floats]:
-        """Returns `labels` or `seconds` (n,) and the test accuracies (n,) of the points."""
-        return column(self.points(), x), column(self.points(), "test_accuracy")
-
-
-Groups = Mapping[str, Sequence[Compared]]
 
 
 def write_comparison(runs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
@@ -72,76 +42,16 @@ def write_comparison(runs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
     Raises:
         UserError: a run cannot be read or has no curve, the data sets differ, or the files cannot be written.
     """
-    groups = _grouped([_compared(run) for run in runs])
+    groups = grouped(runs)
     page = out / "comparison.md"
     try:
         out.mkdir(parents=True, exist_ok=True)
         save(_picture(groups), out / "comparison")
-        write_whole(out / "comparison.csv", _points(groups).encode())
+        write_whole(out / "comparison.csv", _csv(groups).encode())
         write_whole(page, _page(groups).encode())
     except OSError as error:
         raise UserError(f"{out}: the comparison cannot be written: {error.strerror or error}") from None
     return page
-
-
-def _compared(path: pathlib.Path) -> Compared:
-    record = read(path)
-    run = Compared(path, dict(_flat(record.config)), summary_of(record))
-    if not run.points():
-        raise UserError(f"{path}: has no model with a test accuracy yet, so there is no curve to compare")
-    return run
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _grouped(runs: Sequence[Compared]) -> dict[str, list[Compared]]:
-    """The runs by the settings in which they differ, in the order in which they were given."""
-    sets = {str(run.settings.get("data_type")): run.path for run in runs}
-    if len(sets) > 1:
-        found = ", ".join(f"{name} ({path})" for name, path in sets.items())
-        raise UserError(f"runs of different data sets cannot be compared: {found}")
-    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in IRRELEVANT)
-    differing = [key for key in keys if len({_shown(run.settings.get(key)) for run in runs}) > 1]
-    groups: dict[str, list[Compared]] = {}
-    for run in runs:
-        name = ", ".join(f"{key}={_shown(run.settings.get(key))}" for key in differing)
-        groups.setdefault(name or "all runs", []).append(run)
-    return groups
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _common(runs: Sequence[Compared], x: str) -> tuple[float, float]:
-    """Where all runs of a group have a curve: from the last beginning to the first end; one point may be all."""
-    begin = max(run.curve(x)[0].min() for run in runs)
-    return begin, max(begin, min(run.curve(x)[0].max() for run in runs))
-
-
-def _by_labels(runs: Sequence[Compared]) -> tuple[Floats, Floats]:
-    """Label counts (n,) and the accuracies (runs, n) at these; none where the runs have no label count in common."""
-    begin, end = _common(runs, "labels")
-    runs = [run for run in runs if run.curve("labels")[0].max() >= begin]
-    counts = np.unique(np.concatenate([run.curve("labels")[0] for run in runs]))
-    counts = counts[(counts >= begin) & (counts <= end)]
-    return counts, np.array([at_labels(*run.curve("labels"), counts) for run in runs])
-
-
-def _by_time(runs: Sequence[Compared]) -> tuple[Floats, Floats]:
-    """Seconds (n,) and the accuracies (runs, n) of each run's newest model at these moments."""
-    times = np.linspace(*_common(runs, "seconds"), TIMES)
-    newest = []
-    for run in runs:
-        seconds, accuracy = run.curve("seconds")
-        newest.append(accuracy[np.searchsorted(seconds, times, "right") - 1])
-    return times, np.array(newest)
 
 
 @mpl.rc_context(STYLE)
@@ -150,27 +60,27 @@ def _picture(groups: Groups) -> Figure:
     names = max(map(len, groups))
     columns = max(1, min(len(groups), 110 // (names + 6)))
     figure = Figure(figsize=(PAGE, 2.5 + 0.16 * -(-len(groups) // columns)))
-    by_labels, by_time, waits = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
+    labels_axes, time_axes, waits = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
     scale, unit = time_unit(max(run.curve("seconds")[0].max() for runs in groups.values() for run in runs))
     for number, (name, runs) in enumerate(groups.items()):
         look = {"color": COLOURS[number % len(COLOURS)], "label": name}
         marker = MARKERS[number % len(MARKERS)]
-        counts, accuracy = _by_labels(runs)
-        _line(by_labels, counts, accuracy, {**look, "marker": marker, "markersize": 3})
-        times, accuracy = _by_time(runs)
-        _line(by_time, times / scale, accuracy, {**look, "drawstyle": "steps-post"})
-        shares = _values(runs, "annotators_waited")
+        counts, accuracy = by_labels(runs)
+        _line(labels_axes, counts, accuracy, {**look, "marker": marker, "markersize": 3})
+        times, accuracy = by_time(runs)
+        _line(time_axes, times / scale, accuracy, {**look, "drawstyle": "steps-post"})
+        shares = values(runs, "annotators_waited")
         waits.plot(np.full(shares.size, number), shares, marker, color=look["color"], markersize=4, alpha=0.6)
         if shares.size:
             waits.plot([number - 0.3, number + 0.3], [shares.mean()] * 2, color=look["color"], linewidth=2)
-    by_labels.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
-    by_time.set(xlabel=f"Time since the run began ({unit})", xlim=(0, None))
+    labels_axes.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
+    time_axes.set(xlabel=f"Time since the run began ({unit})", xlim=(0, None))
     waits.set(ylabel="Annotators waited (%)", xlim=(-0.6, len(groups) - 0.4), xticks=[], ylim=(0, None))
-    label_axis(by_labels)
-    for axes in (by_labels, by_time, waits):
+    label_axis(labels_axes)
+    for axes in (labels_axes, time_axes, waits):
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
         axes.grid(True)
-    handles, labels = by_labels.get_legend_handles_labels()
+    handles, labels = labels_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc=ABOVE, ncols=columns)
     return figure
 
@@ -186,12 +96,7 @@ def _line(axes: Axes, x: Floats, accuracy: Floats, look: dict[str, Any]) -> None
         axes.fill_between(x, mean - deviation, mean + deviation, step=step, **band)
 
 
-def _values(runs: Sequence[Compared], key: str) -> Floats:
-    """A figure of the summaries, of those runs that have it."""
-    return np.array([run.summary[key] for run in runs if run.summary[key] is not None], dtype=float)
-
-
-def _points(groups: Groups) -> str:
+def _csv(groups: Groups) -> str:
     """Every point of every curve as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -217,14 +122,20 @@ def _page(groups: Groups) -> str:
     results, waits, listed = [], [], []
     for name, runs in groups.items():
         seeds = len({run.summary["seed"] for run in runs})
-        final, aubc = _values(runs, "final_test_accuracy"), _values(runs, "aubc")
-        bought = np.array([run.summary["labels"]["total"] for run in runs], float)
-        results.append((name, len(runs), seeds, _spread(bought, 1, 0), _spread(final), _spread(aubc, 1, 3)))
-        wait = {key: [run.summary["annotator_wait_s"][key] for run in runs] for key in ("mean", "p95", "max")}
-        figures = (_spread(np.array([v for v in column if v is not None], float), 1, 2) for column in wait.values())
-        waits.append((name, _spread(_values(runs, "annotators_waited")), *figures, _spread(_values(runs, "wall_s"), 1)))
+        final, aubc = values(runs, "final_test_accuracy"), values(runs, "aubc")
+        results.append(
+            (
+                name,
+                len(runs),
+                seeds,
+                _spread(values(runs, "labels", "total"), 1, 0),
+                _spread(final),
+                _spread(aubc, 1, 3),
+            )
+        )
+        figures = (_spread(values(runs, "annotator_wait_s", key), 1, 2) for key in ("mean", "p95", "max"))
+        waits.append((name, _spread(values(runs, "annotators_waited")), *figures, _spread(values(runs, "wall_s"), 1)))
         listed += [(run.path, name, run.summary["seed"]) for run in runs]
-    grids = [_accuracy_table(name, runs) for name, runs in groups.items()]
     parts = [
         f"# {count} runs compared\n",
         f"Data: {first.settings.get('data_type')}. Every point: [comparison.csv](comparison.csv).\n",
@@ -236,7 +147,7 @@ def _page(groups: Groups) -> str:
         "## Waits of the annotators\n",
         markdown_table(("group", "waited (%)", "mean wait (s)", "p95 (s)", "max (s)", "the run took (s)"), waits),
         "## Test accuracy at equal labels\n",
-        *grids,
+        _accuracy_table(groups),
         "## What the words mean\n",
         DEFINITIONS,
         "## The runs\n",
@@ -245,7 +156,14 @@ def _page(groups: Groups) -> str:
     return "\n".join(parts)
 
 
-def _accuracy_table(name: str, runs: Sequence[Compared]) -> str:
-    counts, accuracy = _by_labels(runs)
-    rows = [(f"{labels:,.0f}", _spread(column)) for labels, column in zip(counts, accuracy.T, strict=True)]
-    return f"{name}:\n\n{markdown_table(('labels', 'accuracy (%)'), rows)}"
+def _accuracy_table(groups: Groups) -> str:
+    """A row for each of some label counts that all runs have, a column for each group."""
+    begin, end = common_span([run for runs in groups.values() for run in runs], "labels")
+    if end < begin:
+        return "The runs have no label counts in common.\n"
+    counts = np.unique(np.linspace(begin, end, ROWS).round())
+    columns = [at_counts(runs, counts).T for runs in groups.values()]
+    rows = [
+        (f"{labels:,.0f}", *(_spread(column[number]) for column in columns)) for number, labels in enumerate(counts)
+    ]
+    return markdown_table(("labels", *groups), rows)

@@ -13,7 +13,7 @@ from aal.coordination.messages import Status
 BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
 
 
-def say(text: str, stream: TextIO) -> None:
+def write_line(text: str, stream: TextIO) -> None:
     """Prints a line; when nobody can hear it any more, goes on in silence, for a run is worth more than its output."""
     try:
         print(text, file=stream, flush=True)
@@ -52,14 +52,14 @@ class Progress:
         elif status.version != self._lined_version or time.monotonic() - self._lined_at >= self._line_every_s:
             rate = status.labels / status.seconds if status.seconds > 0 else 0.0
             done = f"{status.seconds:7.1f} s  {status.labels}/{status.budget} labels  {rate:.1f} label/s"
-            say(f"{done}  {_words(status)}", self._stream)
+            write_line(f"{done}  {_words(status)}", self._stream)
             self._lined_at, self._lined_version = time.monotonic(), status.version
 
     def note(self, text: str) -> None:
         """Says something that a person should know, on a line of its own."""
         if self._bar is not None:
             self._bar.clear()
-        say(text, self._stream)
+        write_line(text, self._stream)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""

@@ -94,6 +94,16 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
         raise UserError(f"--resume {run}: is no run's folder, it has no config.yaml")
     tree = read_config(path)
     before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path), keys_of(assignments))
+    check_changes(before, after)
+    return after
+
+
+def check_changes(before: Settings, after: Settings) -> None:
+    """Checks that a run that began with some settings may go on with others.
+
+    Raises:
+        UserError: a change would spoil its data; each is named.
+    """
     old, new = before.model_dump(), after.model_dump()
     spoilt = [
         f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
@@ -104,7 +114,6 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
         spoilt.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
     if spoilt:
         raise UserError(*spoilt)
-    return after
 
 
 def write_settings(run: pathlib.Path, settings: Settings) -> None:
