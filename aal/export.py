@@ -18,7 +18,7 @@ from aal.config.loading import read_config, resolve
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
 
-COLUMNS = "id path label class source annotator answered_at strategy version round".split()
+COLUMNS = ["id", "path", "label", "class", "source", "annotator", "answered_at", "strategy", "version", "round"]
 FORMATS = ("csv", "folder", "coco", "huggingface")
 KINDS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # of files whose size is read; no interpreter
 
@@ -26,8 +26,8 @@ KINDS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # of files 
 def read_labels(run: pathlib.Path) -> Rows:
     """Returns a row of COLUMNS for each label of L: the initial ones by id, then the bought ones in order of arrival.
 
-    `path` is relative to the run's `data_dir`, None where an image has no source file; `source` is initial or annotator;
-    `version` is that of the model that chose the id, `round` the round of labelling that its batch belonged to.
+    `path` is relative to the run's `data_dir`, None where an image has no source file; `source` is initial or
+    annotator; `version` is that of the model that chose the id, `round` the round of labelling that its batch belonged to.
 
     Args:
         run: the run directory.

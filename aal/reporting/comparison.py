@@ -75,7 +75,9 @@ def _picture(groups: Groups) -> Figure:
             waits.plot([number - 0.3, number + 0.3], [shares.mean()] * 2, color=look["color"], linewidth=2)
     labels_axes.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
     time_axes.set(xlabel=f"Time since the run began ({unit})", xlim=(0, None))
-    waits.set(ylabel="Annotators waited (%)", xlim=(-0.6, len(groups) - 0.4), xticks=[], ylim=(0, None))
+    waits.set(ylabel="Annotators waited (%)", xlim=(-0.6, len(groups) - 0.4), xticks=[])
+    waits.margins(y=0.12)
+    waits.set_ylim(bottom=0)
     label_axis(labels_axes)
     for axes in (labels_axes, time_axes, waits):
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
@@ -123,16 +125,8 @@ def _page(groups: Groups) -> str:
     for name, runs in groups.items():
         seeds = len({run.summary["seed"] for run in runs})
         final, aubc = values(runs, "final_test_accuracy"), values(runs, "aubc")
-        results.append(
-            (
-                name,
-                len(runs),
-                seeds,
-                _spread(values(runs, "labels", "total"), 1, 0),
-                _spread(final),
-                _spread(aubc, 1, 3),
-            )
-        )
+        labels = _spread(values(runs, "labels", "total"), 1, 0)
+        results.append((name, len(runs), seeds, labels, _spread(final), _spread(aubc, 1, 3)))
         figures = (_spread(values(runs, "annotator_wait_s", key), 1, 2) for key in ("mean", "p95", "max"))
         waits.append((name, _spread(values(runs, "annotators_waited")), *figures, _spread(values(runs, "wall_s"), 1)))
         listed += [(run.path, name, run.summary["seed"]) for run in runs]
