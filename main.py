@@ -15,7 +15,7 @@ import os
 import pathlib
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aal.app.data import ImageSet, Split
     from aal.config.settings import Settings
     from aal.engines.local.supervisor import Role
+    from aal.reporting.progress import Progress
     from aal.storage.resume_state import Past
 
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
@@ -62,16 +63,40 @@ def _run(arguments: argparse.Namespace) -> int:
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
         from aal.config.loading import load
+        from aal.reporting.progress import Progress
+        from aal.seeds import run_seeds
 
-        settings = load(arguments.config, arguments.assignments, arguments.seed)
-        return _start(settings, arguments.out)
+        seeds = arguments.seed or []
+        settings = load(arguments.config, arguments.assignments, seeds[0] if seeds else None)
+        if len(seeds) > 1:
+            return run_seeds(settings, seeds, arguments.out, _start_one)
+        return start(settings, arguments.out, Progress())[1].code
     for name in ("out", "seed"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name}: a run that is resumed keeps its own")
-    return _resume(pathlib.Path(arguments.resume), arguments.assignments)
+    from aal.seeds import is_of_seeds, resume_seeds
+
+    run = pathlib.Path(arguments.resume)
+    if is_of_seeds(run):
+        return resume_seeds(run, arguments.assignments, _start_one, _resume)
+    return _resume(run, arguments.assignments)
 
 
-def _start(settings: Settings, out: str | None) -> int:
+def _start_one(settings: Settings, run: pathlib.Path) -> int:
+    from aal.reporting.progress import Progress
+
+    return start(settings, str(run), Progress())[1].code
+
+
+class Result(NamedTuple):
+    """How a run ended: its exit code, and why where that is not 0."""
+
+    code: int
+    cause: str
+
+
+def start(settings: Settings, out: str | None, progress: Progress) -> tuple[pathlib.Path, Result]:
+    """Runs settings to their end; returns the run directory and how it ended."""
     # Imported when the settings are known to be right, so that a mistake in them is told at once.
     from aal.app.data import save_split, split
     from aal.reporting.progress import write_line
@@ -88,11 +113,12 @@ def _start(settings: Settings, out: str | None) -> int:
         pool = sum(map(len, parts.shards))
         if settings.budget > pool:
             write_line(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
-        return _go(settings, run, images, parts, past=None)
+        return run, _go(settings, run, images, parts, progress, past=None)
 
 
 def _resume(run: pathlib.Path, assignments: list[str]) -> int:
     from aal.app.data import load_split, save_split, split
+    from aal.reporting.progress import Progress
     from aal.storage.resume_state import read_past
     from aal.storage.run_directory import MODELS, claim, resumed_settings, write_settings
 
@@ -115,11 +141,14 @@ def _resume(run: pathlib.Path, assignments: list[str]) -> int:
         (run / MODELS).mkdir(exist_ok=True)
         if past is None:  # it was killed before it had begun
             save_split(split(images, settings), run / "split.npz")
-        return _go(settings, run, images, load_split(run / "split.npz"), past)
+        return _go(settings, run, images, load_split(run / "split.npz"), Progress(), past).code
 
 
 def _look_for_devices(settings: Settings) -> None:
     """Tells at once that a GPU is not there; PyTorch, which takes seconds to load, is asked only about GPUs by name."""
+    from aal.reporting.tensorboard import check_tensorboard
+
+    check_tensorboard(settings)
     named = (*settings.devices.servers, *settings.devices.workers)
     if settings.compute == "full" and any(name.startswith("cuda") for name in named):
         from aal.training.devices import check_devices
@@ -167,38 +196,42 @@ def _roles(settings: Settings, images: ImageSet, parts: Split) -> list[Role]:
     ]
 
 
-def _go(settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, past: Past | None) -> int:
-    """Runs the engine and writes the report; returns the exit code."""
+def _go(
+    settings: Settings, run: pathlib.Path, images: ImageSet, parts: Split, progress: Progress, past: Past | None
+) -> Result:
+    """Runs the engine and writes the report; returns how it ended."""
     import numpy as np
 
     from aal.coordination.parts import Parts
     from aal.engines.local.engine import run_local
     from aal.engines.simulated.engine import run_simulated
-    from aal.reporting.progress import Progress
+    from aal.reporting.tensorboard import scalars
     from aal.storage.run_directory import about, log_to
 
     roles = _roles(settings, images, parts)
     truth = np.asarray(images.labels)
     begin = Parts(len(images.classes), truth, parts.test, parts.validation, parts.initial, parts.shards)
     facts = about(settings) | {"images": images.folder.name, "skipped_images": str(images.skipped)}
+    facts |= {"classes": json.dumps(images.classes)}
     facts |= {key: past.meta[key] for key in ("started",) if past and key in past.meta}
     log_to(run, "main")
     log = logging.getLogger("aal")
     log.info("resumed at %.1f s" if past else "started", *([past.seconds] if past else []))
     failure, code = None, FAILED
     try:
-        if settings.engine == "simulated":  # repeats what there is of an earlier attempt
-            ended = run_simulated(settings, run, begin, roles, facts, Progress())
-        else:
-            ended = run_local(settings, run, begin, roles, facts, Progress(), past)
+        with scalars(run, settings, progress):
+            if settings.engine == "simulated":  # repeats what there is of an earlier attempt
+                ended = run_simulated(settings, run, begin, roles, facts, progress)
+            else:
+                ended = run_local(settings, run, begin, roles, facts, progress, past)
     except (RunFailed, UserError) as error:
         failure = ended = str(error)
         code = USERS_MISTAKE if isinstance(error, UserError) else FAILED
     log.info("ended: %s", ended)
     _conclude(run, failure, finished=ended == "finished")
     if failure is not None:
-        return code
-    return DONE if ended == "finished" else INTERRUPTED[ended]
+        return Result(code, failure)
+    return Result(DONE, "") if ended == "finished" else Result(INTERRUPTED[ended], "interrupted")
 
 
 def _conclude(run: pathlib.Path, failure: str | None, finished: bool) -> None:
@@ -241,7 +274,9 @@ def _parser() -> argparse.ArgumentParser:
         "assignments", nargs="*", metavar="key=value", help="changes any setting; dots reach into groups"
     )
     parser.add_argument("--out", metavar="DIR", help="the run's folder; runs/<name> by default")
-    parser.add_argument("--seed", type=int, metavar="N", help="the seed, whatever the config says")
+    parser.add_argument(
+        "--seed", type=int, nargs="+", metavar="N", help="the seed, whatever the config says; several run one by one"
+    )
     parser.add_argument("--resume", metavar="DIR", help="goes on with a run that was interrupted, killed or failed")
     return parser
 

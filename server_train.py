@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aal import __version__
 from aal.app.data import ImageSet, Split, load_split, open_set
 from aal.app.eval import evaluate
 from aal.app.models import Network, build_model
@@ -21,7 +22,7 @@ from aal.coordination.clock import Clock, Work
 from aal.coordination.hub import Hub
 from aal.coordination.messages import TrainedModel, TrainingJob
 from aal.storage.model_files import load_model, save_model
-from aal.storage.run_directory import MODELS, VERSION
+from aal.storage.run_directory import MODELS
 from aal.training.devices import keep_freed_memory, resolve_device, use_threads
 from aal.training.fitting import ADVICE, images_of_training, learn
 from aal.training.images import ImageBank, normalisation_of, shared_bank
@@ -61,7 +62,7 @@ class Server:
     def _lesson(self, ticket: TrainingJob, name: str, items: np.ndarray, labels: np.ndarray) -> str:
         """Returns a digest of all that decides what a training learns; the split and the images are the run's."""
         s = self.settings
-        how = (ticket.number, s.seed, name, s.width, s.training, VERSION, torch.__version__)
+        how = (ticket.number, s.seed, name, s.width, s.training, __version__, torch.__version__)
         return hashlib.blake2b(repr(how).encode() + items.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
 
     def _network(self, name: str, seed: int) -> Network:

@@ -27,7 +27,7 @@ def read_labels(run: pathlib.Path) -> Rows:
     """Returns a row of COLUMNS for each label of L: the initial ones by id, then the bought ones in order of arrival.
 
     `path` is relative to the run's `data_dir`, None where an image has no source file; `source` is initial or
-    annotator; `version` is that of the model that chose the id, `round` the round of labelling that its batch belonged to.
+    annotator; `version` is that of the model that chose the id, `round` the round of labelling of its batch.
 
     Args:
         run: the run directory.
@@ -187,7 +187,11 @@ def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
         "images": entries,
         "categories": [{"id": label, "name": name} for label, name in categories.items()],
         "annotations": [
-            {"id": number, "image_id": row["id"], "category_id": row["label"]} for number, row in enumerate(rows)
+            {
+                **{"id": number, "image_id": row["id"], "category_id": row["label"], "iscrowd": 0},
+                **{"bbox": [0, 0, entry["width"], entry["height"]], "area": entry["width"] * entry["height"]},
+            }
+            for number, (row, entry) in enumerate(zip(rows, entries, strict=True), 1)
         ],
     }
     write_whole(out / "annotations.json", (json.dumps(content, indent=1) + "\n").encode())

@@ -12,7 +12,7 @@ from aal.config.loading import keys_of, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.reporting.progress import write_line
 from aal.storage.atomic import write_whole
-from aal.storage.run_directory import check_changes, claim
+from aal.storage.run_directory import check_changes, claim, new_directory
 
 MARKER = "seeds.yaml"  # in the directory of several seeds: the resolved settings and the seeds
 
@@ -42,13 +42,13 @@ def runs_of(path: pathlib.Path) -> list[pathlib.Path]:
     return begun
 
 
-def run_seeds(settings: Settings, seeds: Sequence[int], out: pathlib.Path, start: Start) -> int:
+def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: Start) -> int:
     """Runs a config with several seeds, one after another, into `seed-0`, `seed-1` and so on, and compares them.
 
     Args:
         settings: of the runs; its own seed is replaced.
         seeds: distinct, in the order in which they are run.
-        out: the directory of all; it must be absent or empty.
+        out: the directory of all, which must be absent or empty; `runs/<name>` by default.
         start: starts a run.
 
     Returns:
@@ -59,15 +59,10 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: pathlib.Path, start
     """
     if len(set(seeds)) < len(seeds):
         raise UserError("--seed: a seed is given twice")
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"--out {out}: is not an empty directory; name a new one, or use --resume {out}")
-        out.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with claim(out):
-            _write(out, settings, seeds)
-            return _run_all(settings, seeds, out, start)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from None
+    folder = new_directory(settings.name, out)
+    with claim(folder):
+        _write(folder, settings, seeds)
+        return _run_all(settings, seeds, folder, start)
 
 
 def resume_seeds(out: pathlib.Path, assignments: list[str], start: Start, resume: Resume) -> int:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
+from aal import __version__
 from aal.config.errors import UserError
 from aal.config.loading import dump, keys_of, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
 
-VERSION = "0.1.0"
 MODELS = "models"
 # What a resumed run may change: where it computes, how long it lasts, how it fails.
 HARMLESS = {
@@ -36,18 +36,33 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
     Raises:
         UserError: the folder is taken or cannot be made.
     """
+    run = new_directory(settings.name, out)
     try:
-        run = _new_folder(pathlib.Path("runs") / (settings.name or "run")) if out is None else pathlib.Path(out)
-        if out is not None and run.exists() and not run.is_dir():
-            raise UserError(f"--out {out}: is a file; name a folder")
-        if out is not None and run.exists() and any(run.iterdir()):
-            raise UserError(f"--out {out}: is not an empty folder; name a new one, or use --resume {out}")
-        run.mkdir(parents=True, exist_ok=True, mode=0o755)
         write_settings(run, settings)
         (run / MODELS).mkdir(mode=0o755)
     except OSError as error:
-        raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
+        raise UserError(f"--out {run}: cannot be written: {error.strerror}") from None
     return run
+
+
+def new_directory(name: str | None, out: str | None) -> pathlib.Path:
+    """Makes an empty directory: `out`, or the first free of `runs/<name>`, `runs/<name>-2` and so on.
+
+    Raises:
+        UserError: `out` is taken, or the directory cannot be made.
+    """
+    try:
+        if out is None:
+            return _new_folder(pathlib.Path("runs") / (name or "run"))
+        path = pathlib.Path(out)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {out}: is a file; name a directory")
+        if path.exists() and any(path.iterdir()):
+            raise UserError(f"--out {out}: is not an empty directory; name a new one, or use --resume {out}")
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise UserError(f"--out {out or 'runs/'}: cannot make the directory: {error.strerror}") from None
+    return path
 
 
 def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
@@ -152,7 +167,7 @@ def about(settings: Settings) -> dict[str, str]:
         "engine": settings.engine,
         "hardware": ", ".join([*_processors(), platform.system()]),
         "version_python": platform.python_version(),
-        "version_aal": VERSION,
+        "version_aal": __version__,
     }
     if settings.engine == "local":  # a simulated run is the same to the last row, whenever it is done
         facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
