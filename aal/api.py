@@ -18,10 +18,15 @@ from aal.export import read_labels
 from aal.reporting.metrics import read, summary_of
 from aal.reporting.pages import write_report
 from aal.reporting.progress import Progress
-from aal.storage.run_reader import RunReader
+from aal.storage.run_reader import Columns, Rows, RunReader
 
 if TYPE_CHECKING:
     from torch import nn
+
+WHOLE_NUMBERS = {
+    *("id", "item", "label", "worker", "annotator", "server"),
+    *("labels", "queries", "version", "newest", "epoch", "round", "arrival"),
+}
 
 
 class Run:
@@ -56,30 +61,30 @@ class Run:
     @property
     def curve(self) -> pd.DataFrame:
         """A row for each model: version, server, labels, queries, test_accuracy, val_accuracy, seconds."""
-        return pd.DataFrame(self.summary["curve"])
+        return _frame(self.summary["curve"])
 
     @property
     def labels(self) -> pd.DataFrame:
         """A row for each label: id, path, label, class, source, annotator, answered_at, strategy, version, round."""
-        return pd.DataFrame(read_labels(self.path))
+        return _frame(read_labels(self.path))
 
     @property
     def queries(self) -> pd.DataFrame:
         """A row for each offered id: item (the id), worker, strategy, versions, times, annotator, label."""
         with RunReader(self.path) as reader:
-            return pd.DataFrame(reader.queries())
+            return _frame(reader.queries())
 
     @property
     def waits(self) -> pd.DataFrame:
         """A row for each draw: annotator, asked_at, got_at, in seconds since the run began."""
         with RunReader(self.path) as reader:
-            return pd.DataFrame(reader.waits())
+            return _frame(reader.waits())
 
     @property
     def models(self) -> pd.DataFrame:
         """A row for each published model: version, server, network, labels, epoch, accuracies, times, file."""
         with RunReader(self.path) as reader:
-            return pd.DataFrame(reader.models())
+            return _frame(reader.models())
 
     def load_model(self, version: int | None = None) -> "tuple[nn.Module, dict[str, Any]]":
         """Returns a model on the CPU, in evaluation mode, and the payload of its file.
@@ -104,6 +109,12 @@ class Run:
     def report(self) -> pathlib.Path:
         """Draws the report again; returns its Markdown page."""
         return write_report(self.path)
+
+
+def _frame(table: Rows | Columns) -> pd.DataFrame:
+    """A data frame whose whole numbers stay whole where some are missing."""
+    frame = pd.DataFrame(table)
+    return frame.astype({name: "Int64" for name in WHOLE_NUMBERS if name in frame})
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
