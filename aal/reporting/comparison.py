@@ -93,9 +93,9 @@ def _line(axes: Axes, x: Floats, accuracy: Floats, look: dict[str, Any]) -> None
     axes.plot(x, mean, linewidth=1.2, **look)
     if len(accuracy) > 1:
         deviation = accuracy.std(axis=0, ddof=1)
-        step = "post" if "drawstyle" in look else None
         band: dict[str, Any] = {"color": look["color"], "alpha": 0.18, "linewidth": 0}
-        axes.fill_between(x, mean - deviation, mean + deviation, step=step, **band)
+        band["step"] = "post" if "drawstyle" in look else None
+        axes.fill_between(x, mean - deviation, mean + deviation, **band)
 
 
 def _csv(groups: Groups) -> str:
