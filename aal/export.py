@@ -20,7 +20,7 @@ from aal.storage.run_reader import Rows, RunReader
 
 COLUMNS = ["id", "path", "label", "class", "source", "annotator", "answered_at", "strategy", "version", "round"]
 FORMATS = ("csv", "folder", "coco", "huggingface")
-KINDS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # of files whose size is read; no interpreter
+KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of source files; none that starts a program
 
 
 def read_labels(run: pathlib.Path) -> Rows:
@@ -35,15 +35,20 @@ def read_labels(run: pathlib.Path) -> Rows:
     Raises:
         UserError: the directory holds no readable run.
     """
-    settings = resolve(read_config(run / "config.yaml"), str(run / "config.yaml"))
+    config = read_config(run / "config.yaml")
     with RunReader(run) as reader:
         rows, names = reader.labels(), reader.classes()
     for row in rows:
         row["class"] = names[row["label"]] if row["label"] < len(names) else str(row["label"])
-        batch = row["batch"]
-        ahead = settings.worker_num * settings.query_batch
-        row["round"] = None if batch is None else batch * ahead // settings.server_train_threshold
+        row["round"] = _round(row["batch"], config)
     return [{key: row[key] for key in COLUMNS} for row in rows]
+
+
+def _round(batch: int | None, config: dict[str, Any]) -> int | None:
+    """The round of a worker's batch: `server_train_threshold` labels of all workers; under mode sync, each batch."""
+    if batch is None or config["mode"] == "sync":
+        return batch
+    return int(batch * config["worker_num"] * config["query_batch"] // config["server_train_threshold"])
 
 
 class Images:
