@@ -60,6 +60,8 @@ def _run(arguments: argparse.Namespace) -> int:
     os.umask(os.umask(0o022) | 0o022)  # nothing of a run is writable by other accounts
     log = logging.getLogger("aal")
     log.setLevel(logging.INFO)
+    for old in log.handlers:
+        old.close()
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
         from aal.config.loading import load

@@ -29,7 +29,8 @@ def files_of(*rooms: str) -> list[pathlib.Path]:
 
 @pytest.mark.parametrize("room", ["aal", "data"])
 def test_no_shared_file_imports_a_role(room: str) -> None:
-    for path in files_of(room):
+    doors = set((ROOT / "aal").glob("*.py"))  # the command and the Python API, which start main
+    for path in set(files_of(room)) - doors:
         names = {".".join(name.split(".")[:3]) for name in imported(path)}
         assert not ROLES & names, path
         if room == "aal":

@@ -64,6 +64,11 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
     return run
 
 
+def size_of(path: pathlib.Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
 def test_the_table_holds_every_label_in_order(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([str(run), "--format", "csv"]) == 0
     assert capsys.readouterr().out.strip() == str(run / "labels.csv")
@@ -87,7 +92,8 @@ def test_images_without_files_become_png(run: pathlib.Path, tmp_path: pathlib.Pa
     out = export(run, "folder", tmp_path / "out")
     found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
     assert found == ["4/000004.png", "T-shirt_top-0/000003.png", "T-shirt_top-1/000000.png", "T-shirt_top-1/000001.png"]
-    pixels = np.asarray(Image.open(out / "4" / "000004.png"))
+    with Image.open(out / "4" / "000004.png") as image:
+        pixels = np.asarray(image)
     settings = resolve({**SMALL, "data_type": "digits", "data_dir": str(tmp_path)}, "test")
     prepared = open_set(prepare(settings.model_copy(update={"prepared_dir": str(tmp_path / "prepared")})))
     assert (pixels == prepared.images[4].squeeze()).all() and pixels.any()
@@ -116,7 +122,7 @@ def test_coco_names_the_source_files(photos: pathlib.Path) -> None:
 def test_coco_writes_images_that_have_no_file(run: pathlib.Path) -> None:
     out = export(run, "coco")
     for image in json.loads((out / "annotations.json").read_text())["images"]:
-        assert Image.open(out / image["file_name"]).size == (image["width"], image["height"]) == (8, 8)
+        assert size_of(out / image["file_name"]) == (image["width"], image["height"]) == (8, 8)
 
 
 def test_huggingface_gets_an_imagefolder(photos: pathlib.Path) -> None:
@@ -124,7 +130,7 @@ def test_huggingface_gets_an_imagefolder(photos: pathlib.Path) -> None:
     with (out / "metadata.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["cat", "dog", "dog", "cat"]
-    assert [Image.open(out / row["file_name"]).width for row in rows] == [41, 44, 40, 43]
+    assert [size_of(out / row["file_name"])[0] for row in rows] == [41, 44, 40, 43]
 
 
 def test_mistakes_are_reported(run: pathlib.Path, tmp_path: pathlib.Path) -> None:

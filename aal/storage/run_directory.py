@@ -142,6 +142,8 @@ def log_to(run: pathlib.Path, role: str) -> None:
     handler.setFormatter(logging.Formatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
     logger = logging.getLogger("aal")
     logger.setLevel(logging.INFO)
+    for old in logger.handlers:  # of a run before this one in the same process
+        old.close()
     logger.handlers = [handler]
     logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
 
