@@ -65,11 +65,12 @@ def _run(arguments: argparse.Namespace) -> int:
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
         from aal.config.loading import load
-        from aal.reporting.progress import Progress
-        from aal.seeds import run_seeds
 
         seeds = arguments.seed or []
         settings = load(arguments.config, arguments.assignments, seeds[0] if seeds else None)
+        from aal.reporting.progress import Progress
+        from aal.seeds import run_seeds
+
         if len(seeds) > 1:
             return run_seeds(settings, seeds, arguments.out, _start_one)
         return start(settings, arguments.out, Progress())[1].code

@@ -14,7 +14,7 @@ import pandas as pd
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import find_config, keys_of, name_of, override, read_config, resolve
 from aal.config.settings import Settings
-from aal.export import read_labels
+from aal.reporting.labels import read_labels
 from aal.reporting.metrics import read, summary_of
 from aal.reporting.pages import write_report
 from aal.reporting.progress import Progress

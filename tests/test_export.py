@@ -14,7 +14,8 @@ from aal import export as command
 from aal.app.data import open_set, prepare
 from aal.config.errors import UserError
 from aal.config.loading import resolve
-from aal.export import COLUMNS, export, read_labels
+from aal.export import export
+from aal.reporting.labels import COLUMNS, read_labels
 from tests.records import make_run
 
 pytestmark = pytest.mark.unit

@@ -12,6 +12,7 @@ from aal.config.errors import UserError
 from aal.reporting import pages as report
 from aal.reporting import plots
 from aal.reporting.metrics import read, summary_of
+from aal.reporting.pictures import PICTURES
 from aal.reporting.timeline import Spans, timeline
 from tests.records import make_run, model
 
@@ -35,7 +36,7 @@ CONTRACT = (
     "data_type mode engine seed labels trainings curve final_test_accuracy mean_curve_accuracy aubc"
     " annotator_wait_s annotators_waited query_interval_s staleness labels_per_s wall_s"
 )
-PICTURES = {f"{name}.{kind}" for name in report.PICTURES for kind in ("png", "pdf")}
+FILES = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "pdf")}
 
 
 def summarise(run: pathlib.Path) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def test_the_same_run_draws_the_same_bytes(run: pathlib.Path) -> None:
     report.write_report(run)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     assert all(len(content) > 1000 for content in first.values())
-    assert all(first[name].startswith((b"\x89PNG", b"%PDF")) for name in PICTURES)
+    assert all(first[name].startswith((b"\x89PNG", b"%PDF")) for name in FILES)
 
 
 @pytest.mark.parametrize("seconds", [[0.0], [0.0] * 50, [1e-5, 0.002, 600.0], [90.0] * 3])
@@ -183,7 +184,7 @@ def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
         selections=[(i % workers, i // workers, "margin", 0, 40, t, t + 1) for i, t in enumerate(offered[::40])],
     )
     folder = report.write_report(run).parent
-    assert {path.name for path in folder.iterdir()} == PICTURES | {"report.md"}
+    assert {path.name for path in folder.iterdir()} == FILES | {"report.md"}
     assert max(path.stat().st_size for path in folder.iterdir()) < 500_000
 
 

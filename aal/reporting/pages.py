@@ -6,25 +6,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
 
 from aal.config.errors import UserError
 from aal.reporting import plots
-from aal.reporting.metrics import Record, column, present, read, summary_of, write_summary
+from aal.reporting.metrics import Record, column, read, summary_of, write_summary
+from aal.reporting.pictures import PICTURES, draw, staleness
 from aal.reporting.tables import markdown_table
-from aal.reporting.timeline import Spans, timeline
-from aal.storage.run_reader import Column, Rows
+from aal.storage.run_reader import Rows
 
-PICTURES = {
-    "accuracy_by_labels": "Test accuracy against labels. The line is the mean of the models with equally many labels "
-    "(of several networks, one line each).",
-    "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment (of several networks, "
-    "one line each).",
-    "waits": "How long annotators waited for a query, shorter than 1 ms drawn as 1 ms; the title says which share of "
-    "their time that was.",
-    "staleness": "How many versions the model that chose a query was behind the newest one.",
-    "timeline": "Who did what when.",
-}
 VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
 DEFINITIONS = """\
 - *Curve*: the published models in order of version. *Final* is the one trained on most labels; of several, the newest.
@@ -52,7 +41,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     summary = summary_of(record)
     folder = run / "report"
     page = folder / "report.md"
-    drawn = _pictures(record, summary["annotators_waited"])
+    drawn = draw(record, summary["annotators_waited"])
     try:
         write_summary(run, summary)
         folder.mkdir(exist_ok=True)
@@ -62,50 +51,6 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     except OSError as error:
         raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return page
-
-
-def _pictures(record: Record, waited: float | None) -> dict[str, Figure]:
-    """The pictures for which there is something to draw."""
-    drawn = {}
-    breaks = [row["stopped_at"] for row in record.breaks]
-    tested = [model for model in record.models if model["test_accuracy"] is not None]
-    if tested:
-        labels, seconds = column(tested, "labels"), column(tested, "published_at")
-        points = (column(tested, "test_accuracy"), _series(tested), labels <= record.initial)
-        drawn["accuracy_by_labels"] = plots.accuracy_by_labels(labels, *points)
-        drawn["accuracy_by_time"] = plots.accuracy_by_time(seconds, *points, breaks)
-    if record.waits["got_at"].size:
-        drawn["waits"] = plots.waits(record.waits["got_at"] - record.waits["asked_at"], waited)
-    offered, answered = _staleness(record)
-    if offered.size:
-        drawn["staleness"] = plots.staleness(offered, answered)
-    chosen, done = record.selections, record.answered
-    spans = (
-        Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at"))),
-        Spans(chosen["worker"], chosen["started_at"], chosen["offered_at"]),
-        Spans(*(record.queries[key][done] for key in ("annotator", "drawn_at", "answered_at"))),
-    )
-    if any(span.end.size for span in spans):
-        number = (record.config.get("annotators") or {}).get("number", 0)
-        drawn["timeline"] = timeline(*spans, max(number, np.unique(spans[2].lane).size), breaks, waited)
-    return drawn
-
-
-def _series(tested: Rows) -> plots.Series:
-    """What the points of a curve belong to: the networks where a run has several, or else the servers."""
-    networks = [model["model"] for model in tested]
-    if len(set(networks)) > 1:
-        return plots.Series(networks, are_networks=True)
-    return plots.Series([f"server {model['server']}" for model in tested], are_networks=False)
-
-
-def _staleness(record: Record) -> tuple[Column, Column]:
-    """Versions behind the newest: of all queries when offered, of the answered ones when answered."""
-    versions, published = column(record.models, "version"), column(record.models, "published_at")
-    newest = np.searchsorted(published, record.queries["answered_at"][record.answered], "right") - 1
-    # Before the first publication the index is -1, the last place: there is no newest version then.
-    late = np.append(versions, np.nan)[newest] - record.queries["version"][record.answered]
-    return present(record.queries["newest"] - record.queries["version"]), present(late)
 
 
 def _during_training(record: Record) -> int:
@@ -138,14 +83,14 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
     trained = (column(record.models, "published_at") - column(record.models, "started_at")).sum()
     sync = record.config.get("mode") == "sync"  # which trains one model at a time
     servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
-    late = _staleness(record)[1]
+    late = staleness(record)[1]
     rows = [
         ("Labels: initial + bought = total", f"{labels['initial']:,} + {labels['bought']:,} = {labels['total']:,}"),
         ("Trainings", _text(summary["trainings"])),
         ("Final test accuracy", _share(summary["final_test_accuracy"])),
         ("Mean test accuracy of the curve", _share(summary["mean_curve_accuracy"])),
         ("AUBC (0 to 1)", _text(summary["aubc"])),
-        ("Labels a second", _text(summary["labels_per_s"])),
+        ("Labels a second, from first query to last answer", _text(summary["labels_per_s"])),
         ("Wrong labels", f"{record.label_errors:,} ({_share(record.label_errors, labels['bought'])})"),
         ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - labels['bought']):,}"),
         ("Images that could not be read", _text(record.meta.get("skipped_images"))),
@@ -159,9 +104,21 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
     return markdown_table(("", "value"), rows)
 
 
+def _networks(summary: dict[str, Any]) -> list[str]:
+    """A table of the networks, where a run has several: the figures above mix their models."""
+    if "networks" not in summary:
+        return []
+    keys = ("final_test_accuracy", "mean_curve_accuracy")
+    rows = [
+        (one["name"], one["trainings"], *(_share(one[key]) for key in keys), _text(one["aubc"]))
+        for one in summary["networks"]
+    ]
+    return [markdown_table(("network", "trainings", "final accuracy", "mean accuracy", "AUBC"), rows)]
+
+
 def _break(row: dict[str, Any]) -> str:
     why = row["ended"] or "killed"
-    return f"It was broken off at {row['stopped_at']:.1f} s ({why}) and resumed; the clock stood still meanwhile.\n"
+    return f"Interrupted at {row['stopped_at']:.1f} s ({why}) and resumed; the time between does not count.\n"
 
 
 def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[str]) -> str:
@@ -180,6 +137,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *map(_break, record.breaks),
         f"The test set was only reported; it chose nothing. {epoch}\n",
         _main_figures(record, summary),
+        *_networks(summary),
         markdown_table(("seconds", "mean", "p50", "p95", "p99", "max"), spreads),
         *(f"![{PICTURES[key]}]({key}.png)\n\n{PICTURES[key]} [PDF]({key}.pdf)\n" for key in PICTURES if key in drawn),
         "## What the words mean\n\n" + DEFINITIONS,
