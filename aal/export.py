@@ -16,6 +16,7 @@ from PIL import Image
 from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
 from aal.reporting.labels import COLUMNS, read_labels
+from aal.reporting.progress import write_line
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
 
@@ -195,9 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        print(export(given.run, given.format, given.out))
+        write_line(str(export(given.run, given.format, given.out)), sys.stdout)
     except UserError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
         return 2
     return 0
 

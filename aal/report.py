@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from aal.config.errors import UserError
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
+from aal.reporting.progress import write_line
 from aal.seeds import runs_of
 
 
@@ -26,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.out is None and len(given.runs) == 1 and (given.runs[0] / "run.db").exists():
-            print(write_report(given.runs[0]))
+            write_line(str(write_report(given.runs[0])), sys.stdout)
         else:
             runs = [run for path in given.runs for run in runs_of(path)]
-            print(write_comparison(runs, given.out or pathlib.Path("comparison")))
+            write_line(str(write_comparison(runs, given.out or pathlib.Path("comparison"))), sys.stdout)
     except UserError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
         return 2
     return 0
 

@@ -77,3 +77,11 @@ def test_output_that_cannot_be_written_is_dropped() -> None:
     with open("/dev/full", "w") as full:
         write_line("one", full)
         write_line("two", full)
+
+
+def test_what_controls_a_terminal_or_cannot_be_encoded_is_escaped() -> None:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding="ascii") as stream:
+        write_line("a\x1b[2Jb déjà\nc", stream)
+        assert raw.getvalue() == b"a\\x1b[2Jb d\\xe9j\\xe0\nc\n"
+    write_line("lost", None)

@@ -14,7 +14,7 @@ from aal.reporting import plots
 from aal.reporting.metrics import read, summary_of
 from aal.reporting.pictures import PICTURES
 from aal.reporting.timeline import Spans, timeline
-from tests.records import make_run, model
+from tests.records import CONFIG, make_run, model
 
 pytestmark = pytest.mark.unit
 
@@ -150,6 +150,13 @@ def test_any_table_may_be_empty(run: pathlib.Path, missing: str) -> None:
     db.close()
     assert "nan" not in report.write_report(run).read_text().lower()
     assert "NaN" not in (run / "summary.json").read_text()
+
+
+def test_names_and_settings_cannot_become_markup(tmp_path: pathlib.Path) -> None:
+    config = {**CONFIG, "data_dir": "a\n```\n<script>"}
+    page = report.write_report(make_run(tmp_path / "<b>run", config)).read_text()
+    assert "# Run &lt;b&gt;run" in page
+    assert [line for line in page.splitlines() if line.startswith(("```", "<"))] == []
 
 
 def test_a_model_without_accuracy_is_no_crash(tmp_path: pathlib.Path) -> None:

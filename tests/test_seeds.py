@@ -1,11 +1,14 @@
 """Several seeds of one config: run one after another, resumed as one, compared at the end."""
 
 import pathlib
+import shutil
 from collections.abc import Mapping
 
 import pytest
 import yaml
 
+from aal import load_run
+from aal.app import main
 from aal.config.errors import UserError
 from aal.config.loading import dump, load
 from aal.config.settings import Settings
@@ -71,6 +74,19 @@ def test_an_interrupted_sequence_goes_on_where_it_stopped(
     # The change holds for runs that start later, and for the next time.
     assert yaml.safe_load((out / "seed-2" / "config.yaml").read_text())["worker_query_num"] == 12
     assert yaml.safe_load((out / MARKER).read_text())["settings"]["worker_query_num"] == 12
+
+
+@pytest.mark.process
+def test_the_command_takes_several_seeds(tmp_path: pathlib.Path) -> None:
+    quick = ["engine=simulated", "worker_query_num=1", "training.epochs=1", "training.validate_after=0"]
+    out = tmp_path / "out"
+    assert main.main(["--config", "digits.yaml", "--seed", "3", "4", "--out", str(out), *quick]) == 0
+    record = (out / "seed-3" / "run.db").read_bytes()
+    shutil.rmtree(out / "seed-4")
+    assert main.main(["--resume", str(out)]) == 0
+    assert (out / "seed-3" / "run.db").read_bytes() == record  # finished runs are kept
+    assert [run.name for run in runs_of(out)] == ["seed-3", "seed-4"]
+    assert load_run(out / "seed-4").summary["seed"] == 4
 
 
 def test_mistakes_are_reported(settings: Settings, tmp_path: pathlib.Path) -> None:

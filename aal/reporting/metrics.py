@@ -1,5 +1,6 @@
 """The figures of a run, read from what it left behind: `run.db` and `config.yaml`."""
 
+import contextlib
 import json
 import pathlib
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Record:
     @property
     def wall_s(self) -> float | None:
         """Seconds that the run took: `wall_s` of the meta table, or else the last time in the journal."""
-        if "wall_s" in self.meta:
+        with contextlib.suppress(KeyError, ValueError):
             return float(self.meta["wall_s"])
         parts = [self.queries[key] for key in ("offered_at", "drawn_at", "answered_at")]
         times = present(np.concatenate([*parts, column(self.models, "published_at")]))

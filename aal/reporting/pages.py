@@ -1,6 +1,8 @@
 """The report of a run: `summary.json`, the pictures, and one Markdown page that holds them."""
 
+import html
 import pathlib
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -129,7 +131,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
     epoch = "The validation set chose the epoch of each training." if validated else "No validation set was used."
     software = [(key.removeprefix("version_"), meta[key]) for key in sorted(meta) if key.startswith("version_")]
     parts = [
-        f"# Run {name}\n",
+        f"# Run {html.escape(name)}\n",
         f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
         f"Started: {_text(meta.get('started', '(virtual time)'))}. "
         f"Ended: {_text(meta.get('ended', 'not yet, or it was killed'))}.\n",
@@ -148,6 +150,6 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         "## Software and settings\n",
         markdown_table(("", "version"), software),
         f"Hardware: {_text(meta.get('hardware'))}\n",
-        f"```yaml\n{yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)}```\n",
+        textwrap.indent(yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True), "    "),
     ]
     return "\n".join(parts)

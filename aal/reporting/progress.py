@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -10,12 +11,20 @@ from typing import Any, TextIO
 from aal.coordination.messages import Status
 
 BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def write_line(text: str, stream: TextIO) -> None:
-    """Prints a line. Where the stream is closed or its disk is full, output is dropped: the run goes on."""
+def write_line(text: str, stream: TextIO | None) -> None:
+    """Prints text and a line break; characters that the stream cannot encode, or that control a terminal, are escaped.
+
+    Where the stream is closed or its disk is full, output is dropped: the run goes on.
+    """
+    if stream is None:  # closed before Python started
+        return
+    encoding = stream.encoding or "utf-8"
+    shown = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
     try:
-        print(text, file=stream, flush=True)
+        print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

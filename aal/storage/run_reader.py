@@ -140,8 +140,10 @@ class RunReader:
 
     def classes(self) -> list[str]:
         """Returns the name of each label; empty where the run did not note them."""
-        names = json.loads(self.meta().get("classes", "[]"))
-        return [str(name) for name in names]
+        try:
+            return [str(name) for name in json.loads(self.meta().get("classes", "[]"))]
+        except (ValueError, TypeError):
+            raise UserError(f"{self.path}: the names of the classes in its table meta are damaged") from None
 
     def initial_labels(self) -> int:
         """Returns how many examples were labelled at the start."""
