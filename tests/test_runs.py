@@ -335,7 +335,7 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
     assert set(before) <= set(query(run, "select item, label from queries"))
     assert query(run, "select value from meta where key = 'started'") == begun
     page = (run / "report" / "report.md").read_text()
-    assert "It was broken off at" in page
+    assert "Interrupted at" in page
     again = resume(run)
     assert again.returncode == 0 and "is finished" in again.stdout
     config = (run / "config.yaml").read_bytes()

@@ -297,7 +297,7 @@ def server(tmp_path: pathlib.Path) -> Server:
     settings = resolve({**tree, "initial_size": 40, "val_size": 20}, "test")
     images = data.open_set(data.prepare(settings))
     (tmp_path / "models").mkdir()
-    return Server(0, tmp_path, settings, images, data.split(images, settings), ImageBank(images.images, CPU))
+    return Server(0, tmp_path, settings, images, data.split(images, settings, 1), ImageBank(images.images, CPU))
 
 
 def do(server: Server, job: TrainingJob, heartbeat: Any = lambda: None) -> TrainedModel:

@@ -26,7 +26,7 @@ RENAMED = {
     ("costs", "spread"): "relative_std",
 }
 PRESET = "preset"  # beside single costs, the name of the group that they change
-CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "app" / "configs"  # a part of the installed package
 
 
 class _Loader(yaml.SafeLoader):
@@ -129,13 +129,16 @@ def keys_of(assignments: Iterable[str]) -> list[str]:
     return [assignment.partition("=")[0] for assignment in assignments]
 
 
-def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Settings:
+def resolve(
+    tree: dict[str, Any], where: str, changed: Iterable[str] = (), changed_by: str = "command line"
+) -> Settings:
     """Returns the settings that a tree stands for, with the recipe filled in.
 
     Args:
         tree: as read from YAML, overrides included.
         where: the file that the messages name.
-        changed: the keys, with dots, that come from the command line instead.
+        changed: the keys, with dots, that come from elsewhere.
+        changed_by: what the messages name for these.
 
     Raises:
         UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
@@ -153,7 +156,7 @@ def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Se
         settings = Settings.model_validate(_with_recipe({"data_type": "folder", **sound}))  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
-        raise UserError(*(f"{'command line' if key in changed else where}: {key}: {text}" for key, text in problems))
+        raise UserError(*(f"{changed_by if key in changed else where}: {key}: {text}" for key, text in problems))
     return settings
 
 
@@ -204,9 +207,13 @@ def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) ->
     path = find_config(name)
     assignments = [*assignments, *([] if seed is None else [f"seed={seed}"])]
     tree = override(read_config(path), assignments)
-    if tree.get("name") is None:
-        tree["name"] = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
+    tree["name"] = tree.get("name") or name_of(path)
     return resolve(tree, str(path), changed=keys_of(assignments))
+
+
+def name_of(path: pathlib.Path) -> str:
+    """Returns the name of the runs of a config that gives none: that of its file, as far as a name may have it."""
+    return re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
 
 
 def dump(settings: Settings) -> str:

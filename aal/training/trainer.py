@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aal import __version__
 from aal.config.errors import UserError
 from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.messages import TrainingJob
 from aal.storage.model_files import load_model
-from aal.storage.run_directory import VERSION
 from aal.training.images import Ids, ImageBank, Normalisation
 from aal.training.networks import Architecture
 
@@ -92,7 +92,7 @@ def training_fingerprint(
     start = job.start and job.start.path
     asked = (job.number, job.kind, job.target, job.owner, start)
     how = (settings.seed, architecture, settings.pretrained, settings.freeze, settings.training)
-    text = repr((asked, how, VERSION, torch.__version__))
+    text = repr((asked, how, __version__, torch.__version__))
     return hashlib.blake2b(text.encode() + ids.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
 
 
