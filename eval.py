@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import math
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,17 +15,18 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 
 from aal.app import data
-from aal.app.models import rebuild
 from aal.config.errors import UserError
-from aal.config.loading import resolve
+from aal.config.loading import read_config, resolve
+from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
 from aal.storage.model_files import load_model
-from aal.training.acceleration import folded
+from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import resolve_device
-from aal.training.fitting import predict
 from aal.training.images import Ids, ImageBank, Normalisation
+from aal.training.inference import predict
+from aal.training.networks import restore_model
 
-EXAMPLE = "example: python eval.py --data_type cifar-10 --path runs/cifar10/models/training-0006-server-0.pt"
+EXAMPLE = "example: python eval.py --path runs/cifar10/models/training-0006-server-0.pt"
 
 # What fits every set; its test images do not depend on them.
 ANY_RUN = {"models": "cnn", "initial_size": 1, "val_size": 0, "worker_num": 1, "server_train_threshold": 1}
@@ -57,7 +59,7 @@ def evaluate(
     *,
     normalisation: Normalisation,
     precision: str = "auto",
-    progress: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Scores a model.
 
@@ -68,10 +70,12 @@ def evaluate(
         labels: (n,) of these.
         normalisation: of the pixels, as in training.
         precision: as in the training settings.
-        progress: called before each batch; what it raises ends the work.
+        heartbeat: called before each batch; what it raises ends the work.
     """
     started_at = time.perf_counter()
-    logits = predict(folded(model), bank, ids, normalisation=normalisation, precision=precision, progress=progress)
+    logits = predict(
+        fuse_batch_norm(model), bank, ids, normalisation=normalisation, precision=precision, heartbeat=heartbeat
+    )
     seconds = time.perf_counter() - started_at
     truth = torch.as_tensor(labels)
     right = logits.argmax(1) == truth
@@ -88,11 +92,12 @@ def evaluate(
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="aal.app.eval.py", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--data_type", required=True, help="cifar-10, cifar-100, mini-imagenet, digits or folder")
+    parser = argparse.ArgumentParser(prog="eval.py", description=__doc__, epilog=EXAMPLE)
     parser.add_argument("--path", required=True, help="the model file")
-    parser.add_argument("--data_dir", help="where the images are (default: data/downloads)")
+    parser.add_argument("--data_type", help="the image set (default: the one that the file names)")
+    parser.add_argument("--data_dir", help="where the images are (default: as in the run's config, or data/downloads)")
     parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: beside the images)")
+    parser.add_argument("--model", help="a network of your own, package.module:object; a file alone imports nothing")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:i (default: auto)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(words)
@@ -100,29 +105,47 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 def _settings(arguments: argparse.Namespace, payload: dict[str, Any]) -> Settings:
     """The settings of the run that made the model, as far as they decide which images are its test set."""
-    tree = {"data_type": arguments.data_type, "devices": {"servers": arguments.device}, **ANY_RUN}
-    tree |= {key: getattr(arguments, key) for key in ("data_dir", "prepared_dir") if getattr(arguments, key)}
-    settings = resolve(tree, "aal.app.eval.py")
-    learned = payload["data"]
-    if settings.data_type != learned["data_type"]:
+    trained = payload["data"]
+    data_type = arguments.data_type or trained["data_type"]
+    if arguments.data_type is None and IMAGE_SETS.is_users_own(data_type):
+        raise UserError(f"{arguments.path}: its images come from a user's own code; add --data_type {data_type}")
+    places = {key: getattr(arguments, key) for key in ("data_dir", "prepared_dir") if getattr(arguments, key)}
+    tree = {
+        "data_type": data_type,
+        "data_options": trained.get("data_options", {}),
+        "devices": {"servers": arguments.device},
+        **(places or _places_of_run(pathlib.Path(arguments.path))),
+        **ANY_RUN,
+    }
+    settings = resolve(tree, "eval.py")
+    if settings.data_type != trained["data_type"]:
         raise UserError(
-            f"{arguments.path}: learned {learned['data_type']}, not {settings.data_type}; change --data_type"
+            f"{arguments.path}: was trained on {trained['data_type']}, not {settings.data_type}; change --data_type"
         )
-    return settings.model_copy(update={key: learned[key] for key in ("image_size", "test_share", "seed")})
+    return settings.model_copy(update={key: trained[key] for key in ("image_size", "test_share", "seed")})
+
+
+def _places_of_run(path: pathlib.Path) -> dict[str, str]:
+    """Returns where the run's config, which lies above the folder of its models, says that the images are."""
+    config = path.parent.parent / "config.yaml"
+    if not config.is_file():
+        return {}
+    tree = read_config(config)
+    return {key: tree[key] for key in ("data_dir", "prepared_dir") if tree.get(key) is not None}
 
 
 def _check_fit(path: str, payload: dict[str, Any], image_set: data.ImageSet) -> None:
     architecture, side, channels = payload["architecture"], image_set.images.shape[1], image_set.images.shape[3]
     if payload["class_names"] != list(image_set.classes) or architecture["classes"] != len(image_set.classes):
         raise UserError(
-            f"{path}: learned {architecture['classes']} classes ({_few(payload['class_names'])}), "
+            f"{path}: was trained on {architecture['classes']} classes ({_few(payload['class_names'])}), "
             f"the data has {len(image_set.classes)} ({_few(image_set.classes)}); check --data_dir"
         )
     if (architecture["image_size"], architecture["channels"]) != (side, channels):
         wanted = f"{architecture['image_size']} pixels a side and {architecture['channels']} channels"
         raise UserError(f"{path}: takes images of {wanted}, the data has {side} and {channels}; check --data_dir")
-    if payload["data"]["images"] != image_set.folder.name:  # another test set, which may hold images it learned from
-        raise UserError(f"{path}: learned from other images than those that are there now; check --data_dir")
+    if payload["data"]["images"] != image_set.folder.name:  # another test set, which may hold images it was trained on
+        raise UserError(f"{path}: was trained on other images than those that are there now; check --data_dir")
     for key, values in payload["normalisation"].items():
         if len(values) != channels:
             raise UserError(f"{path}: normalises {len(values)} channels by its {key}, the data has {channels}")
@@ -136,10 +159,14 @@ def _score(arguments: argparse.Namespace) -> dict[str, Any]:
     payload = load_model(arguments.path)
     settings = _settings(arguments, payload)
     device = resolve_device(settings.devices.servers[0], 0)
-    model = rebuild(payload, arguments.path).to(device, memory_format=torch.channels_last)
+    trusted = []
+    if arguments.model:
+        payload["architecture"]["name"] = arguments.model
+        trusted.append(arguments.model)
+    model = restore_model(payload, arguments.path, trusted).to(device, memory_format=torch.channels_last)
     image_set = data.open_set(data.prepare(settings))
     _check_fit(arguments.path, payload, image_set)
-    ids = data.split(image_set, settings).test
+    ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)
     found = evaluate(model, bank, ids, image_set.labels[ids], normalisation=payload["normalisation"])
     per_class = dict(zip(image_set.classes, found.per_class, strict=True))
@@ -152,8 +179,9 @@ def _show(found: dict[str, Any]) -> None:
     print(f"images         {found['images']}")
     print(f"device         {found['device']}, {found['images_per_s']:.0f} images/s")
     print("accuracy of each class")
+    width = max(map(len, found["per_class"]))
     for name, accuracy in found["per_class"].items():
-        print(f"  {name}  " + ("no images" if accuracy is None else f"{accuracy:.4f}"))
+        print(f"  {name:<{width}}  " + ("no images" if accuracy is None else f"{accuracy:.4f}"))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from aal.config.settings import Settings
     from aal.coordination.partition import Partition
     from aal.coordination.schedules.base import Schedule
-    from aal.engines.base import Display, Plan, RunResult
+    from aal.engines.base import Plan, RunResult
+    from aal.reporting.progress import Progress
     from aal.storage.resume_state import ResumeState
 
 USER_ERROR = 2
@@ -67,56 +68,79 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.resume is None:
         from aal.config.loading import load
 
-        return start(load(arguments.config, arguments.assignments, arguments.seed), arguments.out)[1].exit_code
+        seeds = arguments.seed or [None]
+        settings = load(arguments.config, arguments.assignments, seeds[0])
+        if len(seeds) == 1:
+            return start(settings, arguments.out)[1].exit_code
+        from aal.seeds import run_seeds
+
+        return run_seeds(settings, seeds, arguments.out, _start_in)
     for name in ("out", "seed"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name}: a run that is resumed keeps its own")
-    return resume(pathlib.Path(arguments.resume), arguments.assignments)[1].exit_code
+    from aal.seeds import is_of_seeds, resume_seeds
+
+    run = pathlib.Path(arguments.resume)
+    if is_of_seeds(run):
+        return resume_seeds(run, arguments.assignments, _start_in, _resume_in)
+    return _resume_in(run, arguments.assignments)
 
 
-def start(settings: Settings, out: str | None = None, display: Display | None = None) -> tuple[pathlib.Path, RunResult]:
+def _start_in(settings: Settings, run: pathlib.Path) -> int:
+    return start(settings, str(run))[1].exit_code
+
+
+def _resume_in(run: pathlib.Path, assignments: list[str]) -> int:
+    return resume(run, assignments)[1].exit_code
+
+
+def start(
+    settings: Settings, out: str | None = None, progress: Progress | None = None
+) -> tuple[pathlib.Path, RunResult]:
     """Starts a new run and writes its report; returns its directory and how it ended.
 
     Args:
         settings: of the run.
         out: the run directory; `runs/<name>` by default.
-        display: where to show how far it is; a progress bar by default.
+        progress: where to show how far it is; a bar on standard error by default.
 
     Raises:
         UserError: the settings do not fit the images or this machine, or the directory is taken.
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
-    from aal.reporting.progress import say
+    from aal.reporting.progress import write_line
     from aal.storage.run_directory import claim, create_run
 
-    _check_devices(settings)
+    _check_machine(settings)
     images = _images(settings)
+    _check_networks(settings, images)
     partition = split(images, settings, _schedule(settings).shard_num(settings))
+    _check_labels(settings, images, partition)
     settings = _calibrated(settings, images, partition)
     run = create_run(settings, out)
     with claim(run):
         save_split(partition, run / "split.npz")
-        say(f"run directory: {run}", sys.stdout)
+        write_line(f"run directory: {run}", sys.stdout)
         pool = sum(map(len, partition.shards))
         if settings.budget > pool:
-            say(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
-        return run, _execute(_plan(settings, run, images, partition, resume=None), display)
+            write_line(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
+        return run, _execute(_plan(settings, run, images, partition, resume=None), progress)
 
 
 def resume(
-    run: pathlib.Path, assignments: Sequence[str] = (), display: Display | None = None
+    run: pathlib.Path, assignments: Sequence[str] = (), progress: Progress | None = None
 ) -> tuple[pathlib.Path, RunResult]:
     """Goes on with a run that was interrupted, killed or failed; see `start`.
 
     Args:
         run: the run directory.
         assignments: `key=value` changes of settings that do not concern what was done already.
-        display: where to show how far it is.
+        progress: where to show how far it is.
     """
     from aal.app.data import load_split, save_split, split
     from aal.engines.base import RunResult, RunStatus
-    from aal.reporting.progress import say
+    from aal.reporting.progress import write_line
     from aal.storage.resume_state import read_resume_state
     from aal.storage.run_directory import MODELS, claim, resumed_settings, write_settings
 
@@ -129,9 +153,9 @@ def resume(
                 raise
             state = None  # a simulated run does not need its record
         if state is not None and state.finished(settings):
-            say(f"{run} is finished; its report: {run / 'report' / 'report.md'}", sys.stdout)
+            write_line(f"{run} is finished; its report: {run / 'report' / 'report.md'}", sys.stdout)
             return run, RunResult(RunStatus.FINISHED)
-        _check_devices(settings)
+        _check_machine(settings)
         images = _images(settings)
         if state is not None and state.meta["images"] != images.folder.name:
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
@@ -139,7 +163,7 @@ def resume(
         (run / MODELS).mkdir(exist_ok=True)
         if state is None:  # it was killed before it had begun
             save_split(split(images, settings, _schedule(settings).shard_num(settings)), run / "split.npz")
-        return run, _execute(_plan(settings, run, images, load_split(run / "split.npz"), state), display)
+        return run, _execute(_plan(settings, run, images, load_split(run / "split.npz"), state), progress)
 
 
 def _plan(
@@ -182,21 +206,23 @@ def _plan(
         ),
     ]
     meta = about(settings) | {"images": folder.name, "skipped_images": str(images.skipped)}
+    meta["classes"] = json.dumps(images.classes)
     meta |= {key: resume.meta[key] for key in ("started",) if resume and key in resume.meta}
     truth = np.asarray(images.labels)
     return Plan(settings, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)
 
 
-def _execute(plan: Plan, display: Display | None) -> RunResult:
+def _execute(plan: Plan, progress: Progress | None) -> RunResult:
     """Runs the engine and writes the report."""
     from aal.engines import engine_named
     from aal.reporting.progress import Progress
-    from aal.storage.run_directory import log_to
+    from aal.reporting.tensorboard import scalars
+    from aal.storage.run_directory import logged
 
-    log_to(plan.run, "main")
-    log = logging.getLogger("aal")
-    log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
-    result = engine_named(plan.settings.engine).run(plan, display or Progress())
+    log, progress = logging.getLogger("aal"), progress or Progress()
+    with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
+        log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
+        result = engine_named(plan.settings.engine).run(plan, progress)
     _conclude(plan.run, result)
     return result
 
@@ -205,29 +231,29 @@ def _conclude(run: pathlib.Path, result: RunResult) -> None:
     """Says how the run ended and writes the report of what there is."""
     from aal.engines.base import RunStatus
     from aal.reporting.pages import write_report
-    from aal.reporting.progress import say
+    from aal.reporting.progress import write_line
 
     if result.status is RunStatus.FAILED:
-        say(f"error: {result.cause}; see {run / 'log.txt'}", sys.stderr)
+        write_line(f"error: {result.cause}; see {run / 'log.txt'}", sys.stderr)
     elif result.status is RunStatus.INTERRUPTED:
-        say("interrupted; nothing that was done is lost", sys.stdout)
+        write_line("interrupted; nothing that was done is lost", sys.stdout)
     if result.status is not RunStatus.FINISHED:
-        say(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
+        write_line(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
     if result.at_once or not (run / "run.db").exists():
         return
     try:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
-        say(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it", sys.stderr)
+        write_line(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it", sys.stderr)
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
         labels, seconds = summary["labels"]["total"], summary["wall_s"]
-        say(
+        write_line(
             f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {seconds:.0f} s", sys.stdout
         )
-    say(f"report: {page}", sys.stdout)
+    write_line(f"report: {page}", sys.stdout)
 
 
 def _schedule(settings: Settings) -> type[Schedule]:
@@ -237,13 +263,38 @@ def _schedule(settings: Settings) -> type[Schedule]:
     return schedule
 
 
-def _check_devices(settings: Settings) -> None:
-    """Reports at once that a GPU is not there; PyTorch, which takes seconds to load, is asked only about named GPUs."""
+def _check_machine(settings: Settings) -> None:
+    """Reports at once what is missing; PyTorch, which takes seconds to load, is asked only about GPUs by name."""
+    from aal.reporting.tensorboard import check_tensorboard
+
+    check_tensorboard(settings)
     named = (*settings.devices.servers, *settings.devices.workers)
     if settings.compute == "full" and any(name.startswith("cuda") for name in named):
         from aal.training.devices import check_devices
 
         check_devices(settings.devices)
+
+
+def _check_labels(settings: Settings, images: ImageSet, partition: Partition) -> None:
+    """Reports before a run that simulated annotators, who give true labels, cannot know some of them."""
+    unknown = sum(int((images.labels[shard] < 0).sum()) for shard in partition.shards)
+    if unknown and settings.annotators.source == "simulated":
+        raise UserError(
+            f"annotators.source: simulated annotators give true labels, and those of {unknown} images are unknown; "
+            "name a label source of your own"
+        )
+
+
+def _check_networks(settings: Settings, images: ImageSet) -> None:
+    """Builds the networks once, where only that tells whether they are right; PyTorch is loaded for nothing else."""
+    from aal.config.registry import NETWORKS
+
+    is_plain = all(name in NETWORKS.entries for name in settings.models) and not settings.model_options
+    if settings.compute == "full" and not (is_plain and settings.pretrained is None):
+        from aal.training.network_checks import check_networks
+
+        shape = images.images.shape
+        check_networks(settings, classes=len(images.classes), channels=shape[3], image_size=shape[1])
 
 
 def _images(settings: Settings) -> ImageSet:
@@ -257,13 +308,13 @@ def _calibrated(settings: Settings, images: ImageSet, partition: Partition) -> S
     """The settings with the costs of this machine, where they ask for them."""
     if not settings.costs.measured:
         return settings
-    from aal.app.models import build_model
-    from aal.reporting.progress import say
+    from aal.app.server_train import fit
+    from aal.reporting.progress import write_line
     from aal.training.calibration import calibrate
 
-    say("measuring what training and scoring cost on this machine", sys.stdout)
-    costs = calibrate(settings, images.images, images.labels, partition.initial, build_model)
-    say(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
+    write_line("measuring what training and scoring cost on this machine", sys.stdout)
+    costs = calibrate(settings, images.images, images.labels, partition.initial, fit)
+    write_line(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
     return settings.model_copy(update={"costs": costs})
 
 
@@ -279,7 +330,9 @@ def _parser() -> argparse.ArgumentParser:
         "assignments", nargs="*", metavar="key=value", help="changes any setting; dots reach into groups"
     )
     parser.add_argument("--out", metavar="DIR", help="the run's folder; runs/<name> by default")
-    parser.add_argument("--seed", type=int, metavar="N", help="the seed, whatever the config says")
+    parser.add_argument(
+        "--seed", type=int, nargs="+", metavar="N", help="the seed, whatever the config says; several run one by one"
+    )
     parser.add_argument("--resume", metavar="DIR", help="goes on with a run that was interrupted, killed or failed")
     return parser
 

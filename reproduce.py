@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from aal.app.experiments.aal_2021.plans import Run, single
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, STRATEGIES
 from aal.app.experiments.aal_2021.scales import SCALES, Setup
+from aal.config import registry
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
-from aal.config.settings import STRATEGY_NAMES, data_type_of
+from aal.config.registry import IMAGE_SETS
 from aal.storage.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
 
     figure, scale = arguments.figure, arguments.scale
     problems = []
-    data_type = data_type_of(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
+    data_type = IMAGE_SETS.canonical(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
     allowed = (*DATA_TYPES, "digits") if scale == "tiny" else DATA_TYPES
     if data_type not in allowed:
         problems.append(f"--data_type {arguments.data_type}: at scale {scale} it is one of {', '.join(allowed)}")
@@ -120,7 +121,7 @@ def _some(
     """Returns the chosen ones in the order of the paper, all when none is named; notes what is not allowed."""
     if chosen is None:
         return allowed
-    plain = [STRATEGY_NAMES.get(str(one).replace("-", "").replace("_", "").lower(), one) for one in chosen]
+    plain = [registry.STRATEGIES.canonical(one) for one in chosen]
     plain = ["AAL" if str(one).upper() == "AAL" else one for one in plain]
     for one in plain:
         if one not in allowed:
@@ -154,15 +155,15 @@ def _measured(setup: Setup, place: Place) -> dict[str, float]:
     """Returns what work costs on this machine; measured once, then kept, so that all runs have the same costs."""
     if setup.scale not in place.notes()["costs"]:
         from aal.app.data import open_set, prepare, split
-        from aal.app.models import build_model
+        from aal.app.server_train import fit
         from aal.training.calibration import calibrate
 
         print("measuring what training and scoring cost on this machine", flush=True)
         started = time.monotonic()
         settings = single(setup, "entropy", "async", BATCHES[0], seed=0).settings
         images = open_set(prepare(settings))
-        initial = split(images, settings).initial
-        costs = calibrate(settings, images.images, images.labels, initial, build_model)
+        initial = split(images, settings, shard_num=1).initial
+        costs = calibrate(settings, images.images, images.labels, initial, fit)
         place.note("costs", setup.scale, costs.model_dump(exclude={"measured"}))
         place.add_seconds("figures", "figure4", time.monotonic() - started)
     return place.notes()["costs"][setup.scale]

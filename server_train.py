@@ -1,20 +1,20 @@
-"""A server: learn a model from all labels that are there, publish it, and again when more have come."""
+"""A server: train a model on all labels that are there, publish it, and again when more have come."""
 
-import hashlib
 import logging
 import pathlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import nn
 
 from aal.app.data import ImageSet, load_split, open_set
 from aal.app.eval import evaluate
-from aal.app.models import Network, build_model
-from aal.config.errors import RunFailed, Stopped, UserError
+from aal.config.errors import Stopped, UserError
+from aal.config.registry import TRAINERS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.context import Context
@@ -22,16 +22,101 @@ from aal.coordination.clock import Work
 from aal.coordination.interfaces import ServerHub
 from aal.coordination.messages import TrainedModel, TrainingJob
 from aal.coordination.partition import Partition
-from aal.storage.model_files import load_model, save_model
-from aal.storage.run_directory import MODELS, VERSION
-from aal.training.devices import resolve_device
-from aal.training.fitting import ADVICE, images_of_training, learn
-from aal.training.images import ImageBank, normalisation_of, shared_bank
-
-CHECK_EVERY_S = 0.5
-SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
+from aal.storage.model_files import load_model, model_payload, save_with_retry
+from aal.storage.run_directory import MODELS
+from aal.training.acceleration import compile_network, fuse_batch_norm
+from aal.training.cost import epoch_shape, training_cost
+from aal.training.devices import autocast, resolve_device
+from aal.training.heads import freeze_all_but_head, set_training_mode
+from aal.training.images import ImageBank, Pixels, augment, normalisation_of, shared_bank
+from aal.training.inference import ADVICE, predict
+from aal.training.networks import Architecture, architecture_of
+from aal.training.optimizers import build_optimizer, build_schedule
+from aal.training.pretrained import Pretrained, load_matching, normalisation_for, read_pretrained
+from aal.training.trainer import (
+    FittedModel,
+    Trainer,
+    TrainingTask,
+    find_trained,
+    training_fingerprint,
+    weights_of,
+)
 
 log = logging.getLogger("aal")
+
+
+@TRAINERS.register("fit")
+def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
+    """Trains a model on labelled images (paper, equation 1: g_i = A(L)) and keeps its best epoch.
+
+    The same seed on the same CPU gives the same weights; the process's own random numbers are left as they are.
+
+    Args:
+        model: with its initial weights; it is trained in place and ends with those of the best epoch.
+        task: on what, and how.
+    """
+    training, bank, device = task.training, task.bank, task.bank.device
+    layout = torch.channels_last if training.channels_last else torch.contiguous_format
+    model.to(device, memory_format=layout)
+    if task.freeze:
+        freeze_all_but_head(model)
+    network = compile_network(model, device) if training.compile else model
+    pixels = Pixels(task.normalisation, device, training.channels_last)
+
+    ids, labels = (torch.as_tensor(column, device=device) for column in (task.ids, task.labels))
+    steps, batch_size = epoch_shape(len(ids), training)
+    rows = torch.arange(steps * batch_size, device=device) % len(ids)  # the last batch is filled up from the start
+    validates = len(task.validation_ids) > 0
+    first_validated = min(training.validate_after + 1, training.epochs) if validates else training.epochs
+
+    optimizer = build_optimizer(model, training)
+    schedule = build_schedule(optimizer, training, training.epochs * steps)
+    best: FittedModel | None = None
+    history: list[dict[str, Any]] = []
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(task.seed)
+        for epoch in range(1, training.epochs + 1):
+            set_training_mode(model, freeze=task.freeze)
+            losses = []
+            for chosen in torch.randperm(len(ids), device=device)[rows].split(batch_size):
+                task.heartbeat()
+                images = bank.batch(ids[chosen])
+                if training.crop_padding or training.flip:
+                    images = augment(images, crop_padding=training.crop_padding, flip=training.flip)
+                with autocast(device, training.precision):
+                    logits = network(pixels(images))
+                loss = F.cross_entropy(logits.float(), labels[chosen])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.detach())
+
+            accuracy = None
+            if validates and epoch >= first_validated:
+                accuracy = _accuracy(model, task)
+            mean_loss = torch.stack(losses).mean().item()  # the device is asked only once an epoch
+            history.append({"epoch": epoch, "loss": mean_loss, "val_accuracy": accuracy})
+            if epoch >= first_validated and (best is None or (accuracy or 0.0) >= (best.val_accuracy or 0.0)):
+                best = FittedModel(weights_of(model), epoch, accuracy, history)
+
+    assert best is not None  # the last epoch is always looked at
+    model.load_state_dict(best.state_dict)
+    return best
+
+
+def _accuracy(model: nn.Module, task: TrainingTask) -> float:
+    """Returns the share of validation images that the model tells right."""
+    logits = predict(
+        fuse_batch_norm(model),
+        task.bank,
+        task.validation_ids,
+        normalisation=task.normalisation,
+        precision=task.training.precision,
+        heartbeat=task.heartbeat,
+    )
+    return (logits.argmax(1) == torch.as_tensor(task.validation_labels)).float().mean().item()
 
 
 @dataclass(frozen=True)
@@ -45,7 +130,7 @@ class Server:
         images: the whole set.
         split: validation ids, test ids, normalisation.
         bank: the images on the device to train on.
-        networks: by name, what was compiled and is trained again and again.
+        networks: what was compiled and is trained again and again, by name.
     """
 
     index: int
@@ -54,111 +139,118 @@ class Server:
     images: ImageSet
     split: Partition
     bank: ImageBank
-    networks: dict[str, Network] = field(default_factory=dict)
+    networks: dict[str, nn.Module] = field(default_factory=dict)
 
-    def cost(self, ticket: TrainingJob) -> Work:
+    def cost(self, job: TrainingJob) -> Work:
         """Returns how much a training is."""
-        return training_work(self.settings, self.index, ticket, len(self.split.validation), len(self.split.test))
-
-    def _lesson(self, ticket: TrainingJob, name: str, items: np.ndarray, labels: np.ndarray) -> str:
-        """Returns a digest of all that decides what a training learns; the split and the images are the run's."""
-        s = self.settings
-        how = (ticket.number, s.seed, name, s.width, s.training, VERSION, torch.__version__)
-        return hashlib.blake2b(repr(how).encode() + items.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
-
-    def _network(self, name: str, seed: int) -> Network:
-        """Returns a network with the weights of the seed; the same one each time where it is compiled."""
-        new = build_model(
-            name,
-            classes=len(self.images.classes),
-            channels=self.images.images.shape[3],
-            image_size=self.images.images.shape[1],
-            width=self.settings.width,
-            seed=seed,
-        )
-        if not self.settings.training.compile:
-            return new
-        kept = self.networks.setdefault(name, new)
-        kept.load_state_dict(new.state_dict())
-        kept.zero_grad()
-        return kept
+        return training_cost(self.settings, self.index, job, len(self.split.validation), len(self.split.test))
 
     def train(
         self,
-        ticket: TrainingJob,
-        items: np.ndarray,
+        job: TrainingJob,
+        ids: np.ndarray,
         labels: np.ndarray,
         started_at: float,
-        check: Callable[[], None],
+        heartbeat: Callable[[], None],
     ) -> TrainedModel:
-        """Learns a model from scratch (paper, equation 1: g_i = A(L)), saves it and scores it on the test set.
+        """Does a training job: trains a model, saves it, and scores it on the test set.
 
-        The test set is only reported; the validation set chooses the epoch. A model that has learned from the very
-        same labels in the same order and waits in its file, since its server died before it could tell, or since a
-        simulated run is repeated up to where it broke off, is not learned again.
+        The test set is only reported; the validation set chooses the epoch. A model of the same fingerprint that is
+        there already is not trained again.
 
         Args:
-            ticket: its number seeds the weights and the order of the images, whichever server holds it.
-            items: (n,) labelled ids.
+            job: its kind names the trainer, its number seeds the weights and the order, whichever server holds it.
+            ids: (n,) labelled ids.
             labels: (n,) of these, as the annotators gave them.
-            started_at: of the run's clock.
-            check: called before each batch; what it raises ends the training.
+            started_at: of the run's clock, in seconds.
+            heartbeat: called before each batch; what it raises ends the training.
 
         Returns:
-            What the hub is told; the model's file is in place by then.
+            What the hub publishes; the model's file is in place by then.
+
+        Raises:
+            UserError: the device has no memory left.
         """
-        s, truth = self.settings, self.images.labels
+        s, shape = self.settings, self.images.images.shape
         name = s.models[self.index % len(s.models)]
-        path = f"{MODELS}/training-{ticket.number:04d}-server-{self.index}.pt"
-        lesson = self._lesson(ticket, name, items, labels)
-        known = _learned_before(self.run / path, lesson)
-        if known is not None:
-            accuracies = known["val_accuracy"], known["test_accuracy"]
-            return TrainedModel(ticket.number, self.index, name, path, known["epoch"], started_at, *accuracies)
-        model = self._network(name, derive(s.seed, "weights", ticket.number))
-        normalisation = normalisation_of(s.training, self.split.mean, self.split.std)
-        validation = self.split.validation
-        try:
-            learned = learn(
-                model,
-                self.bank,
-                items,
-                labels,
-                validation,
-                truth[validation],
-                training=s.training,
-                normalisation=normalisation,
-                seed=derive(s.seed, "training", ticket.number),
-                progress=check,
-            )
-        except torch.OutOfMemoryError:
-            raise UserError(f"{self.bank.device}: has no memory left for a training; {ADVICE}") from None
+        size = {"classes": len(self.images.classes), "channels": shape[3], "image_size": shape[1]}
+        architecture = architecture_of(s, name, **size)
+        path = f"{MODELS}/training-{job.number:04d}-server-{self.index}.pt"
+        fingerprint = training_fingerprint(s, job, architecture, ids, labels)
+        model_file = find_trained(self.run / path, fingerprint)
+        if model_file is None:
+            try:
+                model_file = self._trained(job, architecture, ids, labels, heartbeat)
+            except torch.OutOfMemoryError:
+                raise UserError(f"{self.bank.device}: has no memory left for a training; {ADVICE}") from None
+            model_file["fingerprint"] = fingerprint
+            save_with_retry(self.run / path, model_file, heartbeat)
+        accuracies = model_file["val_accuracy"], model_file["test_accuracy"]
+        return TrainedModel(job.number, self.index, name, path, model_file["epoch"], started_at, *accuracies)
+
+    def _trained(
+        self,
+        job: TrainingJob,
+        architecture: Architecture,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        heartbeat: Callable[[], None],
+    ) -> dict[str, Any]:
+        """Returns what the model file is to hold: the weights and all that is known about them."""
+        s, split, truth = self.settings, self.split, self.images.labels
+        pretrained = read_pretrained(s.pretrained) if s.pretrained else None
+        model = self._network(job, architecture, pretrained)
+        normalisation = normalisation_for(pretrained, architecture.channels) if pretrained else None
+        task = TrainingTask(
+            bank=self.bank,
+            ids=ids,
+            labels=labels,
+            training=s.training,
+            normalisation=normalisation or normalisation_of(s.training, split.mean, split.std),
+            seed=derive(s.seed, "training", job.number),
+            validation_ids=split.validation,
+            validation_labels=truth[split.validation],
+            freeze=s.freeze,
+            heartbeat=heartbeat,
+        )
+        trainer: Trainer = TRAINERS.load(job.kind)
+        fitted = trainer(model, task)
         test = evaluate(
-            model, self.bank, self.split.test, truth[self.split.test], normalisation=normalisation, progress=check
+            model,
+            self.bank,
+            split.test,
+            truth[split.test],
+            normalisation=task.normalisation,
+            heartbeat=heartbeat,
         )
-        payload = {
-            "state_dict": learned.state_dict,
-            "architecture": model.architecture,
-            "normalisation": normalisation,
-            "class_names": list(self.images.classes),
-            "data": {
-                "data_type": s.data_type,
-                "image_size": s.image_size,
-                "test_share": s.test_share,
-                "seed": s.seed,
-                "images": self.images.folder.name,
-            },
-            "labels": ticket.labels,
-            "lesson": lesson,
-            "epoch": learned.epoch,
-            "val_accuracy": learned.val_accuracy,
-            "test_accuracy": test.accuracy,
-            "history": learned.history,
-        }
-        save_patiently(self.run / path, payload, check)
-        return TrainedModel(
-            ticket.number, self.index, name, path, learned.epoch, started_at, learned.val_accuracy, test.accuracy
+        return model_payload(
+            s,
+            state_dict=fitted.state_dict,
+            architecture=architecture.as_dict(),
+            normalisation=task.normalisation,
+            class_names=self.images.classes,
+            images=self.images.folder.name,
+            labels=job.labels,
+            epoch=fitted.epoch,
+            val_accuracy=fitted.val_accuracy,
+            test_accuracy=test.accuracy,
+            history=fitted.history,
         )
+
+    def _network(self, job: TrainingJob, architecture: Architecture, pretrained: Pretrained | None) -> nn.Module:
+        """Returns a network with its initial weights; the same one each time where it is compiled."""
+        network = architecture.build(derive(self.settings.seed, "weights", job.number))
+        if pretrained is not None:
+            left = load_matching(network, pretrained)
+            log.info("starts from %s; not loaded: %s", pretrained.name, ", ".join(left) or "nothing")
+        if job.start is not None:
+            network.load_state_dict(load_model(self.run / job.start.path)["state_dict"])
+        if not self.settings.training.compile:
+            return network
+        kept = self.networks.setdefault(architecture.name, network)
+        kept.load_state_dict(network.state_dict())
+        kept.zero_grad()
+        return kept
 
 
 class Trains(Protocol):
@@ -175,11 +267,18 @@ class Trains(Protocol):
         ...
 
 
-def training_work(settings: Settings, index: int, ticket: TrainingJob, validation: int, test: int) -> Work:
-    """Returns how much a training is: the images it learns from and those it scores, epoch by epoch."""
-    trained, validations = images_of_training(ticket.labels, settings.training)
-    scored = validations * validation + test
-    return Work("training", index, ticket.number, trained, scored)
+def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
+    """Builds a server in its own process.
+
+    Args:
+        context: of the role.
+        images: the folder of the prepared images.
+    """
+    settings = context.settings
+    device = resolve_device(settings.devices.servers[context.index % len(settings.devices.servers)], context.index)
+    image_set = open_set(images)
+    bank = shared_bank(images / "images.npy", device)
+    return Server(context.index, context.run, settings, image_set, load_split(context.run / "split.npz"), bank)
 
 
 async def serve(server: Trains, context: Context[ServerHub]) -> None:
@@ -206,47 +305,3 @@ async def serve(server: Trains, context: Context[ServerHub]) -> None:
 
 def _tested(trained: TrainedModel) -> str:
     return "" if trained.test_accuracy is None else f": test accuracy {trained.test_accuracy:.4f}"
-
-
-def _learned_before(path: pathlib.Path, lesson: str) -> dict[str, Any] | None:
-    """Returns what a model file holds that was learned from these labels; None when there is none."""
-    if not path.exists():
-        return None
-    try:
-        known = load_model(path)
-    except UserError:
-        return None
-    return known if known.get("lesson") == lesson else None
-
-
-def save_patiently(path: pathlib.Path, payload: dict[str, Any], check: Callable[[], None]) -> None:
-    """Saves a model; while the disk does not take it, tries again for SAVE_FOR_S seconds, for a training is dear.
-
-    Raises:
-        RunFailed: the disk did not take it.
-    """
-    deadline = time.monotonic() + SAVE_FOR_S
-    while True:
-        try:
-            return save_model(path, payload)
-        except OSError as error:
-            reason = f"{path}: the model cannot be written: {error.strerror or error}"
-            if time.monotonic() > deadline:
-                raise RunFailed(f"{reason}; make room for it") from None
-            log.warning("%s; trying again", reason)
-            time.sleep(SAVE_AGAIN_S)
-            check()
-
-
-def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
-    """Builds a server in its own process.
-
-    Args:
-        context: of the role.
-        images: the folder of the prepared images.
-    """
-    settings = context.settings
-    device = resolve_device(settings.devices.servers[context.index % len(settings.devices.servers)], context.index)
-    image_set = open_set(images)
-    bank = shared_bank(images / "images.npy", device)
-    return Server(context.index, context.run, settings, image_set, load_split(context.run / "split.npz"), bank)

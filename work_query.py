@@ -1,97 +1,83 @@
-"""A worker: with the newest model, choose the ids of its shard whose labels are worth most; again and again."""
+"""A worker: with the newest models, choose the ids of its shard whose labels are worth most; again and again."""
 
-import functools
 import logging
 import pathlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
-from aal.app.models import rebuild
 from aal.config.errors import Stopped
 from aal.config.seeding import derive
 from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.interfaces import WorkerHub
 from aal.coordination.messages import QueryBatch, SelectionGrant
-from aal.storage.model_files import load_model
-from aal.strategies import Strategy, choose, near_the_cut
-from aal.training.acceleration import folded
-from aal.training.devices import computes_in_bf16
-from aal.training.fitting import predict
-from aal.training.images import ImageBank
-
-ALL = 2**62  # labels
+from aal.strategies.assignment import assign
+from aal.strategies.pool import CandidatePool, Labelled
+from aal.strategies.strategy import Strategy, build_strategy, select_checked
+from aal.training.cost import selection_cost
+from aal.training.devices import resolve_device
+from aal.training.images import ImageBank, shared_bank
+from aal.training.inference import ModelScorer
 
 log = logging.getLogger("aal")
 
 
-@functools.lru_cache(maxsize=1)  # the workers of a process mostly choose with the same model, the newest
-def _scorer(path: pathlib.Path, written_at: int, device: torch.device) -> tuple[nn.Module, dict[str, list[float]]]:
-    """Returns the model of a file, ready to score, and its normalisation; a file that was replaced is read anew."""
-    payload = load_model(path)
-    return folded(rebuild(payload, path).to(device)), payload["normalisation"]
-
-
 @dataclass
 class Worker:
-    """What a worker needs to choose.
+    """What a worker needs to select.
 
     Attributes:
         index: its number.
         run: the run's folder, which model paths are relative to.
-        strategy: how it ranks.
+        strategy: name of how it selects.
         bank: the images of the whole set, on the device to score on.
         seed: of the run.
+        options: of the strategy.
+        networks: of the run; those of a user's own may be imported for a model file that names them.
     """
 
     index: int
     run: pathlib.Path
-    strategy: Strategy
+    strategy: str
     bank: ImageBank
     seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
 
-    def work(self, turn: SelectionGrant, remaining: np.ndarray) -> Work:
+    def __post_init__(self) -> None:
+        self._strategy: Strategy = build_strategy(self.strategy, self.options)
+
+    def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""
-        return selection_work(self.index, turn, self.strategy, len(remaining))
+        return selection_cost(self.index, grant, self.strategy, len(remaining))
 
-    def select(self, turn: SelectionGrant, remaining: np.ndarray) -> np.ndarray:
-        """Chooses the best `turn.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
+    def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
+        """Chooses the best `grant.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
 
         Args:
-            turn: the model to choose with, the size and number of the batch.
+            grant: the models to choose with, the size and number of the batch.
             remaining: (n,) ids of the shard that were not offered yet.
+            labelled: returns the ids and labels of L; called only when the strategy asks for them.
 
         Returns:
-            (min(count, n),) ids.
+            (at most count,) ids.
+
+        Raises:
+            UserError: a model file is damaged, or the strategy returns what is no selection.
         """
-        scores = self._scores(turn, remaining, "auto")
-        if self.strategy.needs and computes_in_bf16(self.bank.device) and turn.count < len(remaining):
-            close = near_the_cut(scores, turn.count)
-            scores[close] = self._scores(turn, remaining[close], "float32")
-        return remaining[choose(scores, turn.count, derive(self.seed, "worker", self.index, turn.batch))]
-
-    def _scores(self, turn: SelectionGrant, ids: np.ndarray, precision: str) -> np.ndarray:
-        needed = {}
-        if "probabilities" in self.strategy.needs:
-            needed["probabilities"] = self.probabilities(turn, ids, precision)
-        return self.strategy.score(len(ids), **needed)
-
-    def probabilities(self, turn: SelectionGrant, ids: np.ndarray, precision: str = "auto") -> np.ndarray:
-        """Returns the full class probabilities of the turn's model, float32 (n, classes)."""
-        path = self.run / turn.models[0].path
-        model, normalisation = _scorer(path, path.stat().st_mtime_ns, self.bank.device)
-        logits = predict(model, self.bank, ids, normalisation=normalisation, precision=precision)
-        return torch.softmax(logits, dim=1).numpy()
-
-
-def selection_work(index: int, turn: SelectionGrant, strategy: Strategy, remaining: int) -> Work:
-    """Returns how much a selection is: a strategy that needs nothing of the model scores nothing."""
-    return Work("selection", index, turn.batch, trained=0, scored=remaining if strategy.needs else 0)
+        seed = derive(self.seed, "worker", self.index, grant.batch)
+        models = [
+            ModelScorer(self.run / model.path, self.bank, slot, self.networks)
+            for slot, model in enumerate(grant.models)
+        ]
+        keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
+        pool = CandidatePool(remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed)
+        rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
+        return remaining[select_checked(self._strategy, self.strategy, pool, grant.count, rng)]
 
 
 class Selects(Protocol):
@@ -103,14 +89,24 @@ class Selects(Protocol):
         """Returns how much a selection is."""
         ...
 
-    def select(
-        self,
-        grant: SelectionGrant,
-        remaining: np.ndarray,
-        labelled: Callable[[], tuple[np.ndarray, np.ndarray]],
-    ) -> np.ndarray:
+    def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
         """Returns at most `grant.count` of the remaining ids."""
         ...
+
+
+def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Worker:
+    """Builds one of `workers` workers in its own process.
+
+    Args:
+        context: of the role.
+        images: the folder of the prepared images.
+        workers: how many there are in the run.
+    """
+    settings, index = context.settings, context.index
+    devices = settings.devices.workers
+    bank = shared_bank(images / "images.npy", resolve_device(devices[index % len(devices)], index))
+    strategy, options = assign(settings, workers)[index], settings.query_strategy_options
+    return Worker(index, context.run, strategy, bank, settings.seed, options, tuple(settings.models))
 
 
 async def work(worker: Selects, context: Context[WorkerHub]) -> None:
@@ -119,7 +115,8 @@ async def work(worker: Selects, context: Context[WorkerHub]) -> None:
     remaining = hub.remaining(index)
 
     def labelled() -> tuple[np.ndarray, np.ndarray]:
-        return hub.labels(0, ALL)
+        """Returns the ids and labels of L at this moment."""
+        return hub.labels(0, sys.maxsize)
 
     try:
         while True:

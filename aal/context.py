@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 from aal.config.settings import Settings
 from aal.coordination.clock import Clock
 
-H = TypeVar("H")
+H_co = TypeVar("H_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Context(Generic[H]):
+class Context(Generic[H_co]):
     """What a role is given.
 
     Attributes:
@@ -30,7 +30,7 @@ class Context(Generic[H]):
     index: int
     run: pathlib.Path
     settings: Settings
-    hub: H
+    hub: H_co
     clock: Clock
     heartbeat: Callable[[], None]
 

@@ -1,4 +1,4 @@
-"""`python -m aal.report RUN` draws the report of a run again."""
+"""`python -m aal.report RUN` draws the report of a run again; several runs are compared in one picture."""
 
 import argparse
 import pathlib
@@ -6,17 +6,33 @@ import sys
 from collections.abc import Sequence
 
 from aal.config.errors import UserError
+from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
+from aal.reporting.progress import write_line
+from aal.seeds import runs_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws the report of a finished run again; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m aal.report", description="Draw the report of a run again.")
-    parser.add_argument("run", type=pathlib.Path, help="the folder of the run")
+    """Draws the report of a run again, or compares several runs; returns the exit code: 0 done, 2 a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aal.report",
+        description="Draw the report of a run again, or compare several runs in one picture, a CSV and a page.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=pathlib.Path, metavar="RUN", help="the directory of a run, or of several seeds"
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, metavar="DIR", help="where a comparison goes (default: ./comparison)"
+    )
+    given = parser.parse_args(arguments)
     try:
-        print(write_report(parser.parse_args(arguments).run))
+        if given.out is None and len(given.runs) == 1 and (given.runs[0] / "run.db").exists():
+            write_line(str(write_report(given.runs[0])), sys.stdout)
+        else:
+            runs = [run for path in given.runs for run in runs_of(path)]
+            write_line(str(write_comparison(runs, given.out or pathlib.Path("comparison"))), sys.stdout)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
         return 2
     return 0
 

@@ -17,7 +17,7 @@ import tempfile
 import torch
 
 from aal.app import data
-from aal.app.data import ImageSet, Split
+from aal.app.data import ImageSet
 from aal.app.models import build_model
 from aal.app.server_train import Server
 from aal.config.errors import UserError
@@ -25,6 +25,7 @@ from aal.config.loading import resolve
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.coordination.messages import TrainingJob
+from aal.coordination.partition import Partition
 from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import ImageBank, normalisation_of
 from bench import plain
@@ -89,7 +90,7 @@ def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | 
     """Trains in one of the WAYS, from the same weights on the same labels; returns the test accuracy in percent."""
     torch.set_num_threads(1)
     settings, images, device = settings_of(labels, seed, epochs), data.open_set(folder), resolve_device("auto", 0)
-    split = data.split(images, settings)
+    split = data.split(images, settings, settings.worker_num)
     if way != "ours":
         return 100 * _plainly(images, split, settings, device)
     keep_freed_memory()
@@ -101,7 +102,7 @@ def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | 
     return 100 * (trained.test_accuracy or 0.0)
 
 
-def _plainly(images: ImageSet, split: Split, settings: Settings, device: torch.device) -> float:
+def _plainly(images: ImageSet, split: Partition, settings: Settings, device: torch.device) -> float:
     """Returns the test accuracy of the plain loop, which keeps the best of the same epochs."""
     torch.manual_seed(settings.seed)
     training = settings.training

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 
-from aal.training.acceleration import compiled, folded
+from aal.training.acceleration import compile_network, fuse_batch_norm
 from aal.training.devices import autocast
 
 SECONDS = 5.0  # of a measurement
@@ -35,7 +35,7 @@ class Bare:
     def compile(self) -> float | None:
         """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
         started_at = time.perf_counter()
-        network = compiled(self._model, self._device)
+        network = compile_network(self._model, self._device)
         if network is self._model:
             return None
         self._compiled = network
@@ -58,7 +58,7 @@ class Bare:
 
     def score_rate(self, seconds: float = SECONDS) -> float:
         """Returns images a second, forward only, batch norms folded."""
-        network = folded(self._model.eval())
+        network = fuse_batch_norm(self._model.eval())
         with torch.inference_mode(), autocast(self._device, "auto"):
             return self._rate(lambda: network(self._images), seconds)
 

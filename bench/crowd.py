@@ -94,17 +94,15 @@ def keep_busy() -> None:
     import torch
 
     from aal.app.models import build_model
+    from aal.app.server_train import fit
     from aal.config.loading import resolve
-    from aal.training.fitting import learn
     from aal.training.images import ImageBank
+    from aal.training.trainer import TrainingTask
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(1)
     training = resolve({"data_type": "cifar-10"}, "bench").training.model_copy(update={"epochs": 1_000_000})
     images = np.random.default_rng(0).integers(0, 256, (640, 32, 32, 3), np.uint8)
     model = build_model("vgg16_bn", classes=10, channels=3, image_size=32, width=0.25, seed=0)
-    ids, none = np.arange(640), np.arange(0)
-    learn(
-        model, ImageBank(images, torch.device("cpu")), ids, ids % 10, none, none,
-        training=training, normalisation={"mean": [0.5] * 3, "std": [0.25] * 3}, seed=0,
-    )  # fmt: skip
+    ids, normalisation = np.arange(640), {"mean": [0.5] * 3, "std": [0.25] * 3}
+    fit(model, TrainingTask(ImageBank(images, torch.device("cpu")), ids, ids % 10, training, normalisation, seed=0))

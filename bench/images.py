@@ -11,7 +11,7 @@ import numpy as np
 
 from aal.app import data
 from aal.app.data import ImageSet
-from aal.app.data.arrays import ImageWriter, Meta, write_labels, write_meta
+from aal.app.data.arrays import Contents, ImageWriter, write_contents
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 
@@ -61,8 +61,8 @@ def made_up(data_type: str, shape: tuple[int, int, int], classes: int) -> Iterat
         with ImageWriter(folder, shape) as writer:
             for _ in range(NUMBER // CHUNK):
                 writer.add(random.integers(0, 256, (CHUNK, *shape), np.uint8))
-        write_labels(folder, np.arange(NUMBER) % classes)
-        own_test = (NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
-        write_meta(folder, data_type, Meta([f"class {number}" for number in range(classes)], own_test))
+        own_test = np.arange(NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
+        names = [f"class {number}" for number in range(classes)]
+        write_contents(folder, data_type, Contents(np.arange(NUMBER) % classes, names, own_test))
         os.sync()  # pages that are not written yet would count as the memory of whoever maps them first
         yield folder

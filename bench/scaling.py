@@ -151,7 +151,7 @@ def simulate(
 def run(settings: Settings, folder: pathlib.Path) -> None:
     """Runs the roles without images."""
     images = imagined_set(settings, settings.examples or 0)
-    begin = split(images, settings)
+    begin = split(images, settings, 1 if settings.mode == "sync" else settings.worker_num)
     parts = Parts(len(images.classes), images.labels, begin.test, begin.validation, begin.initial, begin.shards)
     roles = [
         Role("server", "aal.app.server_train:start_costed", settings.server_num, (0, len(begin.test))),

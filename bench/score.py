@@ -15,16 +15,19 @@ import torch
 from aal.app import data
 from aal.app.data import ImageSet, Split
 from aal.app.eval import evaluate
-from aal.app.models import Network, build_model
+from aal.app.models import build_model
 from aal.app.server_train import Server
 from aal.app.work_query import Worker
 from aal.config.loading import resolve
 from aal.coordination.messages import ModelRef, SelectionGrant, TrainingJob
-from aal.storage.model_files import save_model
-from aal.strategies import RA_CHOICE, STRATEGIES, choose
+from aal.storage.model_files import model_payload, save_model
+from aal.strategies.assignment import RA_CHOICE
+from aal.strategies.pool import CandidatePool, Outputs
+from aal.strategies.strategy import ScoreStrategy, build_strategy, top_k
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
-from aal.training.fitting import PIXELS_SCORED_AT_ONCE
 from aal.training.images import ImageBank
+from aal.training.inference import PIXELS_SCORED_AT_ONCE, ModelScorer
+from aal.training.networks import Architecture
 from bench import plain
 from bench.bare import Bare
 from bench.images import Source
@@ -57,21 +60,32 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
 
 def worker_of(run: pathlib.Path, images: ImageSet, device: torch.device, strategy: str) -> Worker:
     """Returns a worker that scores on `device`."""
-    return Worker(0, run, STRATEGIES[strategy], ImageBank(images.images, device), 0)
+    return Worker(0, run, strategy, ImageBank(images.images, device), 0)
 
 
 def turn_of(count: int, version: int = 0) -> SelectionGrant:
     """Returns the right to choose so many ids with the model of this bench."""
-    return SelectionGrant(0, count, ModelRef(version, MODEL, 0))
+    return SelectionGrant(0, count, (ModelRef(version, MODEL, 0),))
 
 
-def _publish(run: pathlib.Path, network: Network, images: ImageSet, normalisation: dict[str, list[float]]) -> None:
-    about = {"data_type": "cifar-10", "image_size": None, "test_share": None, "seed": 0, "images": images.folder.name}
-    payload = {
-        "state_dict": network.state_dict(), "architecture": network.architecture, "normalisation": normalisation,
-        "class_names": list(images.classes), "data": about, "labels": 0, "epoch": 0,
-    }  # fmt: skip
+def _publish(
+    run: pathlib.Path, architecture: Architecture, images: ImageSet, normalisation: dict[str, list[float]]
+) -> None:
+    payload = model_payload(
+        resolve({"data_type": "cifar-10"}, "bench"),
+        state_dict=architecture.build(0).state_dict(),
+        architecture=architecture.as_dict(),
+        normalisation=normalisation,
+        class_names=images.classes,
+        images=images.folder.name,
+        labels=0,
+        epoch=0,
+    )
     save_model(run / MODEL, payload)
+
+
+def _nothing_labelled() -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(0), np.arange(0)
 
 
 def _rows(
@@ -87,7 +101,7 @@ def _rows(
 ) -> Iterator[Row]:
     normalisation = {"mean": [0.5] * 3, "std": [0.25] * 3}
     build = functools.partial(build_model, model, classes=10, channels=3, image_size=32, width=factor, seed=0)
-    _publish(run, build(), source.images, normalisation)
+    _publish(run, Architecture(model, 10, 3, 32, {"width": factor}), source.images, normalisation)
     worker = worker_of(run, source.images, device, "entropy")
     shard = np.arange(number)
     bare = Bare(build(), (PIXELS_SCORED_AT_ONCE[device.type] // 32**2, 3, 32, 32), 10, device)
@@ -96,18 +110,20 @@ def _rows(
 
     def select_plainly() -> np.ndarray:
         found = plain.probabilities(network, source.images, shard, normalisation, device)
-        return np.argsort(STRATEGIES["entropy"].score(number, found))[-count:]
+        return np.argsort(_scores("entropy", found))[-count:]
 
     def evaluate_all() -> object:
         return evaluate(network, worker.bank, shard, source.images.labels[shard], normalisation=normalisation)
 
     contenders: dict[str, Callable[[], float]] = {
-        "ours": lambda: rate_of(number, lambda: worker.select(turn_of(count), shard)),
+        "ours": lambda: rate_of(number, lambda: worker.select(turn_of(count), shard, _nothing_labelled)),
         "instead": lambda: rate_of(number, select_plainly),
         "evaluation": lambda: rate_of(number, evaluate_all),
         "limit": bare.score_rate,
     }
-    worker.select(turn_of(count), shard[: 2 * count])  # loads the model, as a worker does once a version
+    worker.select(
+        turn_of(count), shard[: 2 * count], _nothing_labelled
+    )  # loads the model, as a worker does once a version
     found = alternate(options.rounds, contenders)
     evaluation = found.pop("evaluation")
     yield Row(f"score/{model}/{width}/{number}", "images/s", **found)
@@ -116,8 +132,9 @@ def _rows(
 
 def _memory(options: Options, source: Source, run: pathlib.Path) -> Iterator[Row]:
     """Compares the memory that a selection takes from a small and from a large shard."""
-    network = build_model("vgg16_bn", classes=10, channels=3, image_size=32, width=0.25, seed=0)
-    _publish(run, network, source.images, {"mean": [0.5] * 3, "std": [0.25] * 3})
+    _publish(
+        run, Architecture("vgg16_bn", 10, 3, 32, {"width": 0.25}), source.images, {"mean": [0.5] * 3, "std": [0.25] * 3}
+    )
     small, large = (functools.partial(_in_own_process, run, source.images.folder, size) for size in SIZES)
     found = alternate(options.rounds, {"ours": large, "limit": small})
     yield Row(f"score/memory/{SIZES[1]}-instead-of-{SIZES[0]}", "MiB", **found)
@@ -137,7 +154,7 @@ def _in_own_process(run: pathlib.Path, images: pathlib.Path, size: int) -> float
 def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int, sender: Connection) -> None:
     torch.set_num_threads(1)
     worker = worker_of(run, data.open_set(images), torch.device("cpu"), "entropy")
-    worker.select(turn_of(1), np.arange(2))  # what a first call costs once: the model, the libraries
+    worker.select(turn_of(1), np.arange(2), _nothing_labelled)  # what a first call costs once: the model, the libraries
     before, peak, done = anonymous_mib(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -147,7 +164,7 @@ def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int, sende
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    worker.select(turn_of(100), np.arange(size))
+    worker.select(turn_of(100), np.arange(size), _nothing_labelled)
     done.set()
     watcher.join()
     sender.send(peak - before)
@@ -164,20 +181,46 @@ def _overlap(options: Options, source: Source, run: pathlib.Path, device: torch.
     split = _learn(options, source, run, device)
     pool = np.concatenate([split.initial, *split.shards])
     random = np.random.RandomState(0)
-    worker = worker_of(run, source.images, device, "entropy")
-    exact, coarse = (worker.probabilities(turn_of(1), pool, precision) for precision in ("float32", "auto"))
+    scorer = ModelScorer(run / MODEL, ImageBank(source.images.images, device))
+    exact, coarse = (scorer.outputs(pool, precision, False).probabilities for precision in ("float32", "auto"))
     for number, count in CHOSEN:
         draws = [random.permutation(len(pool))[:number] for _ in range(options.rounds)]
         for strategy in RA_CHOICE:
-            worker.strategy = STRATEGIES[strategy]
+            worker = worker_of(run, source.images, device, strategy)
             shares: dict[str, list[float]] = {"ours": [], "instead": []}
             for places in draws:
-                score = functools.partial(worker.strategy.score, len(places))
-                wanted, alone = (pool[places][choose(score(found[places]), count, 0)] for found in (exact, coarse))
-                chosen = worker.select(turn_of(count), pool[places])
+                wanted, alone = (
+                    pool[places][top_k(_scores(strategy, found[places]), count, np.random.RandomState(0))]
+                    for found in (exact, coarse)
+                )
+                chosen = worker.select(turn_of(count), pool[places], _nothing_labelled)
                 for name, found in (("ours", chosen), ("instead", alone)):
                     shares[name].append(100 * len(np.intersect1d(found, wanted)) / count)
             yield Row(f"score/overlap/{strategy}/{count}-of-{len(draws[0])}", "%", **shares, limit=[100.0])
+
+
+class _Known:
+    """Stands for a model whose probabilities are known."""
+
+    is_coarse = False
+
+    def __init__(self, probabilities: np.ndarray) -> None:
+        self._outputs = Outputs(probabilities, probabilities, probabilities)
+
+    def outputs(self, ids: np.ndarray, precision: str, with_embeddings: bool) -> Outputs:
+        """Returns them."""
+        return self._outputs
+
+    def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
+        """Has no dropout."""
+        raise NotImplementedError
+
+
+def _scores(strategy: str, probabilities: np.ndarray) -> np.ndarray:
+    known = CandidatePool(np.arange(len(probabilities)), [_Known(probabilities)], _nothing_labelled)
+    built = build_strategy(strategy, {})
+    assert isinstance(built, ScoreStrategy)
+    return built.score(known)
 
 
 def _learn(options: Options, source: Source, run: pathlib.Path, device: torch.device) -> Split:

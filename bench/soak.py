@@ -113,7 +113,7 @@ def machine(settings: Settings, hub: Any, origin: float, workers: Sequence[int] 
             return False
         items = left[worker][start[worker] : start[worker] + turn.count].tolist()
         start[worker] += len(items)
-        hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.model.version, clock.now()))
+        hub.offer(QueryBatch(worker, turn.batch, items, "random", turn.models[0].version, clock.now()))
         return True
 
     try:

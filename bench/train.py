@@ -10,17 +10,18 @@ import tempfile
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aal.app import data
-from aal.app.models import Network, build_model
+from aal.app.models import build_model
 from aal.app.server_train import Server
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.messages import TrainingJob
 from aal.training.devices import keep_freed_memory, resolve_device
-from aal.training.fitting import PIXELS_SCORED_AT_ONCE
 from aal.training.images import ImageBank, normalisation_of
+from aal.training.inference import PIXELS_SCORED_AT_ONCE
 from bench import plain
 from bench.bare import Bare
 from bench.images import Source
@@ -111,7 +112,7 @@ def _rows(
     device: torch.device,
 ) -> Iterator[Row]:
     settings = settings_of(width[1], number, epochs, bare.is_compiled)
-    whole = data.split(source.images, settings)
+    whole = data.split(source.images, settings, settings.worker_num)
     parts = dataclasses.replace(whole, test=whole.test[: number // SCORED])
     ids, labels = parts.initial, source.images.labels[parts.initial]
     normalisation = normalisation_of(settings.training, parts.mean, parts.std)
@@ -155,11 +156,11 @@ def _rows(
         yield Row(f"{name}/flops", "TFLOP/s", **{key: [flop * rate for rate in rates] for key, rates in found.items()})
 
 
-def _network(width: float) -> Network:
+def _network(width: float) -> nn.Module:
     return build_model("vgg16", classes=10, channels=3, image_size=32, width=width, seed=0)
 
 
-def flop_of(network: Network) -> float:
+def flop_of(network: nn.Module) -> float:
     """Returns the floating-point operations of a network's forward and backward pass over one image."""
     with FlopCounterMode(display=False) as counter:
         network.train()(torch.zeros(2, 3, 32, 32)).sum().backward()

@@ -1,20 +1,22 @@
-"""The digits that come with scikit-learn: 1,797 gray images of 8 x 8."""
+"""The digits that come with scikit-learn: 1,797 grey images of 8 x 8."""
 
 from pathlib import Path
 
 import numpy as np
 
-from aal.app.data.arrays import ImageWriter, Meta, write_labels
+from aal.app.data.arrays import Contents, ImageWriter
+from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
 
 
+@IMAGE_SETS.register("digits", image_size=8)
 class Digits:
     """Loads the digits; they never change, so no file decides their content."""
 
     variant = "digits"
 
     def __init__(self, settings: Settings) -> None:
-        self.root = Path(settings.data_dir)
+        self.root = Path(settings.data_dir).expanduser()
 
     def fetch(self) -> None:
         """Needs nothing: the package brings the images."""
@@ -23,7 +25,7 @@ class Digits:
         """Returns no files."""
         return {}
 
-    def write(self, folder: Path) -> Meta:
+    def write(self, folder: Path) -> Contents:
         """Writes the (1797, 8, 8, 1) images, 0..16 scaled to 0..255."""
         from sklearn.datasets import load_digits
 
@@ -31,5 +33,4 @@ class Digits:
         levels = digits.images.astype(np.int64)[..., None]
         with ImageWriter(folder, levels.shape[1:]) as writer:
             writer.add(((levels * 255 + 8) // 16).astype(np.uint8))
-        write_labels(folder, digits.target)
-        return Meta([str(name) for name in digits.target_names])
+        return Contents(digits.target, [str(name) for name in digits.target_names])

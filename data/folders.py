@@ -1,55 +1,60 @@
 """Image files in class folders: any such folder, and mini-ImageNet."""
 
-import contextlib
 import os
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from aal.app.data.arrays import ImageWriter, Meta, write_labels
+from aal.app.data.arrays import UNKNOWN, Contents
+from aal.app.data.pictures import path_from, printable, write_pictures
 from aal.config.errors import UserError
-from aal.config.settings import FOLDER_SIDE, IMAGE_SIDES, Settings
+from aal.config.registry import IMAGE_SETS
+from aal.config.settings import Settings
 
 PARTS = ("train", "val", "test")
-BATCH = 512  # images in memory at a time
+UNLABELLED = {"unlabelled", "unlabeled"}  # folders of images whose class is not known
+LAYOUT = "one folder a class, with the images in it (those without a label in a folder named unlabelled)"
 
 
 class ImageFile(NamedTuple):
-    """One image file; tuples sort by class, then by name."""
+    """One image file; tuples sort by the name of its folder, then by its own."""
 
     label: str
     name: str
     path: Path
 
 
+@IMAGE_SETS.register("folder", default_image_size=32)
 class ClassFolders:
     """Loads `data_dir`, whose folders are the classes, in the order of their names.
+
+    A folder named `unlabelled` is no class: its images have no label, and go to the workers' shards only.
 
     Raises:
         UserError: there is no such folder, or no class folders are in it.
     """
 
+    _size: int
+    _parts: list[Path]
+
     def __init__(self, settings: Settings) -> None:
-        self._size = settings.image_size or FOLDER_SIDE
+        self._size = settings.image_size or int(IMAGE_SETS.facts("folder")["default_image_size"])
         self.variant = f"folder {self._size}"
-        self.root = _existing(settings.data_dir)
+        self.root = self._data_dir = _existing(settings.data_dir)
         self._parts = [self.root]
         self._check()
 
     def _check(self) -> None:
-        names = {path.name for path in _visible_folders(self.root)}
+        names = {path.name for path in self._classes() if not _is_unlabelled(path.name)}
         if names and names <= {*PARTS, "valid", "validation"}:
             raise UserError(
                 f"data_dir: {self.root} holds {', '.join(sorted(names))}, which are no classes; "
                 f"give one of them, as {self.root / min(names)}"
             )
-        self._require(names, "one folder a class, with the images in it")
+        self._require(names, LAYOUT)
 
     def _require(self, names: set[str], layout: str) -> None:
         if not names:
@@ -77,34 +82,36 @@ class ClassFolders:
             if path.suffix.lower() in known
         )
 
-    def write(self, folder: Path) -> Meta:
+    def write(self, folder: Path) -> Contents:
         """Writes the (N, size, size, 3) images by class, then by name, without those that cannot be read.
 
         Raises:
-            UserError: fewer than two images can be read.
+            UserError: fewer than two images of known class can be read.
         """
-        images, kept, skipped = self._images(), [], []
-        read = partial(read_image, size=self._size)
-        with ImageWriter(folder, (self._size, self._size, 3)) as writer, _strict(), ThreadPoolExecutor() as pool:
-            for start in range(0, len(images), BATCH):
-                batch = images[start : start + BATCH]
-                for image, pixels in zip(batch, pool.map(read, [image.path for image in batch]), strict=True):
-                    if pixels is None:
-                        skipped.append(_shown(image.name))
-                    else:
-                        writer.add(pixels[None])
-                        kept.append(image.label)
-        if len(kept) < 2:
+        images = self._images()
+        kept = write_pictures(folder, len(images), lambda row: Image.open(images[row].path), self._size, channels=3)
+        names = [images[row].label for row in kept]
+        classes = sorted({name for name in names if not _is_unlabelled(name)})
+        number = {name: label for label, name in enumerate(classes)}
+        labels = np.array([number.get(name, UNKNOWN) for name in names], np.int64)
+        if (labelled := int((labels != UNKNOWN).sum())) < 2:
+            total = sum(not _is_unlabelled(image.label) for image in images)
             raise UserError(
-                f"data_dir: {len(kept)} of the {len(images)} image files in the class folders of {self.root} "
-                "can be read; at least 2 are needed"
+                f"data_dir: {labelled} of the {total} image files in the class folders of {self.root} can be read; "
+                "at least 2 are needed"
             )
-        classes = sorted(set(kept))
-        write_labels(folder, np.searchsorted(classes, kept))
-        left_out = sorted({path.name for path in self._classes()} - set(classes))
-        return Meta([*map(_shown, classes)], skipped=skipped, left_out=[*map(_shown, left_out)])
+        left_out = {path.name for path in self._classes() if not _is_unlabelled(path.name)} - set(classes)
+        unread = sorted({*range(len(images))} - {*kept.tolist()})
+        return Contents(
+            labels,
+            [*map(printable, classes)],
+            paths=[path_from(images[row].path, self._data_dir) for row in kept],
+            skipped=[printable(images[row].name) for row in unread],
+            left_out=[*map(printable, sorted(left_out))],
+        )
 
 
+@IMAGE_SETS.register("mini-imagenet", image_size=84, test_share=(10_000, 60_000))
 class MiniImagenet(ClassFolders):
     """Loads mini-ImageNet from `data_dir` or its folder mini-imagenet.
 
@@ -115,44 +122,18 @@ class MiniImagenet(ClassFolders):
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._size = IMAGE_SIDES["mini-imagenet"]
+        self._size = int(IMAGE_SETS.facts("mini-imagenet")["image_size"])
         self.variant = "mini-imagenet"
-        root = _existing(settings.data_dir)
-        inner = root / "mini-imagenet"
-        self.root = inner if inner.is_dir() else root
+        self._data_dir = _existing(settings.data_dir)
+        inner = self._data_dir / "mini-imagenet"
+        self.root = inner if inner.is_dir() else self._data_dir
         self._parts = [path for path in map(self.root.joinpath, PARTS) if path.is_dir()] or [self.root]
         names = {path.name for path in self._classes()}
         self._require(names, "the class folders of mini-imagenet, or train, val and test with class folders in them")
 
 
-def read_image(path: Path, size: int) -> np.ndarray | None:
-    """Returns an image as (size, size, 3) uint8, or None where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size, much faster
-            upright = _on_white(ImageOps.exif_transpose(image))
-            # Pillow's bilinear filter averages over all pixels that a new one covers; Lanczos would ring at edges.
-            return np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))
-    except Exception:  # decoders raise whatever a damaged file makes them stumble on
-        return None
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # convert() would cut all above 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:  # what lies under transparent pixels is arbitrary
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-@contextlib.contextmanager
-def _strict() -> Iterator[None]:
-    """A picture of absurd size is an error, and no other warning of Pillow's is of use."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+def _is_unlabelled(name: str) -> bool:
+    return name.lower() in UNLABELLED
 
 
 def _extensions() -> set[str]:
@@ -180,10 +161,5 @@ def _files_under(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):  # which follows no links, so loops end
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
-        # Not a named pipe, which would be waited for; a broken link is told as an image that cannot be read.
+        # No named pipes, which block; a broken link counts as an image that cannot be read.
         yield from (path for path in paths if path.is_file() or not path.exists())
-
-
-def _shown(name: str) -> str:
-    """The name as text that can be printed, whatever bytes the file system holds."""
-    return os.fsencode(name).decode(errors="replace")

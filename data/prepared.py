@@ -1,34 +1,40 @@
-"""Turning a set into its prepared form, once."""
+"""Turning an image set into its prepared form, once."""
 
 import contextlib
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import filelock
 
-from aal.app.data.arrays import IMAGES, LABELS, META, Meta, write_meta
-from aal.app.data.cifar import Cifar
-from aal.app.data.digits import Digits
-from aal.app.data.folders import ClassFolders, MiniImagenet
+from aal.app.data.arrays import IMAGES, LABELS, META, Contents, write_contents
+from aal.app.data.own_images import OwnImages
 from aal.config.errors import UserError
+from aal.config.registry import IMAGE_SETS, check_options
 from aal.config.settings import Settings
 from aal.storage.atomic import TEMPORARY, sync, write_whole
 
-FORMAT = 2  # of the prepared files; a new number prepares every set anew
+FORMAT = 3  # of the prepared files; a new number prepares every set anew
 INDEX = "index.json"
-NAMES_TOLD = 20
+NAMES_SHOWN = 20
 
 log = logging.getLogger("aal")
 
 
 class Loader(Protocol):
-    """A kind of image set in the folder `root`; `variant` holds whatever of the settings changes its arrays."""
+    """An image set that can be prepared; a class that is registered in IMAGE_SETS and made from the settings.
+
+    Attributes:
+        variant: whatever of the settings changes its arrays.
+        root: the folder of the source files.
+    """
 
     variant: str
     root: Path
@@ -39,43 +45,46 @@ class Loader(Protocol):
     def files(self) -> Mapping[str, Path]:
         """Returns the source files that are there, each by its name inside the set."""
 
-    def write(self, folder: Path) -> Meta:
-        """Writes images.npy and labels.npy."""
+    def write(self, folder: Path) -> Contents:
+        """Writes images.npy into `folder` and returns what belongs to it."""
 
 
-LOADERS: dict[str, Callable[[Settings], Loader]] = {
-    "cifar-10": Cifar,
-    "cifar-100": Cifar,
-    "digits": Digits,
-    "folder": ClassFolders,
-    "mini-imagenet": MiniImagenet,
-}
+def loader_of(settings: Settings) -> Loader:
+    """Returns the loader of `data_type`, made with the `data_options`.
+
+    Raises:
+        UserError: there is no such set, or an option is wrong.
+    """
+    found = IMAGE_SETS.load(settings.data_type)
+    make = partial(OwnImages, found) if IMAGE_SETS.is_users_own(settings.data_type) else found
+    options = check_options(make, settings.data_options, {"settings"}, "data_options")
+    return make(settings, **options)
 
 
 def prepare(settings: Settings) -> Path:
     """Returns the folder of the prepared set, which is made where it is not there yet.
 
-    The folder's name tells the content of the source files and the settings that change the arrays, so a changed
-    file gives another folder. The seed and the test share do not matter here.
+    The folder's name depends on the content of the source files and on the settings that change the arrays, so a
+    changed file gives another folder. The seed and the test share do not matter here.
 
     Raises:
         UserError: the images cannot be found, read or downloaded, or there is no place for the prepared ones.
     """
-    loader = LOADERS[settings.data_type](settings)
+    loader = loader_of(settings)
     # Hidden, so that it is never taken for a class.
     place = Path(settings.prepared_dir or loader.root / ".prepared").expanduser()
     found = _known(place, loader)
     if found is None:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            with _alone(place):
+            with _locked(place):
                 found = _known(place, loader)
                 if found is None:
                     return _make(place, loader, settings.data_type)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"prepared_dir: cannot write in {place}: {reason}; give another place") from None
-    _remind(found)
+    _warn_of_skipped(found)
     return found
 
 
@@ -83,10 +92,10 @@ def _digest(loader: Loader, describe: Callable[[Path], str]) -> str:
     whole = hashlib.blake2b(f"{FORMAT}\n{loader.variant}\n".encode(), digest_size=8)
     for name, path in loader.files().items():
         try:
-            told = describe(path)
+            described = describe(path)
         except OSError:
-            told = "cannot be read"
-        whole.update(b"%s\0%s\n" % (os.fsencode(name), told.encode()))
+            described = "cannot be read"
+        whole.update(b"%s\0%s\n" % (os.fsencode(name), described.encode()))
     return whole.hexdigest()
 
 
@@ -119,7 +128,7 @@ def _known(place: Path, loader: Loader) -> Path | None:
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _locked(place: Path) -> Iterator[None]:
     """Holds the lock of the prepared folder; the system frees it when its holder dies."""
     lock = filelock.FileLock(place / ".lock")
     try:
@@ -139,9 +148,10 @@ def _make(place: Path, loader: Loader, data_type: str) -> Path:
         shutil.rmtree(leftover, ignore_errors=True)
     loader.fetch()
     stats = _digest(loader, _stats)
-    target = place / f"{data_type}-{_digest(loader, _content)}"
+    name = re.sub(r"\W+", "-", data_type)
+    target = place / f"{name}-{_digest(loader, _content)}"
     if _is_whole(target):
-        _remind(target)
+        _warn_of_skipped(target)
     else:
         log.info("preparing the images of %s in %s", data_type, target)
         _publish(target, loader, data_type, stats)
@@ -153,31 +163,31 @@ def _publish(target: Path, loader: Loader, data_type: str, stats: str) -> None:
     temporary = target.with_name(TEMPORARY + target.name)
     temporary.mkdir()
     try:
-        meta = loader.write(temporary)
-        write_meta(temporary, data_type, meta)
+        contents = loader.write(temporary)
+        write_contents(temporary, data_type, contents)
         if _digest(loader, _stats) != stats:
             raise UserError(f"data_dir: the images of {data_type} changed while they were read; start again")
         for path in (*temporary.iterdir(), temporary):
             sync(path)
-        shutil.rmtree(target, ignore_errors=True)  # there only if somebody took files out of it
+        shutil.rmtree(target, ignore_errors=True)  # it is there only if files of it were deleted
         os.rename(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync(target.parent)
-    _warn(meta, target)
+    _warn(contents, target)
 
 
-def _warn(meta: Meta, folder: Path) -> None:
-    for name in meta.skipped[:NAMES_TOLD]:
+def _warn(contents: Contents, folder: Path) -> None:
+    for name in contents.skipped[:NAMES_SHOWN]:
         log.warning("%s: cannot be read as an image", name)
-    if meta.skipped:
-        log.warning("%d images cannot be read and are skipped; %s names them", len(meta.skipped), folder / META)
-    for name in meta.left_out:
+    if contents.skipped:
+        log.warning("%d images cannot be read and are skipped; %s names them", len(contents.skipped), folder / META)
+    for name in contents.left_out:
         log.warning("%s: holds no readable image; this class is left out", name)
 
 
-def _remind(folder: Path) -> None:
-    with contextlib.suppress(OSError, ValueError, KeyError):  # open_set tells of damage
+def _warn_of_skipped(folder: Path) -> None:
+    with contextlib.suppress(OSError, ValueError, KeyError):  # open_set reports damage
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         if meta["skipped"]:
             log.warning("%d images cannot be read and are skipped; %s names them", len(meta["skipped"]), folder / META)

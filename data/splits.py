@@ -5,40 +5,62 @@ from pathlib import Path
 
 import numpy as np
 
-from aal.app.data.arrays import ImageSet
+from aal.app.data.arrays import UNKNOWN, ImageSet
 from aal.app.data.clusters import cluster
 from aal.config.errors import UserError
+from aal.config.registry import IMAGE_SETS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.coordination.partition import Partition
 from aal.storage.atomic import write_whole
 
-TEST_SHARES = {"mini-imagenet": 1 / 6}  # 10,000 of 60,000
 DEFAULT_TEST_SHARE = 0.2
 STATISTICS_ROWS = 10_000
 CHUNK = 500
 
 
 def split(image_set: ImageSet, settings: Settings, shard_num: int) -> Partition:
-    """Returns the split that the seed stands for, on any machine and with any version.
+    """Returns the partition that the seed stands for, on any machine and with any version.
 
-    Test, validation and initial ids do not depend on the workers. In mode sync there is one single shard.
+    Test, validation and initial ids are drawn from the examples whose labels are known, and do not depend on the
+    number of shards. All others are dealt among the shards, those without a label too.
+
+    Args:
+        image_set: the prepared set.
+        settings: of the run; the seed, initial_size, val_size, split_strategy and test_share matter.
+        shard_num: into how many shards the unlabelled pool is divided.
 
     Raises:
-        UserError: the sizes do not fit the set.
+        UserError: the sizes do not fit the set, or too few labels are known.
     """
-    test, rest = _test_and_rest(image_set, settings)
-    _check_sizes(len(rest), shard_num, settings)
+    is_known = np.asarray(image_set.labels) != UNKNOWN
+    is_test = _test(image_set, settings, is_known)
+    rest = np.flatnonzero(~is_test & is_known)
+    unknown = np.flatnonzero(~is_test & ~is_known)
+    _check_sizes(len(rest), len(unknown), shard_num, settings)
     mixed = _random(settings, "pools").permutation(rest)
     validation, initial, pool = np.split(mixed, np.cumsum([settings.val_size, settings.initial_size]))
+    if len(unknown):
+        pool = _random(settings, "unlabelled").permutation(np.concatenate([pool, unknown]))
     if settings.split_strategy == "RS":
         shards = [np.sort(shard) for shard in np.array_split(pool, shard_num)]
     else:
         pool = np.sort(pool)
         clusters = cluster(image_set.images, pool, shard_num, _random(settings, "clusters"))
         shards = [pool[clusters == number] for number in range(shard_num)]
-    mean, std = _statistics(image_set.images, rest)
-    return Partition(test, np.sort(validation), np.sort(initial), shards, mean, std)
+    mean, std = _statistics(image_set.images, np.flatnonzero(~is_test))
+    return Partition(np.flatnonzero(is_test), np.sort(validation), np.sort(initial), shards, mean, std)
+
+
+def share_for_testing(data_type: str, chosen: float | None = None) -> float:
+    """Returns the share of a set without own test images that is kept for testing.
+
+    Args:
+        data_type: as in the settings.
+        chosen: the setting `test_share`.
+    """
+    part = IMAGE_SETS.facts(data_type).get("test_share")
+    return part[0] / part[1] if part else chosen or DEFAULT_TEST_SHARE
 
 
 def _random(settings: Settings, purpose: str) -> np.random.RandomState:
@@ -46,30 +68,40 @@ def _random(settings: Settings, purpose: str) -> np.random.RandomState:
     return np.random.RandomState(derive(settings.seed, "split", purpose))
 
 
-def _test_and_rest(image_set: ImageSet, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    number = len(image_set.labels)
-    is_test = np.zeros(number, bool)
-    if image_set.test_rows:
-        is_test[slice(*image_set.test_rows)] = True
-    else:
-        share = TEST_SHARES.get(image_set.data_type, settings.test_share or DEFAULT_TEST_SHARE)
-        drawn = _random(settings, "test").permutation(number)
-        is_test[drawn[: max(1, round(share * number))]] = True
-    return np.flatnonzero(is_test).astype(np.int64), np.flatnonzero(~is_test).astype(np.int64)
-
-
-def _check_sizes(number: int, shard_num: int, settings: Settings) -> None:
-    initial, validation = settings.initial_size, settings.val_size
-    left = number - initial - validation
-    if left < 0:
+def _test(image_set: ImageSet, settings: Settings, is_known: np.ndarray) -> np.ndarray:
+    """Whether each example is for testing, (N,) bool."""
+    is_test = np.zeros(len(is_known), bool)
+    if image_set.test is None:
+        known = np.flatnonzero(is_known)
+        drawn = _random(settings, "test").permutation(known)
+        share = share_for_testing(image_set.data_type, settings.test_share)
+        is_test[drawn[: max(1, round(share * len(known)))]] = True
+        return is_test
+    if settings.test_share is not None:
+        raise UserError(f"test_share: {image_set.data_type} has its own test set; leave it out")
+    is_test[image_set.test] = True
+    if unknown := int((is_test & ~is_known).sum()):
         raise UserError(
-            f"initial_size + val_size: {initial} + {validation} is more than the {number} images outside the test "
+            f"data_type: {unknown} of the {len(image_set.test)} test images of {image_set.data_type} have no label; "
+            "test images must be labelled"
+        )
+    return is_test
+
+
+def _check_sizes(known: int, unknown: int, shard_num: int, settings: Settings) -> None:
+    """Checks the sizes against the number of examples outside the test set, with and without a known label."""
+    initial, validation = settings.initial_size, settings.val_size
+    if initial + validation > known:
+        images = f"labelled images (and {unknown} unlabelled ones)" if unknown else "images"
+        raise UserError(
+            f"initial_size + val_size: {initial} + {validation} is more than the {known} {images} outside the test "
             "set; make them smaller"
         )
+    left = known + unknown - initial - validation
     if left < shard_num:
         raise UserError(
-            f"worker_num: {left} unlabelled images cannot be shared among {shard_num} (of {number} outside the test "
-            f"set, initial_size takes {initial} and val_size {validation}); make one of the three smaller"
+            f"worker_num: {left} unlabelled images cannot be shared among {shard_num} (of {known + unknown} outside "
+            f"the test set, initial_size takes {initial} and val_size {validation}); make one of the three smaller"
         )
 
 
@@ -90,7 +122,7 @@ def _statistics(images: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def save_split(split: Partition, path: Path) -> None:
-    """Writes a split as .npz, whole or not at all."""
+    """Writes a partition as .npz, whole or not at all."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -106,7 +138,7 @@ def save_split(split: Partition, path: Path) -> None:
 
 
 def load_split(path: Path) -> Partition:
-    """Returns the split that `save_split` wrote.
+    """Returns the partition that `save_split` wrote.
 
     Raises:
         UserError: there is none at `path`, or it is damaged.

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 import aal
-from aal.app.data import Split, save_split
+from aal.app.data import save_split
 from aal.app.experiments.aal_2021.plans import Run
 from aal.config.loading import dump
+from aal.coordination.partition import Partition
 from aal.storage.model_files import save_model
 
 SCHEMA = pathlib.Path(aal.__file__).parent / "storage" / "schema.sql"
@@ -55,7 +56,7 @@ def fake(
     first = initial + start
     ids = np.arange(first, first + bought)
     parts = (np.arange(10), np.arange(10, 20), np.arange(initial, first), [ids])
-    save_split(Split(*parts, np.zeros(1, np.float32), np.ones(1, np.float32)), folder / "split.npz")
+    save_split(Partition(*parts, np.zeros(1, np.float32), np.ones(1, np.float32)), folder / "split.npz")
     examples = [(int(item), "initial", None, 0) for item in parts[2]]
     items = [int(item) for item in (*ids, *offered)]
     versions = [min(number // s.server_train_threshold, len(grid) - 1) for number in range(len(items))]
@@ -85,7 +86,7 @@ def fake(
 
 
 def _save(path: pathlib.Path, labels: int, epoch: int) -> None:
-    architecture = {"name": "cnn", "classes": 10, "channels": 1, "image_size": 8, "width": 1.0}
+    architecture = {"name": "cnn", "classes": 10, "channels": 1, "image_size": 8, "options": {"width": 1.0}}
     about = {"data_type": "digits", "image_size": None, "test_share": None, "seed": 0, "images": "digits"}
     payload = {
         **{"state_dict": {"weight": torch.zeros(1)}, "architecture": architecture, "data": about},

@@ -16,10 +16,11 @@ import psutil
 import pytest
 import torch
 
-from aal.app import data, server_train
+from aal.app import data
 from aal.app.models import Dropout, build_model
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
+from aal.training.networks import Architecture
 from bench import __main__ as command
 from bench import accuracy, bare, images, memory, plain, pools, score, sizes, startup, table, train, whole
 from bench.chaos import survivors
@@ -130,7 +131,7 @@ def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source:
         asked.append(device)
         return model
 
-    monkeypatch.setattr("aal.training.fitting.compiled", compiled)
+    monkeypatch.setattr("aal.app.server_train.compile_network", compiled)
     options = Options(quick=True)
     rows = {row.name: row.as_dict() for row in train.measure(options, source)}
     assert rows["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
@@ -252,7 +253,7 @@ def test_the_plain_loop_learns(source: Source) -> None:
 
 @pytest.mark.unit
 def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
-    resolved, built = resolve, build_model
+    resolved, built = resolve, Architecture.build
     weights: list[torch.Tensor] = []
 
     def smaller(tree: dict[str, Any], where: str) -> Any:
@@ -264,8 +265,7 @@ def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pyte
         return network
 
     monkeypatch.setattr(accuracy, "resolve", smaller)
-    for module in (accuracy, server_train):
-        monkeypatch.setattr(module, "build_model", watched)
+    monkeypatch.setattr(Architecture, "build", watched)
     for way in accuracy.WAYS:
         assert 0 <= accuracy.train(way, source.images.folder, labels=64, seed=0, epochs=1) <= 100
     assert len(weights) == 2 and torch.equal(*weights)

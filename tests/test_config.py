@@ -66,7 +66,7 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
         "my.yaml: training.epochs: ",
         "my.yaml: training.lr: no such setting",
         "my.yaml: annotators.error_rate: ",
-        "my.yaml: models: must be 'vgg16'",
+        "my.yaml: models: must be vgg16, ",
         "my.yaml: query_strategy: assignment_type DA needs one",
         "my.yaml: image_size: ",
     ):

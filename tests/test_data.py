@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from aal.app import data
-from aal.app.data import arrays, cifar, folders, prepared
+from aal.app.data import arrays, cifar, folders, pictures, prepared
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
@@ -53,6 +53,11 @@ def flower_folder(root: Path, number: int = 3) -> Path:
     return root
 
 
+def pixels_in(path: Path, size: int) -> np.ndarray:
+    with Image.open(path) as picture:
+        return pictures.pixels_of(picture, size)
+
+
 def opened(settings: Settings) -> data.ImageSet:
     return data.open_set(data.prepare(settings))
 
@@ -65,19 +70,29 @@ def leftovers(place: Path) -> list[Path]:
     return [path for path in place.iterdir() if ".tmp" in path.name]
 
 
+def class_of_two(picture: Path) -> Path:
+    """A set with one class, which holds a picture twice."""
+    folder = picture.parent / "set" / "class"
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / f"{name}{picture.suffix}").write_bytes(picture.read_bytes())
+    return folder.parent
+
+
 @pytest.fixture
 def no_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise AssertionError("the source files were read again")
 
     monkeypatch.setattr(prepared, "_content", fail)
-    monkeypatch.setattr(folders, "read_image", fail)
+    monkeypatch.setattr(pictures, "pixels_of", fail)
 
 
 @pytest.mark.process
 def test_importing_data_brings_no_heavy_package() -> None:
     code = (
-        "import sys, data, data.arrays, data.splits; assert not {'torch', 'torchvision', 'sklearn'} & set(sys.modules)"
+        "import sys, aal.app.data, aal.app.data.torchvision_sets\n"
+        "assert not {'torch', 'torchvision', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -100,7 +115,7 @@ def test_an_absent_set_is_not_taken_for_another_in_the_same_place(
 
 @pytest.mark.unit
 @pytest.mark.parametrize("shape", [(5, 8, 8), (4, 8, 8, 1)])
-def test_prepared_arrays_of_a_wrong_shape_are_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_prepared_arrays_of_a_wrong_shape_are_reported(tmp_path: Path, shape: tuple[int, ...]) -> None:
     folder = data.prepare(settings_for("digits", tmp_path))
     np.save(folder / arrays.IMAGES, np.zeros(shape, np.uint8))
     with pytest.raises(UserError, match=r"damaged \(images of shape .*remove this folder"):
@@ -125,7 +140,7 @@ def test_digits_are_scaled_to_bytes_and_mapped(tmp_path: Path) -> None:
     assert digits.images.dtype == np.uint8 and digits.labels.dtype == np.int64
     assert np.abs(digits.images[..., 0] / 255 - raw.images / 16).max() < 0.003
     assert np.array_equal(digits.labels, raw.target)
-    assert digits.classes == tuple("0123456789") and digits.test_rows is None
+    assert digits.classes == tuple("0123456789") and digits.test is None and digits.paths is None
     assert isinstance(digits.images, np.memmap)
 
 
@@ -147,7 +162,7 @@ def test_a_folder_gives_its_classes_by_name_and_rows_by_path(tmp_path: Path) -> 
     (tmp_path / "rose" / "notes.txt").write_text("no image")
     (tmp_path / "read.me").write_text("no class")
     flowers = opened(settings_for("folder", tmp_path))
-    assert flowers.classes == ("rose", "tulip") and flowers.test_rows is None
+    assert flowers.classes == ("rose", "tulip") and flowers.test is None
     assert flowers.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert flowers.images.shape == (7, 32, 32, 3)
     assert flowers.images[:, 5, 5, 0].tolist() == [0, 1, 2, 100, 101, 102, 250]
@@ -180,12 +195,14 @@ def test_prepared_dir_image_size_and_home_are_followed(tmp_path: Path, monkeypat
         ("tiny.png", "RGB", (1, 2, 3), (1, 2, 3)),
     ],
 )
-def test_every_kind_of_colour_becomes_rgb(
+def test_every_kind_of_colour_becomes_grey_or_rgb(
     tmp_path: Path, name: str, mode: str, colour: Any, expected: tuple[int, ...]
 ) -> None:
-    pixels = folders.read_image(save(tmp_path / name, colour, mode), 8)
-    assert pixels is not None and pixels.shape == (8, 8, 3) and pixels.dtype == np.uint8
+    pixels = pixels_in(save(tmp_path / name, colour, mode), 8)
+    assert pixels.shape == (8, 8, 1 if mode in ("L", "1", "LA", "I;16") else 3) and pixels.dtype == np.uint8
     assert (pixels == expected).all()
+    images = opened(settings_for("folder", class_of_two(tmp_path / name), image_size=8)).images
+    assert (images == expected).all() and images.shape == (2, 8, 8, 3)
 
 
 @pytest.mark.unit
@@ -195,13 +212,13 @@ def test_orientation_is_followed_and_reduction_averages(tmp_path: Path) -> None:
     exif = picture.getexif()
     exif[0x0112] = 3  # upside down
     picture.save(tmp_path / "turned.png", exif=exif)
-    pixels = folders.read_image(tmp_path / "turned.png", 8)
-    assert pixels is not None and pixels[0].max() == 0 and pixels[-1].min() == 255
+    pixels = pixels_in(tmp_path / "turned.png", 8)
+    assert pixels[0].max() == 0 and pixels[-1].min() == 255
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    pixels = folders.read_image(tmp_path / "stripes.png", 8)
-    assert pixels is not None and abs(pixels[2:6, 2:6].astype(int) - 100).max() < 15
+    pixels = pixels_in(tmp_path / "stripes.png", 8)
+    assert abs(pixels[2:6, 2:6].astype(int) - 100).max() < 15
 
 
 @pytest.mark.unit
@@ -227,6 +244,7 @@ def test_unreadable_images_are_named_counted_and_skipped(
     assert flowers.classes == ("rose", "tulip")
     assert flowers.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert flowers.images[:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 102]
+    assert flowers.paths == [f"{name}/{number:03}.png" for name in ("rose", "tulip") for number in range(3)]
     assert meta_of(flowers)["skipped"] == bad and meta_of(flowers)["left_out"] == ["aster", "bare"]
     for name in (*bad, "6 images", "aster: holds no", "bare: holds no"):
         assert name in caplog.text
@@ -276,23 +294,23 @@ def test_file_names_of_any_bytes_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize("data_type", ["folder", "mini-imagenet"])
-def test_a_wrong_data_dir_is_told_in_one_line(tmp_path: Path, data_type: str) -> None:
-    def told(path: Path) -> str:
+def test_a_wrong_data_dir_is_reported_in_one_line(tmp_path: Path, data_type: str) -> None:
+    def error_of(path: Path) -> str:
         with pytest.raises(UserError) as caught:
             data.prepare(settings_for(data_type, path))
         assert len(str(caught.value).splitlines()) == 1 and str(path) in str(caught.value)
         assert str(caught.value).startswith("data_dir: ")
         return str(caught.value)
 
-    assert "no such folder" in told(tmp_path / "nowhere")
+    assert "no such folder" in error_of(tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    assert "no such folder" in told(tmp_path / "file")
+    assert "no such folder" in error_of(tmp_path / "file")
     (tmp_path / "flat").mkdir()
-    assert "is empty" in told(tmp_path / "flat")
+    assert "is empty" in error_of(tmp_path / "flat")
     save(tmp_path / "flat" / "a.png")
-    assert "1 files such as a.png" in told(tmp_path / "flat")
+    assert "1 files such as a.png" in error_of(tmp_path / "flat")
     save(tmp_path / "one" / "class" / "a.png")
-    assert "1 of the 1 image files" in told(tmp_path / "one")
+    assert "1 of the 1 image files" in error_of(tmp_path / "one")
     assert list((tmp_path / "one" / ".prepared").glob("folder-*")) == []
 
 
@@ -382,18 +400,18 @@ def test_an_interrupted_preparation_leaves_nothing(
 
 
 @pytest.mark.unit
-def test_no_place_to_write_is_told_in_one_line(tmp_path: Path) -> None:
+def test_no_place_to_write_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"prepared_dir: cannot write in .*file/x: .*give another place"):
         data.prepare(settings_for("digits", tmp_path, prepared_dir=str(tmp_path / "file" / "x")))
 
 
 @pytest.mark.unit
-def test_images_that_change_while_they_are_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_change_while_they_are_read_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for("folder", flower_folder(tmp_path))
     write = folders.ClassFolders.write
 
-    def meddle(self: folders.ClassFolders, folder: Path) -> arrays.Meta:
+    def meddle(self: folders.ClassFolders, folder: Path) -> arrays.Contents:
         save(tmp_path / "rose" / "new.png")
         return write(self, folder)
 
@@ -406,15 +424,15 @@ def test_images_that_change_while_they_are_read_are_told(tmp_path: Path, monkeyp
 PREPARE = """
 import os, signal, sys, time
 from aal.app import data
-from aal.app.data import folders
+from aal.app.data import pictures
 from aal.config.loading import resolve
-whole = folders.read_image
-def read_image(path, size):
+pixels_of = pictures.pixels_of
+def slowly(picture, size):
     time.sleep(0.01)
-    if sys.argv[2] == "kill" and path.name == "020.png":
+    if sys.argv[2] == "kill" and picture.filename.endswith("020.png"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return whole(path, size)
-folders.read_image = read_image
+    return pixels_of(picture, size)
+pictures.pixels_of = slowly
 print(data.prepare(resolve({"data_type": "folder", "data_dir": sys.argv[1]}, "test")))
 """
 
@@ -428,12 +446,12 @@ def start_preparing(root: Path, word: str = "") -> "subprocess.Popen[str]":
 def test_two_processes_that_prepare_at_once_agree(tmp_path: Path) -> None:
     flower_folder(tmp_path, 100)
     processes = [start_preparing(tmp_path), start_preparing(tmp_path)]
-    told = {process.communicate(timeout=60)[0].strip() for process in processes}
+    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     place = tmp_path / ".prepared"
-    assert told == {str(path) for path in place.glob("folder-*")} and len(told) == 1
+    assert printed == {str(path) for path in place.glob("folder-*")} and len(printed) == 1
     assert leftovers(place) == []
-    flowers = data.open_set(Path(told.pop()))
+    flowers = data.open_set(Path(printed.pop()))
     assert np.array_equal(flowers.images[:, 0, 0, 0], 100 * flowers.labels + np.tile(np.arange(100), 2))
 
 
@@ -476,7 +494,8 @@ def test_cifar_has_its_test_rows_last(
 ) -> None:
     fake_cifar(monkeypatch, tmp_path, data_type)
     images = opened(settings_for(data_type, tmp_path))
-    assert images.images.shape == (rows, 32, 32, 3) and images.test_rows == (rows - 4, rows)
+    assert images.images.shape == (rows, 32, 32, 3)
+    assert images.test is not None and images.test.tolist() == [*range(rows - 4, rows)]
     assert images.images[:, 0, 0, 0].tolist() == np.repeat(np.arange(rows // 4), 4).tolist()
     assert images.labels.tolist() == [0, 1, 2, 3] * (rows // 4) and images.classes == ("a", "b", "c", "d")
     assert capsys.readouterr().out == ""
@@ -484,7 +503,7 @@ def test_cifar_has_its_test_rows_last(
 
 @pytest.mark.unit
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"wrong")])
-def test_cifar_that_cannot_be_had_is_told_in_one_line(
+def test_a_failed_download_of_cifar_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     from torchvision import datasets
@@ -492,12 +511,12 @@ def test_cifar_that_cannot_be_had_is_told_in_one_line(
     fake_cifar(monkeypatch, tmp_path, "cifar-100")
     data.prepare(settings_for("cifar-100", tmp_path))
     damage(tmp_path / "cifar-100-python" / "train")
-    monkeypatch.setattr(datasets.CIFAR100, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nobody listens there
+    monkeypatch.setattr(datasets.CIFAR100, "url", "http://127.0.0.1:9/cifar.tar.gz")  # a closed port
     with pytest.raises(UserError) as caught:
         data.prepare(settings_for("cifar-100", tmp_path))
-    told = str(caught.value)
-    assert len(told.splitlines()) == 1 and told.startswith("data_dir: cifar-100 ")
-    assert "fetch http://127.0.0.1:9/cifar.tar.gz by hand" in told and told.endswith(f"into {tmp_path}")
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and message.startswith("data_dir: cifar-100 ")
+    assert "fetch http://127.0.0.1:9/cifar.tar.gz by hand" in message and message.endswith(f"into {tmp_path}")
 
 
 def unpack(target: Path, name: str) -> Path:
@@ -509,7 +528,8 @@ def unpack(target: Path, name: str) -> Path:
 @needs_real_images
 def test_real_cifar_10(tmp_path: Path) -> None:
     images = opened(settings_for("cifar-10", unpack(tmp_path, "cifar-10")))
-    assert images.images.shape == (60_000, 32, 32, 3) and images.test_rows == (50_000, 60_000)
+    assert images.images.shape == (60_000, 32, 32, 3)
+    assert images.test is not None and np.array_equal(images.test, np.arange(50_000, 60_000))
     assert images.classes[:2] == ("airplane", "automobile")
     assert np.bincount(images.labels[:50_000]).tolist() == [5000] * 10
     assert np.bincount(images.labels[50_000:]).tolist() == [1000] * 10

@@ -12,11 +12,12 @@ import torch
 
 from aal.app import data
 from aal.app import eval as evaluation
-from aal.app.models import build_model, rebuild
+from aal.app.server_train import fit
 from aal.config.loading import resolve
-from aal.storage.model_files import load_model, save_model
-from aal.training.fitting import learn
+from aal.storage.model_files import load_model, model_payload, save_model
 from aal.training.images import ImageBank, normalisation_of
+from aal.training.networks import Architecture, restore_model
+from aal.training.trainer import TrainingTask
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -54,29 +55,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, lis
     }  # fmt: skip
     settings = resolve(tree, "test")
     image_set = data.open_set(data.prepare(settings))
-    split = data.split(image_set, settings)
-    model = build_model("cnn", classes=10, channels=1, image_size=8, width=0.5, seed=0)
+    split = data.split(image_set, settings, 1)
+    architecture = Architecture("cnn", classes=10, channels=1, image_size=8, options={"width": 0.5})
     normalisation = normalisation_of(settings.training, split.mean, split.std)
-    learned = learn(
-        model, ImageBank(image_set.images, CPU), split.initial, image_set.labels[split.initial],
-        split.validation, image_set.labels[split.validation],
-        training=settings.training, normalisation=normalisation, seed=0,
-    )  # fmt: skip
-    payload = {
-        "state_dict": learned.state_dict,
-        "architecture": model.architecture,
-        "normalisation": normalisation,
-        "class_names": list(image_set.classes),
-        "data": {
-            "data_type": "digits",
-            "image_size": None,
-            "test_share": 0.25,
-            "seed": 3,
-            "images": image_set.folder.name,
-        },
-        "labels": 300,
-        "epoch": learned.epoch,
-    }
+    task = TrainingTask(
+        ImageBank(image_set.images, CPU),
+        split.initial,
+        image_set.labels[split.initial],
+        settings.training,
+        normalisation,
+        seed=0,
+        validation_ids=split.validation,
+        validation_labels=image_set.labels[split.validation],
+    )
+    fitted = fit(architecture.build(seed=0), task)
+    payload = model_payload(
+        settings,
+        state_dict=fitted.state_dict,
+        architecture=architecture.as_dict(),
+        normalisation=normalisation,
+        class_names=image_set.classes,
+        images=image_set.folder.name,
+        labels=300,
+        epoch=fitted.epoch,
+    )
     save_model(folder / "model.pt", payload)
     return folder / "model.pt", ["--prepared_dir", str(folder / "prepared"), "--device", "cpu"]
 
@@ -97,10 +99,10 @@ def test_the_command_scores_the_test_set_of_the_run(trained: tuple[pathlib.Path,
     payload = load_model(path)
     image_set = data.open_set(next((path.parent / "prepared").glob("digits-*")))
     tree = {"data_type": "digits", "models": "cnn", "test_share": 0.25, "seed": 3, "initial_size": 9, "val_size": 9}
-    test = data.split(image_set, resolve(tree, "test")).test
+    test = data.split(image_set, resolve(tree, "test"), 1).test
     bank = ImageBank(image_set.images, CPU)
     expected = evaluation.evaluate(
-        rebuild(payload), bank, test, image_set.labels[test], normalisation=payload["normalisation"]
+        restore_model(payload), bank, test, image_set.labels[test], normalisation=payload["normalisation"]
     )
     assert found["accuracy"] == expected.accuracy > 0.7
     assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
@@ -134,13 +136,25 @@ def changed(path: pathlib.Path, folder: pathlib.Path, key: str, value: Any) -> p
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("data", {"data_type": "cifar-10", "test_share": None}, "learned cifar-10, not digits; change --data_type"),
-        ("class_names", [str(number) for number in range(1, 11)], "learned 10 classes (1, 2, 3, ...), the data has 10"),
+        (
+            "data",
+            {"data_type": "cifar-10", "test_share": None},
+            "was trained on cifar-10, not digits; change --data_type",
+        ),
+        (
+            "class_names",
+            [str(number) for number in range(1, 11)],
+            "was trained on 10 classes (1, 2, 3, ...), the data has 10",
+        ),
         ("architecture", {"image_size": 16}, "takes images of 16 pixels a side and 1 channels, the data has 8 and 1"),
         ("architecture", {"classes": 9}, "its weights do not fit its own architecture, cnn"),
         ("normalisation", {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}, "normalises 3 channels"),
         ("data", {"seed": -1}, "data.seed: input should be greater than or equal to 0"),
-        ("architecture", {"name": "lenet"}, "architecture.name: input should be 'vgg16'"),
+        (
+            "architecture",
+            {"name": "lenet"},
+            "models: must be vgg16, vgg16_bn, resnet18, cnn, torchvision:NAME or package.module:object, not lenet",
+        ),
         ("state_dict", {"more": torch.zeros(1)}, "its weights do not fit"),
     ],
 )
@@ -182,7 +196,7 @@ def test_other_wrong_words(trained: tuple[pathlib.Path, list[str]], capsys: pyte
     assert code == 2
     assert "data_type" in err
     code, _, err = run_here(capsys, "--data_type", "CIFAR10", "--path", path)
-    assert (code, err) == (2, f"error: {path}: learned digits, not cifar-10; change --data_type\n")
+    assert (code, err) == (2, f"error: {path}: was trained on digits, not cifar-10; change --data_type\n")
     code, _, err = run_here(capsys, "--data_type", "digits", "--path", path, *words[:2], "--device", "cuda:99")
     assert (code, err.count("\n")) == (2, 1)
     assert "cuda:99 is not there" in err

@@ -410,7 +410,8 @@ def test_a_model_is_announced_when_it_is_on_disk_and_draws_do_not_wait_for_that(
             drew.set()
             seen.append((hub.status().version, hub.draw([0], [0.0], 1)))
 
-    drew, seen = threading.Event(), []
+    drew = threading.Event()
+    seen: list[tuple[int | None, list[int]]] = []
     drew.set()
     hub, _ = make_hub(make_settings(server_num=2), record=SlowDisk())
     train(hub)

@@ -1,5 +1,6 @@
-"""What a person sees: a bar on a terminal, lines elsewhere, nothing where nobody listens."""
+"""What the user sees: a bar on a terminal or in a notebook, lines elsewhere, nothing where output is closed."""
 
+import dataclasses
 import io
 import os
 import pty
@@ -9,7 +10,7 @@ import termios
 import pytest
 
 from aal.coordination.messages import Status
-from aal.reporting.progress import Progress, say
+from aal.reporting.progress import Progress, write_line
 
 pytestmark = pytest.mark.unit
 BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)
@@ -47,8 +48,40 @@ def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
     ]
 
 
+def test_the_end_says_what_is_waited_for() -> None:
+    stream = io.StringIO()
+    Progress(stream).show(dataclasses.replace(NEXT, labels=600, waiting=0))
+    assert "all labels are in; training the last models" in stream.getvalue()
+
+
+def test_no_stream_shows_nothing_and_followers_are_called(capfd: pytest.CaptureFixture[str]) -> None:
+    called: list[int] = []
+    progress = Progress(None)
+    progress.follow(lambda: called.append(1))
+    progress.show(NEXT)
+    progress.note("worker-1: was killed")
+    progress.close()
+    assert capfd.readouterr() == ("", "")
+    assert called == [1]
+
+
+def test_a_notebook_gets_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(io.StringIO(), notebook=True)
+    progress.show(NEXT)
+    progress.close()
+    assert "30/600" in capfd.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
-def test_nobody_listens() -> None:
+def test_output_that_cannot_be_written_is_dropped() -> None:
     with open("/dev/full", "w") as full:
-        say("one", full)
-        say("two", full)
+        write_line("one", full)
+        write_line("two", full)
+
+
+def test_what_controls_a_terminal_or_cannot_be_encoded_is_escaped() -> None:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding="ascii") as stream:
+        write_line("a\x1b[2Jb déjà\nc", stream)
+        assert raw.getvalue() == b"a\\x1b[2Jb d\\xe9j\\xe0\nc\n"
+    write_line("lost", None)

@@ -111,7 +111,7 @@ def test_measured_times_are_of_the_scales_network_at_the_papers_label_counts() -
 @pytest.mark.parametrize("data_type", DATA_TYPES)
 def test_imagined_sets_leave_as_many_images_as_the_papers(data_type: str) -> None:
     run = timed(Setup("cpu", data_type, "", 1, (), ()), "paper", None, "async", 1, 1000)
-    parts = split(imagined_set(run.settings, run.config["examples"]), run.settings)
+    parts = split(imagined_set(run.settings, run.config["examples"]), run.settings, run.settings.worker_num)
     assert len(parts.validation) + len(parts.initial) + sum(map(len, parts.shards)) == 50_000
 
 
@@ -121,7 +121,7 @@ def test_the_fewer_servers_the_older_the_models_that_choose(tmp_path: pathlib.Pa
         run = several(TINY, "AAL", servers, 0)
         settings = resolve({**run.config, "compute": "none", "examples": 3000}, run.name)
         images = imagined_set(settings, 3000)
-        parts = split(images, settings)
+        parts = split(images, settings, settings.worker_num)
         folder = tmp_path / run.name
         folder.mkdir()
         (folder / "config.yaml").write_text(dump(settings))

@@ -335,7 +335,7 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
     assert set(before) <= set(query(run, "select item, label from queries"))
     assert query(run, "select value from meta where key = 'started'") == begun
     page = (run / "report" / "report.md").read_text()
-    assert "It was broken off at" in page
+    assert "Interrupted at" in page
     again = resume(run)
     assert again.returncode == 0 and "is finished" in again.stdout
     config = (run / "config.yaml").read_bytes()
@@ -391,7 +391,7 @@ def test_a_run_of_processes_that_compute_nothing_buys_every_label_once(tmp_path:
         (["--config", "digits.yaml", "initial_size=2000"], "initial_size"),
         (["--config", "folder.yaml", "data_dir=/nowhere/at/all"], "data_dir"),
         (["--config", "digits.yaml", "--out", str(ROOT)], "--out"),
-        (["--resume", "runs/x"], "--resume runs/x: is no run's folder"),
+        (["--resume", "runs/x"], "--resume runs/x: is no run directory"),
         (["--resume", "x", "--config", "digits.yaml"], "--config: not with --resume"),
         (["--resume", "x", "--seed", "3"], "--seed"),
     ],

@@ -177,12 +177,12 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
 @pytest.mark.unit
 def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tmp_path: pathlib.Path) -> None:
     setting: dict[str, Any] = dict(
-        **{"worker_num": 1, "worker_query_num": 1, "query_batch": 40, "server_train_threshold": 40},
-        annotators={"number": 40, "seconds_per_label": 1.0, "relative_std": 3.0, "lease_s": 5.0},
+        **{"worker_num": 1, "worker_query_num": 1, "query_batch": 80, "server_train_threshold": 80},
+        annotators={"number": 80, "seconds_per_label": 1.0, "relative_std": 3.0, "lease_s": 5.0},
     )
     run = simulate(tmp_path / "run", **setting)
     draws = query(run, "select count(*) from waits")[0][0]
-    assert draws > 40, "somebody took more than five seconds, and the query was drawn again"
+    assert draws > 80, "somebody took more than five seconds, and the query was drawn again"
     (offered,) = query(run, "select offered_at from queries limit 1")[0]
     again = {round(when - offered, 6) for (when,) in query(run, "select got_at from waits where got_at > asked_at")}
     assert 5.0 in again

@@ -13,20 +13,22 @@ from torch import nn
 from torchvision import transforms
 
 from aal.app import data
-from aal.app.models import Dropout, Network, build_model
-from aal.app.server_train import Server
+from aal.app.models import Dropout, build_model
+from aal.app.server_train import Server, fit
 from aal.app.work_query import Worker
 from aal.config.loading import resolve
 from aal.config.presets import RECIPES
 from aal.config.settings import TrainingSettings
 from aal.coordination.messages import ModelRef, SelectionGrant, TrainingJob
 from aal.storage.model_files import load_model
-from aal.strategies import STRATEGIES, choose, near_the_cut
-from aal.training import acceleration as faster
-from aal.training.acceleration import compiled, folded
+from aal.strategies.pool import Outputs
+from aal.strategies.strategy import near_the_cut, top_k
+from aal.training import acceleration
+from aal.training.acceleration import compile_network, fuse_batch_norm
 from aal.training.devices import keep_freed_memory
-from aal.training.fitting import learn, predict
 from aal.training.images import ImageBank, Pixels, augment
+from aal.training.inference import ModelScorer, predict
+from aal.training.trainer import TrainingTask
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
@@ -37,7 +39,7 @@ def images(number: int, side: int = 16) -> np.ndarray:
     return np.random.RandomState(0).randint(0, 256, (number, side, side, 3)).astype(np.uint8)
 
 
-def network(name: str, side: int = 32) -> Network:
+def network(name: str, side: int = 32) -> nn.Module:
     """A network whose batch norms have seen something."""
     model = build_model(name, classes=5, channels=3, image_size=side, width=0.25, seed=0)
     torch.manual_seed(0)
@@ -63,11 +65,11 @@ def losses(number: int = 40, device: torch.device = CPU, **changes: Any) -> list
     """Of our own path; `number` is no multiple of the batch."""
     model = build_model("cnn", classes=5, channels=3, image_size=16, width=0.5, seed=0)
     ids, labels = np.arange(number), np.arange(number) % 5
-    learned = learn(
-        model, ImageBank(images(number), device), ids, labels, ids, labels,
-        training=training(**changes), normalisation=PLAIN, seed=0,
-    )  # fmt: skip
-    return [epoch["loss"] for epoch in learned.history]
+    bank = ImageBank(images(number), device)
+    task = TrainingTask(
+        bank, ids, labels, training(**changes), PLAIN, seed=0, validation_ids=ids, validation_labels=labels
+    )
+    return [epoch["loss"] for epoch in fit(model, task).history]
 
 
 def plain_losses(number: int = 40) -> list[float]:
@@ -147,13 +149,13 @@ def test_dropout_drops_its_share_and_keeps_the_mean(shape: tuple[int, ...], dtyp
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg16_bn", "resnet18", "cnn"])
-def test_folded_batch_norms_change_nothing_but_rounding(name: str) -> None:
+def test_fused_batch_norms_change_nothing_but_rounding(name: str) -> None:
     model = network(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     pixels = torch.randn(8, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(folded(model)(pixels), model(pixels), atol=1e-4, rtol=1e-4)
-    kept = any(isinstance(layer, nn.BatchNorm2d) for layer in folded(model).modules())
+        torch.testing.assert_close(fuse_batch_norm(model)(pixels), model(pixels), atol=1e-4, rtol=1e-4)
+    kept = any(isinstance(layer, nn.BatchNorm2d) for layer in fuse_batch_norm(model).modules())
     assert kept == (name == "vgg16"), "its batch norms come after the ReLU"
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -163,7 +165,7 @@ def test_scores_are_those_of_the_plain_forward_pass(name: str) -> None:
     model, rows = network(name), images(300, side=32)
     with torch.no_grad():
         expected = model(Pixels(PLAIN, CPU)(torch.from_numpy(rows)))
-    found = predict(folded(model), ImageBank(rows, CPU), np.arange(300), normalisation=PLAIN)
+    found = predict(fuse_batch_norm(model), ImageBank(rows, CPU), np.arange(300), normalisation=PLAIN)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -192,16 +194,21 @@ def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch)
     coarse = fine + random.uniform(-1e-3, 1e-3, fine.shape).astype(np.float32)
     asked: list[tuple[str, int]] = []
 
-    def scored(self: Worker, turn: SelectionGrant, ids: np.ndarray, precision: str) -> np.ndarray:
+    def scored(self: ModelScorer, ids: np.ndarray, precision: str, with_embeddings: bool) -> Outputs:
         asked.append((precision, len(ids)))
-        return (fine if precision == "float32" else coarse)[ids]
+        found = (fine if precision == "float32" else coarse)[ids]
+        return Outputs(found, found, None)
 
-    monkeypatch.setattr(Worker, "probabilities", scored)
-    monkeypatch.setattr("aal.app.work_query.computes_in_bf16", lambda device: True)
-    score = STRATEGIES["margin"].score
-    wanted, alone = (choose(score(2000, probabilities=found), 100, 0) for found in (fine, coarse))
-    worker = Worker(0, pathlib.Path(), STRATEGIES["margin"], ImageBank(images(1), CPU), 0)
-    chosen = worker.select(SelectionGrant(0, 100, ModelRef(0, "", 0)), np.arange(2000))
+    def top(probabilities: np.ndarray) -> np.ndarray:
+        two = np.sort(probabilities)[:, -2:]
+        return top_k(two[:, 0] - two[:, 1], 100, np.random.RandomState(0))
+
+    monkeypatch.setattr(ModelScorer, "outputs", scored)
+    monkeypatch.setattr("aal.training.inference.computes_in_bf16", lambda device: True)
+    wanted, alone = top(fine), top(coarse)
+    worker = Worker(0, pathlib.Path(), "margin", ImageBank(images(1), CPU), 0)
+    grant = SelectionGrant(0, 100, (ModelRef(0, "", 0),))
+    chosen = worker.select(grant, np.arange(2000), lambda: (np.arange(0), np.arange(0)))
     assert set(alone) != set(wanted)
     assert set(chosen) == set(wanted)
     assert asked == [("auto", 2000), ("float32", 40)]
@@ -221,7 +228,7 @@ class Counting:
 def test_compiled_training_compiles_once_and_has_the_same_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, counting, real = losses(), Counting(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, **words: real(model, backend=counting, **words))
-    monkeypatch.setattr(faster, "_compiles", lambda device: True)
+    monkeypatch.setattr(acceleration, "_compiles", lambda device: True)
     torch._dynamo.reset()
     assert losses(compile=True) == pytest.approx(expected, rel=1e-4)
     assert counting.graphs == 1, "neither the last batch nor the next epoch compiles again"
@@ -238,14 +245,14 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
         seen.append(model)
         return model
 
-    monkeypatch.setattr("aal.training.fitting.compiled", compile_it)
+    monkeypatch.setattr("aal.app.server_train.compile_network", compile_it)
     folder = data.prepare(resolve({"data_type": "digits", "models": "cnn", "prepared_dir": str(tmp_path)}, "test"))
     learned = []
     for compiling in (False, True):
         how = {"epochs": 2, "batch_size": 16, "validate_after": 0, "compile": compiling}
         tree = {"data_type": "digits", "models": "cnn", "initial_size": 40, "val_size": 20, "training": how}
         settings, whole = resolve(tree, "test"), data.open_set(folder)
-        split, run = data.split(whole, settings), tmp_path / str(compiling)
+        split, run = data.split(whole, settings, settings.worker_num), tmp_path / str(compiling)
         (run / "models").mkdir(parents=True)
         server = Server(0, run, settings, whole, split, ImageBank(whole.images, CPU))
         for number in range(3):
@@ -261,10 +268,10 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
 
 def test_cuda_graphs_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
-    monkeypatch.setattr(faster, "_compiles", lambda device: True)
+    monkeypatch.setattr(acceleration, "_compiles", lambda device: True)
     monkeypatch.setattr(torch, "compile", lambda model, dynamic, mode: modes.append(mode))
     for name in ("cpu", "cuda:1"):
-        compiled(nn.Linear(1, 1), torch.device(name))
+        compile_network(nn.Linear(1, 1), torch.device(name))
     assert modes == [None, "reduce-overhead"]
 
 
@@ -284,12 +291,12 @@ def test_where_pytorch_cannot_compile_it_trains_without(
         raise RuntimeError("no C compiler\nand a long story")
 
     monkeypatch.setattr(torch, "compile", broken)
-    faster._compiles.cache_clear()
+    acceleration._compiles.cache_clear()
     model = nn.Linear(1, 1)
     with caplog.at_level(logging.WARNING, "aal"):
-        assert compiled(model, CPU) is model
-        assert compiled(model, CPU) is model
-    faster._compiles.cache_clear()
+        assert compile_network(model, CPU) is model
+        assert compile_network(model, CPU) is model
+    acceleration._compiles.cache_clear()
     assert [record.getMessage() for record in caplog.records] == [
         "training.compile: PyTorch cannot compile here, so it trains without: no C compiler"
     ]

@@ -18,6 +18,7 @@ from aal.app.data.clusters import _distances, _features, cluster
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
+from aal.coordination.partition import Partition
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,21 +42,26 @@ def image_set(
     with np.errstate(over="ignore"):
         state = np.arange(number * side * side * 3, dtype=np.uint64) * np.uint64(6364136223846793005)
     images = (state >> np.uint64(56)).astype(np.uint8).reshape(number, side, side, 3)
-    return data.ImageSet(Path(), data_type, images, np.arange(number) % 3, ("a", "b", "c"), test_rows)
+    test = None if test_rows is None else np.arange(*test_rows)
+    return data.ImageSet(Path(), data_type, images, np.arange(number) % 3, ("a", "b", "c"), test)
 
 
-def digest(split: data.Split) -> str:
+def split(images: data.ImageSet, settings: Settings) -> Partition:
+    return data.split(images, settings, 1 if settings.mode == "sync" else settings.worker_num)
+
+
+def digest(parts: Partition) -> str:
     whole = hashlib.blake2b(digest_size=8)
-    for ids in (split.test, split.validation, split.initial, *split.shards):
+    for ids in (parts.test, parts.validation, parts.initial, *parts.shards):
         whole.update(ids.astype("<i8").tobytes() + b"|")
-    whole.update(split.mean.astype("<f4").tobytes() + split.std.astype("<f4").tobytes())
+    whole.update(parts.mean.astype("<f4").tobytes() + parts.std.astype("<f4").tobytes())
     return whole.hexdigest()
 
 
-def check_partition(split: data.Split, number: int) -> None:
-    parts = [split.test, split.validation, split.initial, *split.shards]
-    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(number))
-    for part in parts:
+def check_partition(parts: Partition, number: int) -> None:
+    ids = [parts.test, parts.validation, parts.initial, *parts.shards]
+    assert np.array_equal(np.sort(np.concatenate(ids)), np.arange(number))
+    for part in ids:
         assert part.dtype == np.int64 and (np.diff(part) > 0).all()
 
 
@@ -79,29 +85,29 @@ def test_a_split_holds_every_id_once(
         initial_size=initial, val_size=validation, worker_num=workers, seed=seed, split_strategy=strategy, mode=mode
     )
     number = rest + 7 if own_test else -(-rest * 5 // 4) + 1
-    split = data.split(image_set(number, test_rows=(1, 8) if own_test else None), settings)
-    check_partition(split, number)
-    assert len(split.validation) == validation and len(split.initial) == initial
-    assert len(split.shards) == (1 if mode == "sync" else workers)
-    sizes = [len(shard) for shard in split.shards]
+    parts = split(image_set(number, test_rows=(1, 8) if own_test else None), settings)
+    check_partition(parts, number)
+    assert len(parts.validation) == validation and len(parts.initial) == initial
+    assert len(parts.shards) == (1 if mode == "sync" else workers)
+    sizes = [len(shard) for shard in parts.shards]
     assert min(sizes) >= 1
     if strategy == "RS":
         assert max(sizes) - min(sizes) <= 1
     if own_test:
-        assert split.test.tolist() == list(range(1, 8))
+        assert parts.test.tolist() == list(range(1, 8))
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(("strategy", "expected"), [("RS", "3b85d49ecad53294"), ("DS", "08cb4f8572bf5b92")])
 def test_a_seed_stands_for_the_same_split_for_ever(strategy: str, expected: str) -> None:
-    split = data.split(image_set(1000), settings_with(seed=7, worker_num=4, split_strategy=strategy))
-    assert digest(split) == expected
+    parts = split(image_set(1000), settings_with(seed=7, worker_num=4, split_strategy=strategy))
+    assert digest(parts) == expected
 
 
 @pytest.mark.process
 def test_clusters_do_not_depend_on_threads() -> None:
     code = (
-        "import numpy as np; from data.clusters import cluster; r = np.random.RandomState(3);"
+        "import numpy as np; from aal.app.data.clusters import cluster; r = np.random.RandomState(3);"
         "x = r.randint(0, 256, (2000, 16, 16, 3)).astype(np.uint8);"
         "print(hash(cluster(x, np.arange(2000), 7, r).tobytes()))"
     )
@@ -116,11 +122,11 @@ def test_clusters_do_not_depend_on_threads() -> None:
 @pytest.mark.unit
 def test_the_seed_matters_and_the_workers_do_not_move_the_other_parts() -> None:
     images = image_set(300)
-    one, two = (data.split(images, settings_with(seed=seed)) for seed in (1, 2))
+    one, two = (split(images, settings_with(seed=seed)) for seed in (1, 2))
     assert not np.array_equal(one.test, two.test) and not np.array_equal(one.initial, two.initial)
     for changes in ({"worker_num": 3}, {"split_strategy": "DS"}, {"mode": "sync"}):
-        other = data.split(images, settings_with(seed=1, **changes))
-        assert digest(data.Split(**{**vars(one), "shards": []})) == digest(data.Split(**{**vars(other), "shards": []}))
+        other = split(images, settings_with(seed=1, **changes))
+        assert digest(Partition(**{**vars(one), "shards": []})) == digest(Partition(**{**vars(other), "shards": []}))
 
 
 @pytest.mark.unit
@@ -130,7 +136,7 @@ def test_the_seed_matters_and_the_workers_do_not_move_the_other_parts() -> None:
 )
 def test_test_rows_are_drawn_by_share(data_type: str, share: float | None, tested: int) -> None:
     settings = settings_with(data_type, test_share=share)
-    assert len(data.split(image_set(600, data_type), settings).test) == tested
+    assert len(split(image_set(600, data_type), settings).test) == tested
 
 
 @pytest.mark.unit
@@ -138,28 +144,28 @@ def test_parts_are_drawn_evenly() -> None:
     images = image_set(200, test_rows=(150, 200), side=2)
     seen = np.zeros((3, 150), int)
     for seed in range(400):
-        split = data.split(images, settings_with(seed=seed, initial_size=30, val_size=30, worker_num=3))
-        for row, ids in zip(seen, (split.initial, split.validation, split.shards[0]), strict=True):
+        parts = split(images, settings_with(seed=seed, initial_size=30, val_size=30, worker_num=3))
+        for row, ids in zip(seen, (parts.initial, parts.validation, parts.shards[0]), strict=True):
             row[ids] += 1
     assert seen.min() > 40 and seen.max() < 130  # 80 expected, deviation 8
 
 
 @pytest.mark.unit
-def test_sizes_that_do_not_fit_are_told() -> None:
+def test_sizes_that_do_not_fit_are_reported() -> None:
     images = image_set(100, test_rows=(80, 100))
     with pytest.raises(UserError, match=r"initial_size \+ val_size: 60 \+ 30 is more than the 80 images outside"):
-        data.split(images, settings_with(initial_size=60, val_size=30))
+        split(images, settings_with(initial_size=60, val_size=30))
     with pytest.raises(UserError, match=r"worker_num: 5 unlabelled images cannot be shared among 6 \(of 80 .*75.* 0\)"):
-        data.split(images, settings_with(initial_size=75, val_size=0, worker_num=6))
+        split(images, settings_with(initial_size=75, val_size=0, worker_num=6))
     with pytest.raises(UserError, match="0 unlabelled images"):
-        data.split(images, settings_with(initial_size=75, val_size=5, mode="sync"))
-    check_partition(data.split(images, settings_with(initial_size=75, val_size=0, worker_num=5)), 100)
+        split(images, settings_with(initial_size=75, val_size=5, mode="sync"))
+    check_partition(split(images, settings_with(initial_size=75, val_size=0, worker_num=5)), 100)
 
 
 @pytest.mark.unit
 def test_a_budget_beyond_the_pool_is_no_error() -> None:
     settings = settings_with(worker_num=2, worker_query_num=1000, query_batch=1000)
-    check_partition(data.split(image_set(60), settings), 60)
+    check_partition(split(image_set(60), settings), 60)
 
 
 @pytest.mark.unit
@@ -167,10 +173,10 @@ def test_a_budget_beyond_the_pool_is_no_error() -> None:
 def test_equal_images_still_fill_every_shard(level: int) -> None:
     images = image_set(100)
     images.images[:] = level
-    split = data.split(images, settings_with(worker_num=20, split_strategy="DS"))
-    check_partition(split, 100)
-    assert len(split.shards) == 20 and min(map(len, split.shards)) >= 1
-    assert np.allclose(split.mean, level / 255) and np.allclose(split.std, 1 / 255)
+    parts = split(images, settings_with(worker_num=20, split_strategy="DS"))
+    check_partition(parts, 100)
+    assert len(parts.shards) == 20 and min(map(len, parts.shards)) >= 1
+    assert np.allclose(parts.mean, level / 255) and np.allclose(parts.std, 1 / 255)
 
 
 @pytest.mark.unit
@@ -208,26 +214,26 @@ def test_features_are_means_of_areas() -> None:
 def test_statistics_leave_out_the_test_rows() -> None:
     images = image_set(400, test_rows=(0, 100))
     images.images[:100] = 255
-    split = data.split(images, settings_with())
+    parts = split(images, settings_with())
     kept = images.images[100:] / 255
-    assert split.mean.dtype == split.std.dtype == np.float32
-    assert np.allclose(split.mean, kept.mean(axis=(0, 1, 2)), atol=1e-6)
-    assert np.allclose(split.std, kept.std(axis=(0, 1, 2)), atol=1e-6)
+    assert parts.mean.dtype == parts.std.dtype == np.float32
+    assert np.allclose(parts.mean, kept.mean(axis=(0, 1, 2)), atol=1e-6)
+    assert np.allclose(parts.std, kept.std(axis=(0, 1, 2)), atol=1e-6)
 
 
 @pytest.mark.unit
 def test_a_saved_split_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "split.npz"
-    split = data.split(image_set(200), settings_with(worker_num=3, split_strategy="DS"))
+    parts = split(image_set(200), settings_with(worker_num=3, split_strategy="DS"))
     for _ in range(2):
-        data.save_split(split, path)
+        data.save_split(parts, path)
     back = data.load_split(path)
-    assert digest(back) == digest(split) and [*map(len, back.shards)] == [*map(len, split.shards)]
+    assert digest(back) == digest(parts) and [*map(len, back.shards)] == [*map(len, parts.shards)]
     assert [file.name for file in tmp_path.iterdir()] == ["split.npz"]
 
 
 @pytest.mark.unit
-def test_a_damaged_split_is_told(tmp_path: Path) -> None:
+def test_a_damaged_split_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "split.npz"
     with pytest.raises(UserError, match=r"split\.npz: is no split of a run"):
         data.load_split(path)

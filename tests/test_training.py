@@ -1,5 +1,6 @@
 """Training, scoring and the data path to them."""
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,21 @@ import pytest
 import torch
 from torch import nn
 
+from aal.app import data
 from aal.app.models import build_model
+from aal.app.server_train import Server, fit
 from aal.config.errors import Stopped, UserError
+from aal.config.loading import resolve
 from aal.config.presets import RECIPES
+from aal.config.registry import TRAINERS, Entry
 from aal.config.settings import TrainingSettings
-from aal.training.fitting import Learned, learn, predict
+from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
+from aal.storage.model_files import load_model
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of
-from aal.training.optimizers import build_optimizer, build_schedule, decayed, one_cycle
+from aal.training.inference import predict
+from aal.training.networks import Architecture
+from aal.training.optimizers import build_optimizer, build_schedule, decayed_kernels, one_cycle
+from aal.training.trainer import FittedModel, TrainingTask, weights_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -37,7 +46,7 @@ def stripes(number: int, side: int = 8, channels: int = 1) -> tuple[np.ndarray, 
 
 def run(
     number: int = 40, validation: int = 10, model: nn.Module | None = None, device: torch.device = CPU, **kwargs: Any
-) -> tuple[Learned, nn.Module, ImageBank]:
+) -> tuple[FittedModel, nn.Module, ImageBank]:
     images, labels = stripes(60)
     labels = kwargs.pop("labels", labels)
     model = model or build_model("cnn", classes=2, channels=1, image_size=8, width=0.25, seed=0)
@@ -45,7 +54,8 @@ def run(
     held_out = np.arange(50, 50 + validation)
     bank = ImageBank(images, device)
     changes = {"training": recipe(flip=False), "normalisation": PLAIN, "seed": 0, **kwargs}
-    return learn(model, bank, ids, labels[ids], held_out, labels[held_out], **changes), model, bank
+    task = TrainingTask(bank, ids, labels[ids], validation_ids=held_out, validation_labels=labels[held_out], **changes)
+    return fit(model, task), model, bank
 
 
 @pytest.mark.unit
@@ -132,7 +142,7 @@ def test_optimisers_follow_the_settings() -> None:
     assert adam.defaults["eps"] == 1e-7
     kernels, rest = adam.param_groups
     assert (kernels["weight_decay"], rest["weight_decay"]) == (1e-3, 0.0)
-    assert [id(kernel) for kernel in kernels["params"]] == [id(kernel) for kernel in decayed(model)]
+    assert [id(kernel) for kernel in kernels["params"]] == [id(kernel) for kernel in decayed_kernels(model)]
     assert len(kernels["params"]) + len(rest["params"]) == len(list(model.parameters()))
     schedule = build_schedule(adam, recipe("paper"), 3)
     assert schedule.get_last_lr() == [1e-3, 1e-3]
@@ -140,30 +150,30 @@ def test_optimisers_follow_the_settings() -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize("name", ["paper", "modern"])
-def test_learning_learns_and_repeats_itself(name: str) -> None:
+def test_a_training_learns_and_repeats_itself(name: str) -> None:
     training = recipe(name, epochs=8, flip=False)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    learned, model, bank = run(training=training)
+    fitted, model, bank = run(training=training)
     assert torch.equal(torch.get_rng_state(), before)
     _, labels = stripes(60)
     logits = predict(model, bank, np.arange(60), normalisation=PLAIN)
     assert (logits.argmax(1).numpy() == labels).mean() > 0.95
     torch.manual_seed(2)
     again, _, _ = run(training=training)
-    assert learned.history == again.history
-    assert all(torch.equal(value, again.state_dict[key]) for key, value in learned.state_dict.items())
+    assert fitted.history == again.history
+    assert all(torch.equal(value, again.state_dict[key]) for key, value in fitted.state_dict.items())
     other, _, _ = run(training=training, seed=1)
-    assert other.history != learned.history
+    assert other.history != fitted.history
 
 
 @pytest.mark.unit
 def test_weights_leave_in_float32_on_the_cpu_as_the_best_epoch_had_them() -> None:
-    learned, model, _ = run(training=recipe(precision="bf16", flip=False))
-    assert {value.dtype for value in learned.state_dict.values()} == {torch.float32, torch.int64}
+    fitted, model, _ = run(training=recipe(precision="bf16", flip=False))
+    assert {value.dtype for value in fitted.state_dict.values()} == {torch.float32, torch.int64}
     for name, value in model.state_dict().items():
-        assert torch.equal(learned.state_dict[name], value)
-        assert learned.state_dict[name].is_contiguous()
+        assert torch.equal(fitted.state_dict[name], value)
+        assert fitted.state_dict[name].is_contiguous()
 
 
 @pytest.mark.unit
@@ -176,32 +186,29 @@ def test_few_images_train(number: int, name: str) -> None:
     ids = np.arange(number)
     sizes = []
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    learned = learn(
-        model, ImageBank(images, CPU), ids, labels[ids], ids[:0], labels[:0],
-        training=recipe(crop_padding=1), normalisation=PLAIN, seed=0,
-    )  # fmt: skip
-    assert all(torch.isfinite(value).all() for value in learned.state_dict.values())
+    fitted = fit(model, TrainingTask(ImageBank(images, CPU), ids, labels[ids], recipe(crop_padding=1), PLAIN, seed=0))
+    assert all(torch.isfinite(value).all() for value in fitted.state_dict.values())
     assert sizes == {1: [2], 2: [2], 3: [3], 17: [16, 16]}[number] * 3
 
 
 @pytest.mark.unit
 def test_one_class_alone_trains() -> None:
-    learned, _, _ = run(labels=np.zeros(60, np.int64))
-    assert learned.val_accuracy == 1.0
+    fitted, _, _ = run(labels=np.zeros(60, np.int64))
+    assert fitted.val_accuracy == 1.0
 
 
 @pytest.mark.unit
 def test_without_validation_the_last_epoch_is_kept() -> None:
-    learned, _, _ = run(validation=0)
-    assert (learned.epoch, learned.val_accuracy) == (3, None)
-    assert [entry["val_accuracy"] for entry in learned.history] == [None] * 3
+    fitted, _, _ = run(validation=0)
+    assert (fitted.epoch, fitted.val_accuracy) == (3, None)
+    assert [entry["val_accuracy"] for entry in fitted.history] == [None] * 3
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(("after", "validated"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, [3]), (99, [3])])
 def test_validation_starts_after_some_epochs_and_never_misses_the_last(after: int, validated: list[int]) -> None:
-    learned, _, _ = run(training=recipe(validate_after=after, flip=False))
-    assert [entry["epoch"] for entry in learned.history if entry["val_accuracy"] is not None] == validated
+    fitted, _, _ = run(training=recipe(validate_after=after, flip=False))
+    assert [entry["epoch"] for entry in fitted.history if entry["val_accuracy"] is not None] == validated
 
 
 @pytest.mark.unit
@@ -216,23 +223,23 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_later(
         logits[next(right) :, 1] = 1  # the truth is all zeros
         return logits
 
-    monkeypatch.setattr("aal.training.fitting.predict", fixed)
-    learned, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
-    assert (learned.epoch, learned.val_accuracy) == (epoch, max(scores) / 4)
-    assert learned.state_dict["features.1.num_batches_tracked"] == 3 * epoch
+    monkeypatch.setattr("aal.app.server_train.predict", fixed)
+    fitted, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
+    assert (fitted.epoch, fitted.val_accuracy) == (epoch, max(scores) / 4)
+    assert fitted.state_dict["features.1.num_batches_tracked"] == 3 * epoch
 
 
 @pytest.mark.unit
 def test_losses_that_are_no_number_do_no_harm() -> None:
-    learned, _, _ = run(training=recipe(learning_rate=1e30, schedule="constant", precision="float32"))
-    assert np.isnan(learned.history[-1]["loss"])
-    assert learned.epoch >= 1
+    fitted, _, _ = run(training=recipe(learning_rate=1e30, schedule="constant", precision="float32"))
+    assert np.isnan(fitted.history[-1]["loss"])
+    assert fitted.epoch >= 1
 
 
 @pytest.mark.unit
-def test_progress_is_called_each_batch_and_may_stop_the_training() -> None:
+def test_the_heartbeat_is_called_each_batch_and_may_stop_the_training() -> None:
     calls = []
-    run(progress=lambda: calls.append(1))
+    run(heartbeat=lambda: calls.append(1))
     assert len(calls) == 3 * 3 + 2  # three epochs of three batches, two validations of one
 
     def stop() -> None:
@@ -241,7 +248,7 @@ def test_progress_is_called_each_batch_and_may_stop_the_training() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with pytest.raises(Stopped):
-        run(progress=stop)
+        run(heartbeat=stop)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -273,16 +280,89 @@ def test_bf16_scores_are_near_and_not_coarse() -> None:
     assert not torch.equal(coarse, coarse.bfloat16().float())
 
 
+@pytest.mark.unit
+def test_a_frozen_training_changes_the_output_layer_alone() -> None:
+    model = build_model("cnn", classes=2, channels=1, image_size=8, width=0.25, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fitted, _, _ = run(model=model, freeze=True)
+    changed = [name for name, value in fitted.state_dict.items() if not torch.equal(value, before[name])]
+    assert changed == ["head.weight", "head.bias"], "nor do the statistics of batch norms change"
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path) -> Server:
+    """A server on the digits, with a small network and two epochs."""
+    how = {"epochs": 2, "batch_size": 16, "validate_after": 0, "crop_padding": 0, "flip": False}
+    tree = {"data_type": "digits", "prepared_dir": str(tmp_path), "models": "cnn", "width": 0.25, "training": how}
+    settings = resolve({**tree, "initial_size": 40, "val_size": 20}, "test")
+    images = data.open_set(data.prepare(settings))
+    (tmp_path / "models").mkdir()
+    return Server(0, tmp_path, settings, images, data.split(images, settings, 1), ImageBank(images.images, CPU))
+
+
+def do(server: Server, job: TrainingJob, heartbeat: Any = lambda: None) -> TrainedModel:
+    ids = server.split.initial[: job.labels]
+    return server.train(job, ids, server.images.labels[ids], 1.5, heartbeat)
+
+
+@pytest.mark.unit
+def test_a_server_trains_saves_and_scores(server: Server) -> None:
+    trained = do(server, TrainingJob(3, 40))
+    assert (trained.server, trained.model, trained.path) == (0, "cnn", "models/training-0003-server-0.pt")
+    found = load_model(server.run / trained.path)
+    assert found["architecture"] == Architecture("cnn", 10, 1, 8, {"width": 0.25}).as_dict()
+    assert (found["labels"], found["epoch"], found["test_accuracy"]) == (40, trained.epoch, trained.test_accuracy)
+    cost = server.cost(TrainingJob(3, 40))
+    assert (cost.trained, cost.scored) == (2 * 48, 2 * 20 + len(server.split.test))
+
+
+@pytest.mark.unit
+def test_what_was_trained_before_is_not_trained_again(server: Server) -> None:
+    def stop() -> None:
+        raise Stopped
+
+    first = do(server, TrainingJob(0, 40))
+    assert do(server, TrainingJob(0, 40), stop) == first
+    for other in (TrainingJob(0, 39), TrainingJob(0, 40, target=1), TrainingJob(0, 40, owner=2)):
+        with pytest.raises(Stopped):
+            do(server, other, stop)
+    (server.run / first.path).write_bytes(b"damaged")
+    with pytest.raises(Stopped):
+        do(server, TrainingJob(0, 40), stop)
+
+
+@pytest.mark.unit
+def test_a_job_names_its_trainer_and_the_model_that_it_starts_from(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = do(server, TrainingJob(0, 40))
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def keep(model: nn.Module, task: TrainingTask) -> FittedModel:
+        seen.append(weights_of(model))
+        return FittedModel(seen[-1], 1, None, [])
+
+    monkeypatch.setitem(TRAINERS._objects, "keep", keep)
+    monkeypatch.setitem(TRAINERS.entries, "keep", Entry("keep", "aal.app.server_train", (), {}))
+    do(server, TrainingJob(1, 40, kind="keep", start=ModelRef(0, first.path, 40)))
+    do(server, TrainingJob(2, 40, kind="keep"))
+    known = load_model(server.run / first.path)["state_dict"]
+    assert all(torch.equal(seen[0][name], value) for name, value in known.items())
+    assert not torch.equal(seen[1]["head.weight"], known["head.weight"])
+    with pytest.raises(UserError, match=r"^trainer: must be fit, "):
+        do(server, TrainingJob(3, 40, kind="nothing"))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", ["paper", "modern"])
 def test_a_gpu_learns_the_same_task(name: str) -> None:
-    learned, model, bank = run(training=recipe(name, epochs=8, flip=False), device=torch.device("cuda", 0))
+    fitted, model, bank = run(training=recipe(name, epochs=8, flip=False), device=torch.device("cuda", 0))
     _, labels = stripes(60)
     logits = predict(model, bank, np.arange(60), normalisation=PLAIN)
     assert logits.device == CPU
     assert (logits.argmax(1).numpy() == labels).mean() > 0.95
-    assert {value.device for value in learned.state_dict.values()} == {CPU}
+    assert {value.device for value in fitted.state_dict.values()} == {CPU}
 
 
 @pytest.mark.gpu

@@ -36,7 +36,7 @@ class LabellingTask:
     labels: np.ndarray
     classes: Sequence[str]
     images: pathlib.Path | None = None
-    paths: Sequence[str] | None = None
+    paths: Sequence[str | None] | None = None
 
 
 class LabelSource(Protocol):
@@ -93,7 +93,7 @@ def build(
     labels: pathlib.Path | np.ndarray,
     classes: Sequence[str],
     images: pathlib.Path | None,
-    paths: Sequence[str] | None,
+    paths: Sequence[str | None] | None,
 ) -> LabelSource:
     """Builds the label source that the settings name.
 

@@ -25,7 +25,7 @@ class Simulated(PacedLabelSource):
     def respond(self, annotator: int, example: int) -> tuple[float, int]:
         """Returns the seconds that an annotator takes for an example, and the label."""
         settings = self.task.settings
-        pace, turn, error, other = uniforms(self.task.seed, "annotator", annotator, example)
+        pace, error, other = uniforms(self.task.seed, "annotator", annotator, example)
         label = int(self._labels[example])
         if label < 0:
             raise UserError(
@@ -34,4 +34,4 @@ class Simulated(PacedLabelSource):
             )
         if self._classes > 1 and error < settings.error_rate:
             label = (label + 1 + int(other * (self._classes - 1))) % self._classes
-        return settings.seconds_per_label * log_normal(settings.relative_std, pace, turn), label
+        return settings.seconds_per_label * log_normal(settings.relative_std, pace), label

@@ -3,25 +3,60 @@
 from collections.abc import Iterator
 
 from aal.config.errors import UserError
-from aal.config.registry import LABEL_SOURCES, SCHEDULES, check_options
-from aal.config.settings import FOLDER_SIDE, IMAGE_SIDES, SMALLEST_IMAGES, Settings
+from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS, check_options
+from aal.config.settings import Settings
 
 
 def misfit(name: str, side: int) -> str | None:
     """Returns what is wrong with giving a network images of `side` pixels; None when they fit."""
-    if side >= SMALLEST_IMAGES[name]:
+    smallest = NETWORKS.facts(name).get("smallest_image", 1)
+    if side >= smallest:
         return None
-    fit = ", ".join(other for other, smallest in SMALLEST_IMAGES.items() if side >= smallest)
+    fit = ", ".join(other for other in NETWORKS.entries if side >= NETWORKS.facts(other).get("smallest_image", 1))
     hint = f"; these take them: {fit}" if fit else ""
-    return f"{name} needs images of at least {SMALLEST_IMAGES[name]} pixels a side, not {side}{hint}"
+    return f"{name} needs images of at least {smallest} pixels a side, not {side}{hint}"
+
+
+def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what is wrong with the strategy and its options; a user's own strategy is imported for that."""
+    name = s.query_strategy
+    if name is None:
+        if s.query_strategy_options:
+            yield ("query_strategy_options",), "are for a query_strategy, under assignment_type DA"
+        return
+    if problem := STRATEGIES.problem(name):
+        yield ("query_strategy",), problem
+        return
+    try:
+        if STRATEGIES.is_users_own(name) and not callable(getattr(STRATEGIES.load(name), "select", None)):
+            yield ("query_strategy",), f"{name} has no method select(pool, count, rng); see docs/extending.md"
+        elif STRATEGIES.is_users_own(name) or s.query_strategy_options:
+            STRATEGIES.checked_options(name, s.query_strategy_options, given=())
+    except UserError as error:
+        for problem in error.problems:
+            key, _, text = problem.partition(": ")
+            yield (key, "query_strategy"), text
+
+
+def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what can be known to be wrong with the networks before PyTorch is imported."""
+    facts = IMAGE_SETS.facts(s.data_type)
+    side: int | None = facts.get("image_size") or s.image_size or facts.get("default_image_size")
+    for name in dict.fromkeys(s.models):
+        if problem := NETWORKS.problem(name):
+            yield ("models",), problem
+        elif side and (problem := misfit(name, side)):
+            yield ("models", "data_type", "image_size"), problem
+        elif s.freeze and s.pretrained is None and not NETWORKS.is_users_own(name):
+            yield ("freeze", "pretrained", "models"), f"needs pretrained, for {name} starts from random weights"
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds settings that are right one by one and wrong together; yields the keys concerned and what to tell."""
+    """Finds settings that are right one by one and wrong together; yields the keys concerned and the problem."""
     if s.assignment_type == "DA" and s.query_strategy is None:
         yield (
             ("query_strategy", "assignment_type"),
-            "assignment_type DA needs one: random, entropy, least_confidence or margin",
+            f"assignment_type DA needs one: {STRATEGIES.choices()}",
         )
     if s.assignment_type == "RA" and s.query_strategy is not None:
         yield (
@@ -41,12 +76,9 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"{s.annotators.lease_s:g} s run out before a label is given, which takes "
             f"{s.annotators.seconds_per_label:g} s in the mean",
         )
-    if s.image_size is not None and s.data_type != "folder":
-        yield ("image_size", "data_type"), f"is for data_type folder; {s.data_type} has its own size"
-    side = IMAGE_SIDES.get(s.data_type) or s.image_size or FOLDER_SIDE
-    for name in dict.fromkeys(s.models):
-        if problem := misfit(name, side):
-            yield ("models", "data_type", "image_size"), problem
+    yield from image_problems(s)
+    yield from strategy_problems(s)
+    yield from network_problems(s)
     if s.engine == "local":
         if s.compute == "none":
             yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"
@@ -58,9 +90,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
     if s.costs.measured and s.examples is not None:
         yield ("costs", "examples"), "measured needs images, and examples imagines them"
-    if s.test_share is not None and s.data_type not in ("folder", "digits"):
-        yield ("test_share", "data_type"), f"is for folder and digits; {s.data_type} has its own test set"
     yield from schedule_problems(s)
+    yield from trainer_problems(s)
     yield from label_source_problems(s)
 
 
@@ -73,6 +104,12 @@ def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from SCHEDULES.load(s.mode).contradictions(s)
     except UserError as error:
         yield from ((("mode",), text.removeprefix("mode: ")) for text in error.problems)
+
+
+def trainer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds a trainer that is not there."""
+    if problem := TRAINERS.problem(s.trainer):
+        yield ("trainer",), problem
 
 
 def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -89,3 +126,25 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for line in error.problems:
             key, _, text = line.partition(": ")
             yield (key, "annotators"), text
+
+
+def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what does not go with the image set, as far as that is known before it is prepared.
+
+    A user's own function is imported for that.
+    """
+    if problem := IMAGE_SETS.problem(s.data_type):
+        yield ("data_type",), problem
+        return
+    facts = IMAGE_SETS.facts(s.data_type)
+    if s.image_size is not None and "image_size" in facts:
+        yield ("image_size", "data_type"), f"{s.data_type} has a size of its own, {facts['image_size']}; leave it out"
+    if s.test_share is not None and ("own_test" in facts or "test_share" in facts):
+        yield ("test_share", "data_type"), f"{s.data_type} has a test set of its own; leave it out"
+    if IMAGE_SETS.is_users_own(s.data_type) or (facts and s.data_options):
+        try:
+            IMAGE_SETS.checked_options(s.data_type, s.data_options, given=("settings", "data_dir"))
+        except UserError as error:
+            for problem in error.problems:
+                key, _, text = problem.partition(": ")
+                yield (key, "data_type"), text

@@ -14,7 +14,8 @@ from aal.config.contradictions import contradictions
 from aal.config.error_lines import told
 from aal.config.errors import UserError
 from aal.config.presets import PAPER_COSTS, RECIPES
-from aal.config.settings import Settings, data_type_of
+from aal.config.registry import IMAGE_SETS
+from aal.config.settings import Settings
 
 log = logging.getLogger("aal")
 
@@ -25,7 +26,7 @@ RENAMED = {
     ("costs", "spread"): "relative_std",
 }
 PRESET = "preset"  # beside single costs, the name of the group that they change
-CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "app" / "configs"  # a part of the installed package
 
 
 class _Loader(yaml.SafeLoader):
@@ -128,32 +129,34 @@ def keys_of(assignments: Iterable[str]) -> list[str]:
     return [assignment.partition("=")[0] for assignment in assignments]
 
 
-def resolve(tree: dict[str, Any], where: str, changed: Iterable[str] = ()) -> Settings:
+def resolve(
+    tree: dict[str, Any], where: str, changed: Iterable[str] = (), changed_by: str = "command line"
+) -> Settings:
     """Returns the settings that a tree stands for, with the recipe filled in.
 
     Args:
         tree: as read from YAML, overrides included.
         where: the file that the messages name.
-        changed: the keys, with dots, that come from the command line instead.
+        changed: the keys, with dots, that come from elsewhere.
+        changed_by: what the messages name for these.
 
     Raises:
         UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
     """
     tree = _with_costs(_with_recipe(_with_new_names(tree, where)))
     changed = set(changed)
+    problems: list[tuple[str, str]] = []
+    bad: set[str] = set()
     try:
         settings = Settings.model_validate(tree)
-        problems, bad = [], set()
     except ValidationError as error:
         problems = list(dict.fromkeys(told(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
-        sound = {key: value for key, value in tree.items() if key not in bad}
-        settings = Settings.model_construct(
-            **{**_with_recipe({"data_type": "folder"}), **_coerced(sound)}  # only to look for contradictions
-        )
+        sound = {key: value for key, value in tree.items() if str(key) not in bad}
+        settings = Settings.model_validate(_with_recipe({"data_type": "folder", **sound}))  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
-        raise UserError(*(f"{'command line' if key in changed else where}: {key}: {text}" for key, text in problems))
+        raise UserError(*(f"{changed_by if key in changed else where}: {key}: {text}" for key, text in problems))
     return settings
 
 
@@ -182,24 +185,12 @@ def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
     given = tree.get("costs")
     changed = dict(given) if isinstance(given, dict) else {}
     name = changed.pop(PRESET, given)
-    preset = PAPER_COSTS.get(str(data_type_of(tree.get("data_type"))))
+    preset = PAPER_COSTS.get(str(IMAGE_SETS.canonical(tree.get("data_type"))))
     if name == "measured":
         return {**tree, "costs": {"measured": True, **changed}}
     if name == "paper" and preset is not None:
         return {**tree, "costs": {"per_image_scored": 0.0, **preset, **changed}}
     return {**tree, "costs": name} if isinstance(name, str) else tree
-
-
-def _coerced(sound: dict[str, Any]) -> dict[str, Any]:
-    """Single settings that are right by themselves, each as its type reads it."""
-    values = {}
-    for key, value in sound.items():
-        try:
-            part = Settings.model_validate({**_with_recipe({"data_type": "folder"}), key: value})
-            values[key] = getattr(part, key)
-        except ValidationError:
-            continue
-    return values
 
 
 def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:
@@ -216,9 +207,13 @@ def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) ->
     path = find_config(name)
     assignments = [*assignments, *([] if seed is None else [f"seed={seed}"])]
     tree = override(read_config(path), assignments)
-    if tree.get("name") is None:
-        tree["name"] = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
+    tree["name"] = tree.get("name") or name_of(path)
     return resolve(tree, str(path), changed=keys_of(assignments))
+
+
+def name_of(path: pathlib.Path) -> str:
+    """Returns the name of the runs of a config that gives none: that of its file, as far as a name may have it."""
+    return re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run"
 
 
 def dump(settings: Settings) -> str:

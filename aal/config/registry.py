@@ -8,6 +8,7 @@ import ast
 import functools
 import importlib
 import inspect
+import json
 import os
 import pathlib
 import re
@@ -49,11 +50,20 @@ class Registry:
         variable: the registry's own name, which decorators use: `@STRATEGIES.register("entropy")`.
         setting: the key in a config.
         *places: modules and packages to look in, such as `aal.strategies`.
+        options: the key of the parameters of the objects; `<setting>_options` by default.
         prefixes: of names that stand for objects of a library, such as `torchvision`; the module that loads each.
     """
 
-    def __init__(self, variable: str, setting: str, *places: str, prefixes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        variable: str,
+        setting: str,
+        *places: str,
+        options: str | None = None,
+        prefixes: Mapping[str, str] | None = None,
+    ) -> None:
         self._variable, self.setting, self._places = variable, setting, places
+        self._options = options or f"{setting}_options"
         self._prefixes = dict(prefixes or {})
         self._objects: dict[str, Any] = {}
 
@@ -111,6 +121,10 @@ class Registry:
             return None
         return f"must be {self.choices()}, not {name}"
 
+    def is_users_own(self, name: str) -> bool:
+        """Whether `name` stands for a user's object, `package.module:object`, whose import runs the user's code."""
+        return bool(REFERENCE.match(name)) and name.partition(":")[0] not in self._prefixes
+
     def choices(self) -> str:
         """Returns what the setting may be, for messages and help."""
         own = [*(f"{prefix}:NAME" for prefix in self._prefixes), "package.module:object"]
@@ -148,14 +162,14 @@ class Registry:
         Raises:
             UserError: an option is unknown, missing or of the wrong type; one line each.
         """
-        return check_options(self.load(name), options, given, f"{self.setting}_options")
+        return check_options(self.load(name), options, given, self._options)
 
 
 def check_options(target: Any, options: Mapping[str, Any], given: Collection[str], where: str) -> dict[str, Any]:
     """Checks options against the typed parameters of a class or function; see `Registry.checked_options`."""
     signature = inspect.signature(target)
     function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function) if hasattr(function, "__annotations__") else {}
+    hints = get_type_hints(function, include_extras=True) if hasattr(function, "__annotations__") else {}
     fields: dict[str, Any] = {}
     is_open = False
     for parameter in signature.parameters.values():
@@ -167,7 +181,8 @@ def check_options(target: Any, options: Mapping[str, Any], given: Collection[str
     config = ConfigDict(extra="allow" if is_open else "forbid", strict=True, arbitrary_types_allowed=True)
     try:
         model = create_model("Options", __config__=config, **fields)
-        checked = model.model_validate(dict(options))
+        # As JSON, in which a list may stand for a tuple, as it must in YAML.
+        checked = model.model_validate_json(json.dumps(dict(options), default=str))
     except ValidationError as error:
         from aal.config.error_lines import told
 
@@ -212,8 +227,18 @@ def _plain(name: str) -> str:
 SCHEDULES = Registry("SCHEDULES", "mode", "aal.coordination.schedules")
 TRAINERS = Registry("TRAINERS", "trainer", "aal.app.server_train", "aal.training.trainers")
 STRATEGIES = Registry("STRATEGIES", "query_strategy", "aal.strategies")
-LABEL_SOURCES = Registry("LABEL_SOURCES", "annotators.source", "aal.annotators")
-NETWORKS = Registry("NETWORKS", "models", "aal.app.models")
+LABEL_SOURCES = Registry("LABEL_SOURCES", "annotators.source", "aal.annotators", options="annotators.options")
+NETWORKS = Registry(
+    "NETWORKS",
+    "models",
+    "aal.app.models",
+    options="model_options",
+    prefixes={"torchvision": "aal.training.torchvision_networks"},
+)
 IMAGE_SETS = Registry(
-    "IMAGE_SETS", "data_type", "aal.app.data", prefixes={"torchvision": "aal.app.data.torchvision_sets"}
+    "IMAGE_SETS",
+    "data_type",
+    "aal.app.data",
+    options="data_options",
+    prefixes={"torchvision": "aal.app.data.torchvision_sets"},
 )

@@ -1,56 +1,20 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from aal.config.registry import LABEL_SOURCES, SCHEDULES
-
-STRATEGY_NAMES = {  # also those of the published README
-    "random": "random",
-    "entropy": "entropy",
-    "leastconfidence": "least_confidence",
-    "margin": "margin",
-    "uncertaintyentropy": "entropy",
-    "uncertainty": "least_confidence",
-    "uncertaintymargin": "margin",
-}
-DATA_NAMES = {
-    "cifar10": "cifar-10",
-    "cifar100": "cifar-100",
-    "miniimagenet": "mini-imagenet",
-    "digits": "digits",
-    "folder": "folder",
-}
-IMAGE_SIDES = {"cifar-10": 32, "cifar-100": 32, "mini-imagenet": 84, "digits": 8}  # pixels; folder has a setting
-FOLDER_SIDE = 32
-SMALLEST_IMAGES = {"vgg16": 32, "vgg16_bn": 32, "resnet18": 8, "cnn": 8}  # pixels a side that a network can take
-
-
-def _plain(name: object) -> str:
-    return re.sub(r"[-_ ]", "", str(name)).lower()
-
-
-def data_type_of(name: object) -> object:
-    """Returns the data type that a name stands for; what is none, unchanged."""
-    return DATA_NAMES.get(_plain(name), name)
-
-
-def _strategy(name: object) -> object:
-    return STRATEGY_NAMES.get(_plain(name), name)
+from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES
 
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-DataType = Annotated[
-    Literal["cifar-10", "cifar-100", "mini-imagenet", "digits", "folder"], BeforeValidator(data_type_of)
-]
-StrategyName = Annotated[Literal["random", "entropy", "least_confidence", "margin"], BeforeValidator(_strategy)]
+DataType = Annotated[str, BeforeValidator(IMAGE_SETS.canonical)]
+StrategyName = Annotated[str, BeforeValidator(STRATEGIES.canonical)]
+ModelName = Annotated[str, BeforeValidator(NETWORKS.canonical)]
 ScheduleName = Annotated[str, BeforeValidator(SCHEDULES.canonical)]
-ModelName = Literal["vgg16", "vgg16_bn", "resnet18", "cnn"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 Devices = Annotated[list[Device], Field(min_length=1), BeforeValidator(_listed)]
 Positive = Annotated[int, Field(ge=1)]
@@ -168,15 +132,15 @@ class Settings(Group):
         None, description="images of an imagined set, for compute none; null: as many as data_type has"
     )
 
-    data_type: DataType = Field(description="cifar-10, cifar-100, mini-imagenet, digits or folder")
-    data_options: Options = Field({}, description="parameters of an image set of one's own, or of torchvision's")
+    data_type: DataType = Field(description=IMAGE_SETS.choices())
+    data_options: Options = Field({}, description="parameters of a set of torchvision or of a function of one's own")
     data_dir: str = Field("data/downloads", description="where the images are, or are downloaded to")
     prepared_dir: str | None = Field(None, description="where the prepared arrays go; null is beside the images")
     image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
-        None, description="pixels a side; a choice for data_type folder only (null: 32)"
+        None, description="pixels a side that images are resized to; null: 32 for folder, otherwise their own size"
     )
     test_share: Share | None = Field(
-        None, description="share of the images kept for testing; for data_type folder and digits (null: 0.2)"
+        None, description="share of the images kept for testing, where a set has no test images of its own (null: 0.2)"
     )
 
     server_num: Positive = Field(1, description="servers, which train")
@@ -196,9 +160,7 @@ class Settings(Group):
     assignment_type: Literal["RA", "DA"] = Field(
         "RA", description="RA draws one of the three uncertainty strategies for each worker, DA gives all the same"
     )
-    query_strategy: StrategyName | None = Field(
-        None, description="random, entropy, least_confidence or margin; under DA only"
-    )
+    query_strategy: StrategyName | None = Field(None, description=f"{STRATEGIES.choices()}; under DA only")
     query_strategy_options: Options = Field({}, description="parameters of the strategy")
     split_strategy: Literal["RS", "DS"] = Field(
         "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"
@@ -213,14 +175,16 @@ class Settings(Group):
     hung_after_s: Rate = Field(600.0, description="seconds without a sign of life after which a process counts as dead")
 
     models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
-        ["vgg16"], description="vgg16, vgg16_bn, resnet18, cnn; a list is given to the servers in turn"
+        ["vgg16"], description=f"{NETWORKS.choices()}; a list is given to the servers in turn"
     )
     model_options: Options = Field({}, description="parameters of the networks")
     pretrained: str | None = Field(
         None, description="weights to start from: a file, or the name of torchvision weights; null starts from scratch"
     )
-    freeze: bool = Field(False, description="train only the last layer")
-    width: Annotated[float, Field(gt=0, le=4)] = Field(1.0, description="factor on the channels of every layer")
+    freeze: bool = Field(False, description="train only the output layer")
+    width: Annotated[float, Field(gt=0, le=4)] = Field(
+        1.0, description="factor on the channels of every layer, for networks that have this option"
+    )
     recipe: Literal["paper", "modern"] = Field(
         "modern", description="paper or modern: the training settings to start from"
     )

@@ -27,7 +27,7 @@ class Partition:
     std: np.ndarray
 
     def rows(
-        self, labels: np.ndarray, paths: Sequence[str] | None = None
+        self, labels: np.ndarray, paths: Sequence[str | None] | None = None
     ) -> Iterator[tuple[int, str, int | None, int, str | None]]:
         """Yields id, part, worker, true label (-1 where unknown) and source path of every id."""
         places: list[tuple[np.ndarray, str, int | None]] = [

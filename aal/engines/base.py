@@ -141,7 +141,7 @@ class Plan:
     classes: int
     roles: Sequence[Role]
     meta: Mapping[str, str]
-    paths: Sequence[str] | None = None
+    paths: Sequence[str | None] | None = None
     resume: ResumeState | None = field(default=None, repr=False)
 
     @property

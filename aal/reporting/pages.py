@@ -1,24 +1,21 @@
 """The report of a run: `summary.json`, the pictures, and one Markdown page that holds them."""
 
+import html
 import pathlib
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
 
 from aal.config.errors import UserError
-from aal.reporting import plots as figures
-from aal.reporting.metrics import Column, Record, Rows, column, known, read, summary_of, write_summary
+from aal.reporting import plots
+from aal.reporting.metrics import Record, column, read, summary_of, write_summary
+from aal.reporting.pictures import PICTURES, draw, staleness
+from aal.reporting.tables import markdown_table
+from aal.storage.run_reader import Rows
 
-PICTURES = {
-    "accuracy_by_labels": "Test accuracy against labels. The line is the mean of the models with equally many labels.",
-    "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment.",
-    "waits": "How long annotators waited for a query, shorter than 1 ms drawn as 1 ms.",
-    "staleness": "How many versions the model that chose a query was behind the newest one.",
-    "timeline": "Who did what when.",
-}
 VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
 DEFINITIONS = """\
 - *Curve*: the published models in order of version. *Final* is the one trained on most labels; of several, the newest.
@@ -46,53 +43,16 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     summary = summary_of(record)
     folder = run / "report"
     page = folder / "report.md"
-    drawn = _pictures(record)
+    drawn = draw(record, summary["annotators_waited"])
     try:
         write_summary(run, summary)
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():
-            figures.save(figure, folder / name)
+            plots.save(figure, folder / name)
         page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return page
-
-
-def _pictures(record: Record) -> dict[str, Figure]:
-    """The pictures for which there is something to draw."""
-    drawn = {}
-    tested = [model for model in record.models if model["test_accuracy"] is not None]
-    if tested:
-        labels, seconds = column(tested, "labels"), column(tested, "published_at")
-        points = (column(tested, "test_accuracy"), column(tested, "server"), labels <= record.initial)
-        drawn["accuracy_by_labels"] = figures.accuracy_by_labels(labels, *points)
-        drawn["accuracy_by_time"] = figures.accuracy_by_time(seconds, *points)
-    if record.waits["got_at"].size:
-        drawn["waits"] = figures.waits(record.waits["got_at"] - record.waits["asked_at"])
-    offered, answered = _staleness(record)
-    if offered.size:
-        drawn["staleness"] = figures.staleness(offered, answered)
-    chosen, done = record.selections, record.answered
-    spans = (
-        figures.Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at"))),
-        figures.Spans(chosen["worker"], chosen["started_at"], chosen["offered_at"]),
-        figures.Spans(*(record.queries[key][done] for key in ("annotator", "drawn_at", "answered_at"))),
-    )
-    if any(span.end.size for span in spans):
-        number = (record.config.get("annotators") or {}).get("number", 0)
-        drawn["timeline"] = figures.timeline(*spans, max(number, np.unique(spans[2].lane).size))
-    for name in {"accuracy_by_time", "timeline"} & set(drawn):
-        figures.mark_breaks(drawn[name], [row["stopped_at"] for row in record.breaks])
-    return drawn
-
-
-def _staleness(record: Record) -> tuple[Column, Column]:
-    """Versions behind the newest: of all queries when offered, of the answered ones when answered."""
-    versions, published = column(record.models, "version"), column(record.models, "published_at")
-    newest = np.searchsorted(published, record.queries["answered_at"][record.answered], "right") - 1
-    # Before the first publication the index is -1, the last place: there is no newest version then.
-    late = np.append(versions, np.nan)[newest] - record.queries["version"][record.answered]
-    return known(record.queries["newest"] - record.queries["version"]), known(late)
 
 
 def _during_training(record: Record) -> int:
@@ -108,16 +68,11 @@ def _text(value: Any, unit: str = "") -> str:
         return "-"
     if isinstance(value, float):
         value = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value}{unit}".replace("|", "\\|").replace("\n", " ")
-
-
-def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return f"{value}{unit}".replace("\n", " ")
 
 
 def _listed(rows: Rows) -> str:
-    return _table(list(rows[0]), (map(_text, row.values()) for row in rows)) if rows else "None.\n"
+    return markdown_table(list(rows[0]), (map(_text, row.values()) for row in rows)) if rows else "None.\n"
 
 
 def _share(part: float | None, whole: float = 1.0) -> str:
@@ -125,37 +80,47 @@ def _share(part: float | None, whole: float = 1.0) -> str:
 
 
 def _main_figures(record: Record, summary: dict[str, Any]) -> str:
-    labels, queries = summary["labels"], record.queries
+    labels = summary["labels"]
     during = _during_training(record)
     trained = (column(record.models, "published_at") - column(record.models, "started_at")).sum()
     sync = record.config.get("mode") == "sync"  # which trains one model at a time
     servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
-    waited = (record.waits["got_at"] - record.waits["asked_at"]).sum()
-    labelled = known(queries["answered_at"] - queries["drawn_at"]).sum()
-    late = _staleness(record)[1]
+    late = staleness(record)[1]
     rows = [
         ("Labels: initial + bought = total", f"{labels['initial']:,} + {labels['bought']:,} = {labels['total']:,}"),
         ("Trainings", _text(summary["trainings"])),
         ("Final test accuracy", _share(summary["final_test_accuracy"])),
         ("Mean test accuracy of the curve", _share(summary["mean_curve_accuracy"])),
         ("AUBC (0 to 1)", _text(summary["aubc"])),
-        ("Labels a second", _text(summary["labels_per_s"])),
+        ("Labels a second, from first query to last answer", _text(summary["labels_per_s"])),
         ("Wrong labels", f"{record.label_errors:,} ({_share(record.label_errors, labels['bought'])})"),
         ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - labels['bought']):,}"),
         ("Images that could not be read", _text(record.meta.get("skipped_images"))),
         ("Labels during training", f"{during:,} ({_share(during, labels['bought'])})"),
         ("Servers trained", _share(trained, servers * (summary["wall_s"] or 0))),
-        ("Annotators waited", _share(waited, waited + labelled)),
+        ("Annotators waited", _share(summary["annotators_waited"])),
         ("Staleness when offered, versions", "mean {}, max {}".format(*map(_text, summary["staleness"].values()))),
         ("Staleness when answered, versions", f"mean {late.mean():.3g}, max {late.max():.0f}" if late.size else "-"),
         ("Wall time", _text(summary["wall_s"], " s")),
     ]
-    return _table(("", "value"), rows)
+    return markdown_table(("", "value"), rows)
+
+
+def _networks(summary: dict[str, Any]) -> list[str]:
+    """A table of the networks, where a run has several: the figures above mix their models."""
+    if "networks" not in summary:
+        return []
+    keys = ("final_test_accuracy", "mean_curve_accuracy")
+    rows = [
+        (one["name"], one["trainings"], *(_share(one[key]) for key in keys), _text(one["aubc"]))
+        for one in summary["networks"]
+    ]
+    return [markdown_table(("network", "trainings", "final accuracy", "mean accuracy", "AUBC"), rows)]
 
 
 def _break(row: dict[str, Any]) -> str:
     why = row["ended"] or "killed"
-    return f"It was broken off at {row['stopped_at']:.1f} s ({why}) and resumed; the clock stood still meanwhile.\n"
+    return f"Interrupted at {row['stopped_at']:.1f} s ({why}) and resumed; the time between does not count.\n"
 
 
 def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[str]) -> str:
@@ -166,7 +131,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
     epoch = "The validation set chose the epoch of each training." if validated else "No validation set was used."
     software = [(key.removeprefix("version_"), meta[key]) for key in sorted(meta) if key.startswith("version_")]
     parts = [
-        f"# Run {name}\n",
+        f"# Run {html.escape(name)}\n",
         f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
         f"Started: {_text(meta.get('started', '(virtual time)'))}. "
         f"Ended: {_text(meta.get('ended', 'not yet, or it was killed'))}.\n",
@@ -174,7 +139,8 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *map(_break, record.breaks),
         f"The test set was only reported; it chose nothing. {epoch}\n",
         _main_figures(record, summary),
-        _table(("seconds", "mean", "p50", "p95", "p99", "max"), spreads),
+        *_networks(summary),
+        markdown_table(("seconds", "mean", "p50", "p95", "p99", "max"), spreads),
         *(f"![{PICTURES[key]}]({key}.png)\n\n{PICTURES[key]} [PDF]({key}.pdf)\n" for key in PICTURES if key in drawn),
         "## What the words mean\n\n" + DEFINITIONS,
         "## Trainings\n\nAccuracies are from 0 to 1, times in seconds since the run began.\n",
@@ -182,8 +148,8 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         "## Workers\n",
         _listed(record.workers),
         "## Software and settings\n",
-        _table(("", "version"), software),
+        markdown_table(("", "version"), software),
         f"Hardware: {_text(meta.get('hardware'))}\n",
-        f"```yaml\n{yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)}```\n",
+        textwrap.indent(yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True), "    "),
     ]
     return "\n".join(parts)

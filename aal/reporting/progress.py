@@ -1,22 +1,30 @@
-"""What a person sees while a run goes on: one bar on a terminal, a plain line now and then elsewhere."""
+"""What the user sees while a run goes on: one bar on a terminal or in a notebook, a line now and then elsewhere."""
 
 import contextlib
 import os
+import re
 import sys
 import time
-from typing import TextIO
-
-from tqdm import tqdm
+from collections.abc import Callable
+from typing import Any, TextIO
 
 from aal.coordination.messages import Status
 
 BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Prints a line; when nobody can hear it any more, goes on in silence, for a run is worth more than its output."""
+def write_line(text: str, stream: TextIO | None) -> None:
+    """Prints text and a line break; characters that the stream cannot encode, or that control a terminal, are escaped.
+
+    Where the stream is closed or its disk is full, output is dropped: the run goes on.
+    """
+    if stream is None:  # closed before Python started
+        return
+    encoding = stream.encoding or "utf-8"
+    shown = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
     try:
-        print(text, file=stream, flush=True)
+        print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -26,40 +34,60 @@ class Progress:
     """Shows how far a run is.
 
     Args:
-        stream: where to; a bar when it is a terminal.
+        stream: where to; a bar when it is a terminal. None shows nothing.
         line_every_s: seconds between plain lines; a new model always gets one.
+        notebook: whether the bar is drawn by the notebook that this process serves.
     """
 
-    def __init__(self, stream: TextIO = sys.stderr, line_every_s: float = 30.0) -> None:
+    def __init__(
+        self, stream: TextIO | None = sys.stderr, line_every_s: float = 30.0, *, notebook: bool = False
+    ) -> None:
         self._stream = stream
         self._line_every_s = line_every_s
-        self._bar: tqdm | None = None
+        self._notebook = notebook
+        self._bar: Any = None
         self._lined_at = 0.0
         self._lined_version: int | None = -1
-        # A terminal that does not tell its width would get an empty bar.
-        self._terminal = stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+        self._followers: list[Callable[[], None]] = []
+        self._draws_bar = notebook or (stream is not None and _is_terminal(stream))
+
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Calls `follower` whenever a status is shown."""
+        self._followers.append(follower)
 
     def show(self, status: Status) -> None:
         """Shows a status; cheap enough to be called several times a second."""
-        if self._terminal:
-            if self._bar is None:
-                self._bar = tqdm(
-                    total=status.budget, file=self._stream, unit=" label", bar_format=BAR, dynamic_ncols=True
-                )
+        for follower in self._followers:
+            follower()
+        if self._stream is None:
+            return
+        if self._draws_bar:
+            self._bar = self._bar or self._new_bar()
             self._bar.total = status.budget
             self._bar.n = status.labels
             self._bar.set_postfix_str(_words(status), refresh=True)
         elif status.version != self._lined_version or time.monotonic() - self._lined_at >= self._line_every_s:
             rate = status.labels / status.seconds if status.seconds > 0 else 0.0
             done = f"{status.seconds:7.1f} s  {status.labels}/{status.budget} labels  {rate:.1f} label/s"
-            say(f"{done}  {_words(status)}", self._stream)
+            write_line(f"{done}  {_words(status)}", self._stream)
             self._lined_at, self._lined_version = time.monotonic(), status.version
 
+    def _new_bar(self) -> Any:
+        if self._notebook:
+            from tqdm.auto import tqdm
+
+            return tqdm(unit=" label", bar_format=BAR.replace("{bar:10}", "{bar}"))
+        from tqdm import tqdm as terminal_tqdm
+
+        return terminal_tqdm(file=self._stream, unit=" label", bar_format=BAR, dynamic_ncols=True)
+
     def note(self, text: str) -> None:
-        """Says something that a person should know, on a line of its own."""
+        """Prints a line of its own, above the bar."""
+        if self._stream is None:
+            return
         if self._bar is not None:
             self._bar.clear()
-        say(text, self._stream)
+        write_line(text, self._stream)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""
@@ -68,10 +96,17 @@ class Progress:
             self._bar = None
 
 
+def _is_terminal(stream: TextIO) -> bool:
+    # A terminal that does not tell its width would get an empty bar.
+    return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+
+
 def _words(status: Status) -> str:
     if status.version is None:
         model = "training the first model"
     else:
         tested = f" test {status.test_accuracy:.3f}" if status.test_accuracy is not None else ""
         model = f"model v{status.version}{tested}"
+    if status.labels >= status.budget and not status.finished:
+        return f"{model}, all labels are in; training the last models"
     return f"{model}, {status.waiting} queries wait, {status.idle_annotators} idle"

@@ -1,18 +1,24 @@
 """Model files that are never half-written, and never run code when they are read."""
 
 import io
+import logging
 import pathlib
+import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aal.config.errors import UserError
-from aal.config.settings import DataType, ModelName, Share
+from aal.config.errors import RunFailed, UserError
+from aal.config.settings import Settings, Share
 from aal.storage.atomic import write_whole
 
 FORMAT = 1
+SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
+
+log = logging.getLogger("aal")
 
 
 class _Part(BaseModel):
@@ -22,13 +28,15 @@ class _Part(BaseModel):
 
 
 class _Architecture(_Part):
+    """`aal.training.networks.Architecture`; whether there is such a network is found out when it is built."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: ModelName
+    name: str
     classes: Annotated[int, Field(ge=1, le=1_000_000)]
-    channels: Literal[1, 3]
+    channels: Annotated[int, Field(ge=1, le=1024)]
     image_size: Annotated[int, Field(ge=1, le=4096)]
-    width: Annotated[float, Field(gt=0, le=4)]
+    options: dict[str, Any]
 
 
 class _Normalisation(_Part):
@@ -37,7 +45,7 @@ class _Normalisation(_Part):
 
 
 class _Data(_Part):
-    data_type: DataType
+    data_type: str
     image_size: Annotated[int, Field(ge=8)] | None
     test_share: Share | None
     seed: Annotated[int, Field(ge=0, lt=2**31)]
@@ -55,42 +63,107 @@ class _ModelFile(_Part):
     epoch: int
 
 
+def model_payload(
+    settings: Settings,
+    *,
+    state_dict: Mapping[str, torch.Tensor],
+    architecture: Mapping[str, Any],
+    normalisation: Mapping[str, Sequence[float]],
+    class_names: Sequence[str],
+    images: str,
+    labels: int,
+    epoch: int,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Returns what a model file holds.
+
+    Args:
+        settings: of the run; they tell which images are its test set.
+        state_dict: float32 weights.
+        architecture: `Architecture.as_dict()` of the network.
+        normalisation: mean and std of the pixels scaled to 0..1, a number a channel.
+        class_names: of the labels 0, 1, ...
+        images: name of the prepared set, which stands for its content.
+        labels: how many it was trained on.
+        epoch: that was kept.
+        **facts: anything else that is plain: numbers, strings, lists, dicts.
+    """
+    return {
+        "format": FORMAT,
+        "state_dict": dict(state_dict),
+        "architecture": dict(architecture),
+        "normalisation": {key: list(values) for key, values in normalisation.items()},
+        "data": {
+            "data_type": settings.data_type,
+            "data_options": settings.data_options,
+            "image_size": settings.image_size,
+            "test_share": settings.test_share,
+            "seed": settings.seed,
+            "images": images,
+        },
+        "class_names": list(class_names),
+        "labels": labels,
+        "epoch": epoch,
+        **facts,
+    }
+
+
 def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
     """Writes a model file, whole or not at all: whoever opens `path` finds the old file or the new one.
 
     Args:
         path: of the file; its folder is there.
-        payload: state_dict (float32 weights), architecture (arguments of `models.build_model` without the seed),
-            normalisation (mean and std, a number a channel), data (data_type, image_size, test_share, seed, and images,
-            the name of the prepared set, which tells its content),
-            class_names, labels (how many it learned from), epoch; anything else that is plain: numbers, strings,
-            lists, dicts.
+        payload: as `model_payload` makes it.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the payload is not as above.
+        ValueError: the payload is not of that form.
     """
     path = pathlib.Path(path)
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **payload}, buffer)
-    content = buffer.getvalue()
-    try:
-        state = _read(content)["state_dict"]  # what is published can be read
-    except Exception as error:
-        raise ValueError(f"{path}: not a payload for a model file: {error}") from error
+    state = payload["state_dict"]
     if any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in state.values()):
         raise ValueError(f"{path}: weights are stored in float32 only")
-    write_whole(path, content)
+    try:  # what is published can be read; the weights are plain tensors and need not be read back for that
+        _checked(_read(io.BytesIO(_written({**payload, "state_dict": {}}))))
+        _ModelFile.model_validate(payload)
+    except Exception as error:
+        raise ValueError(f"{path}: not a payload for a model file: {error}") from error
+    write_whole(path, _written(payload))
+
+
+def save_with_retry(path: pathlib.Path, payload: dict[str, Any], heartbeat: Callable[[], None]) -> None:
+    """Saves a model; while the disk does not take it, tries again for SAVE_FOR_S seconds: a training is expensive.
+
+    Args:
+        path: of the file.
+        payload: as `model_payload` makes it.
+        heartbeat: called between two attempts; what it raises ends them.
+
+    Raises:
+        RunFailed: the disk did not take it.
+    """
+    deadline = time.monotonic() + SAVE_FOR_S
+    while True:
+        try:
+            return save_model(path, payload)
+        except OSError as error:
+            reason = f"{path}: the model cannot be written: {error.strerror or error}"
+            if time.monotonic() > deadline:
+                raise RunFailed(f"{reason}; make room for it") from None
+            log.warning("%s; trying again", reason)
+            time.sleep(SAVE_AGAIN_S)
+            heartbeat()
 
 
 def load_model(path: str | pathlib.Path) -> dict[str, Any]:
-    """Returns the payload of a model file, its weights on the CPU; nothing in the file is ever run.
+    """Returns the payload of a model file, its weights mapped from the file; nothing in the file is ever run.
 
     Raises:
         UserError: there is no such file, or it is no model file, or it is damaged.
     """
     try:
-        return _read(pathlib.Path(path).read_bytes())
+        with pathlib.Path(path).open("rb"):  # PyTorch tells less of what cannot be opened
+            return _checked(_read(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except ValidationError as error:
@@ -101,9 +174,23 @@ def load_model(path: str | pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not a model file, or is damaged; nothing in it was run") from None
 
 
-def _read(content: bytes) -> dict[str, Any]:
+def _written(payload: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def _read(file: str | pathlib.Path | io.BytesIO) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's guesses about foreign files
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=not isinstance(file, io.BytesIO))
+
+
+def _checked(payload: dict[str, Any]) -> dict[str, Any]:
+    """Checks the form; files of version 0.1.0 named the width beside the options."""
+    architecture = payload["architecture"]
+    if isinstance(architecture, dict) and "options" not in architecture and "width" in architecture:
+        named = {key: value for key, value in architecture.items() if key != "width"}
+        payload = {**payload, "architecture": {**named, "options": {"width": architecture["width"]}}}
     _ModelFile.model_validate(payload)
     return payload

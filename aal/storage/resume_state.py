@@ -100,7 +100,10 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         batches=db.execute("SELECT worker, items FROM selections ORDER BY offered_at, worker, batch").fetchall(),
         models=[(ref, model[4]) for ref, model in zip(refs, models, strict=True)],
         test_accuracy=models[-1][5] if models else None,
-        jobs=[TrainingJob(*job[:-1], None if job[-1] is None else refs[job[-1]]) for job in jobs],
+        jobs=[
+            TrainingJob(number, labels, kind, target, owner, None if start is None else refs[start])
+            for number, labels, kind, target, owner, start in jobs
+        ],
         draws=db.execute("SELECT count(*) FROM waits").fetchone()[0],
         seconds=max(last, float(meta.get("wall_s", 0.0))),
         ended=meta.get("ended"),

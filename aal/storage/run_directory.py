@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its log, what it says of the machine and the software."""
+"""The run directory: its name, its settings, its log, and what the record says of machine and software."""
 
 import contextlib
 import importlib.metadata
@@ -11,43 +11,58 @@ from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
+from aal import __version__
 from aal.config.errors import UserError
 from aal.config.loading import dump, keys_of, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
 
-VERSION = "0.1.0"
 MODELS = "models"
-# What a resumed run may change: where it computes, how long it lasts, how it fails.
-HARMLESS = {
+# What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
+MAY_CHANGE = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
-    *("on_failure", "restart_limit", "hung_after_s"),
+    *("on_failure", "restart_limit", "hung_after_s", "tensorboard"),
 }
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
 def create_run(settings: Settings, out: str | None) -> pathlib.Path:
-    """Makes the folder of a new run and writes its `config.yaml`.
+    """Makes the directory of a new run and writes its `config.yaml`.
 
     Args:
         settings: of the run; `name` names the folder under `runs/`.
-        out: the folder to use instead; it must be absent or empty.
+        out: the directory to use instead; it must be absent or empty.
 
     Raises:
         UserError: the folder is taken or cannot be made.
     """
+    run = new_directory(settings.name, out)
     try:
-        run = _new_folder(pathlib.Path("runs") / (settings.name or "run")) if out is None else pathlib.Path(out)
-        if out is not None and run.exists() and not run.is_dir():
-            raise UserError(f"--out {out}: is a file; name a folder")
-        if out is not None and run.exists() and any(run.iterdir()):
-            raise UserError(f"--out {out}: is not an empty folder; name a new one, or use --resume {out}")
-        run.mkdir(parents=True, exist_ok=True, mode=0o755)
         write_settings(run, settings)
         (run / MODELS).mkdir(mode=0o755)
     except OSError as error:
-        raise UserError(f"--out {out or 'runs/'}: cannot make the run's folder: {error.strerror}") from None
+        raise UserError(f"--out {run}: cannot be written: {error.strerror}") from None
     return run
+
+
+def new_directory(name: str | None, out: str | None) -> pathlib.Path:
+    """Makes an empty directory: `out`, or the first free of `runs/<name>`, `runs/<name>-2` and so on.
+
+    Raises:
+        UserError: `out` is taken, or the directory cannot be made.
+    """
+    try:
+        if out is None:
+            return _new_folder(pathlib.Path("runs") / (name or "run"))
+        path = pathlib.Path(out)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {out}: is a file; name a directory")
+        if path.exists() and any(path.iterdir()):
+            raise UserError(f"--out {out}: is not an empty directory; name a new one, or use --resume {out}")
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise UserError(f"--out {out or 'runs/'}: cannot make the directory: {error.strerror}") from None
+    return path
 
 
 def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
@@ -64,7 +79,7 @@ def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def claim(run: pathlib.Path) -> Iterator[None]:
-    """Holds a run's folder for this program alone; the system frees it when the program dies.
+    """Holds a run directory for this program alone; the system frees it when the program dies.
 
     Raises:
         UserError: another program holds it.
@@ -74,37 +89,46 @@ def claim(run: pathlib.Path) -> Iterator[None]:
         with lock:
             yield
     except Timeout:
-        raise UserError(f"{run}: another main.py runs in this folder") from None
+        raise UserError(f"{run}: another program runs in this directory") from None
     except PermissionError:
         raise UserError(f"{run}: cannot be written; its owner may resume it") from None
 
 
 def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
-    """Returns a run's own settings with harmless changes.
+    """Returns a run's own settings with changes that do not concern what was done already.
 
     Args:
-        run: its folder.
+        run: its directory.
         assignments: `key=value` overrides.
 
     Raises:
-        UserError: this is no run's folder, or a change would spoil its data; each is named.
+        UserError: this is no run directory, or a change would not fit what was done already; each is named.
     """
     path = run / "config.yaml"
     if not path.is_file():
-        raise UserError(f"--resume {run}: is no run's folder, it has no config.yaml")
+        raise UserError(f"--resume {run}: is no run directory, it has no config.yaml")
     tree = read_config(path)
     before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path), keys_of(assignments))
+    check_changes(before, after)
+    return after
+
+
+def check_changes(before: Settings, after: Settings) -> None:
+    """Checks that a run that began with some settings may go on with others.
+
+    Raises:
+        UserError: a change would spoil its data; each is named.
+    """
     old, new = before.model_dump(), after.model_dump()
-    spoilt = [
+    refused = [
         f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
         for key in old
-        if old[key] != new[key] and key not in HARMLESS
+        if old[key] != new[key] and key not in MAY_CHANGE
     ]
     if after.worker_query_num < before.worker_query_num:
-        spoilt.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
-    if spoilt:
-        raise UserError(*spoilt)
-    return after
+        refused.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
+    if refused:
+        raise UserError(*refused)
 
 
 def write_settings(run: pathlib.Path, settings: Settings) -> None:
@@ -118,8 +142,24 @@ def log_to(run: pathlib.Path, role: str) -> None:
     handler.setFormatter(logging.Formatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
     logger = logging.getLogger("aal")
     logger.setLevel(logging.INFO)
+    for old in logger.handlers:  # of a run before this one in the same process
+        old.close()
     logger.handlers = [handler]
     logging.raiseExceptions = False  # a log that cannot be written is no reason to fail
+
+
+@contextlib.contextmanager
+def logged(run: pathlib.Path, role: str) -> Iterator[None]:
+    """Sends this process's log to the run's `log.txt` meanwhile."""
+    logger = logging.getLogger("aal")
+    before = logger.handlers
+    log_to(run, role)
+    try:
+        yield
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers = before
 
 
 def _processors() -> list[str]:
@@ -143,7 +183,7 @@ def about(settings: Settings) -> dict[str, str]:
         "engine": settings.engine,
         "hardware": ", ".join([*_processors(), platform.system()]),
         "version_python": platform.python_version(),
-        "version_aal": VERSION,
+        "version_aal": __version__,
     }
     if settings.engine == "local":  # a simulated run is the same to the last row, whenever it is done
         facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,5 +1,6 @@
 """Reading the database of a run, `run.db`: one consistent moment of it, also while the run goes on."""
 
+import json
 import pathlib
 import sqlite3
 from types import TracebackType
@@ -23,6 +24,16 @@ QUERY_TIMES = """SELECT item, worker, version, newest, offered_at, drawn_at, ann
 SELECTIONS = "SELECT worker, batch, version, items, started_at, offered_at FROM selections ORDER BY worker, offered_at"
 WORKERS = """SELECT worker, group_concat(DISTINCT strategy) AS strategy, count(*) AS batches, sum(items) AS queries
     FROM selections GROUP BY worker ORDER BY worker"""
+# The labels of L: the initial ones by id, then the bought ones in order of arrival. {path} is a column or NULL.
+LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS source, NULL AS annotator,
+        NULL AS answered_at, NULL AS strategy, NULL AS version, NULL AS batch, -1 AS arrival
+    FROM examples WHERE part = 'initial'
+    UNION ALL
+    SELECT item, {path}, label, 'annotator', annotator, answered_at, strategy, version, batch, arrival
+    FROM queries JOIN examples USING (item)
+    LEFT JOIN (SELECT worker, offered_at, min(batch) AS batch FROM selections GROUP BY worker, offered_at)
+        USING (worker, offered_at)
+    WHERE answered_at IS NOT NULL ORDER BY arrival, id"""
 LABEL_ERRORS = "SELECT count(*) FROM queries JOIN examples USING (item) WHERE truth >= 0 AND label <> truth"
 
 
@@ -117,6 +128,22 @@ class RunReader:
     def breaks(self) -> Rows:
         """Returns the interruptions that the run was resumed from."""
         return self.rows("SELECT stopped_at, ended FROM breaks ORDER BY resumed_at")
+
+    def labels(self) -> Rows:
+        """Returns a row for each label of L: the initial ones by id, then the bought ones in order of arrival.
+
+        `path` is that of the source file, relative to `data_dir`; None where the set has no files. `batch` counts the
+        batches of the worker that chose the id, from 0; None for initial labels.
+        """
+        columns = {name for (name,) in self.query("SELECT name FROM pragma_table_info('examples')")}
+        return self.rows(LABELS.format(path="path" if "path" in columns else "NULL"))  # older records have no paths
+
+    def classes(self) -> list[str]:
+        """Returns the name of each label; empty where the run did not note them."""
+        try:
+            return [str(name) for name in json.loads(self.meta().get("classes", "[]"))]
+        except (ValueError, TypeError):
+            raise UserError(f"{self.path}: the names of the classes in its table meta are damaged") from None
 
     def initial_labels(self) -> int:
         """Returns how many examples were labelled at the start."""

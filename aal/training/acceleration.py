@@ -1,4 +1,4 @@
-"""Other forms of a network that compute the same in less time: compiled to train, batch norms folded away to score."""
+"""Other forms of a network that compute the same in less time: compiled to train, batch norms fused to score."""
 
 import copy
 import functools
@@ -11,12 +11,16 @@ from torch import nn
 log = logging.getLogger("aal")
 
 
-def folded(model: nn.Module) -> nn.Module:
-    """Returns a copy to score with: channels_last, with each batch norm right after a convolution in its kernel.
+def fuse_batch_norm(model: nn.Module, *, inplace: bool = False) -> nn.Module:
+    """Returns a network to score with: channels_last, with each batch norm right after a convolution in its kernel.
 
     Its outputs differ from those of the model in evaluation mode by rounding only.
+
+    Args:
+        model: with its final weights.
+        inplace: whether to change the model itself, which saves the memory and time of a copy.
     """
-    network = copy.deepcopy(model).eval()
+    network = (model if inplace else copy.deepcopy(model)).eval()
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for place, (layer, after) in enumerate(itertools.pairwise(list(layers))):
             if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d) and after.track_running_stats:
@@ -25,8 +29,8 @@ def folded(model: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def compiled(model: nn.Module, device: torch.device) -> nn.Module:
-    """Returns the model compiled for batches of one size; where PyTorch cannot compile, itself, and says so once.
+def compile_network(model: nn.Module, device: torch.device) -> nn.Module:
+    """Returns the model compiled for batches of one size; where PyTorch cannot compile, itself, with one warning.
 
     On a GPU its passes are recorded as CUDA graphs, since small networks spend most of a step on starting kernels. A
     recording holds for the parameters where they are: who trains again loads new weights into the same network.

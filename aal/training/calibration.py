@@ -6,25 +6,30 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from aal.config.settings import CostSettings, Settings
 from aal.coordination.messages import Computing
-from aal.storage.model_files import load_model, save_model
-from aal.training.acceleration import folded
-from aal.training.devices import keep_freed_memory, resolve_device, use_threads
-from aal.training.fitting import learn, predict
+from aal.storage.model_files import load_model, model_payload, save_model
+from aal.training.acceleration import fuse_batch_norm
+from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import ImageBank
+from aal.training.inference import predict
+from aal.training.networks import architecture_of, restore_model
+from aal.training.process import set_up_simulated, threads_for
+from aal.training.trainer import Trainer, TrainingTask, weights_of
 
 REPEATS = 3
 STEPS = 8  # of a short training; a longer one has three times as many
 SCORED = 1000
+ALONE = Computing(trainings=1, selections=0)
 
 
 def calibrate(
-    settings: Settings, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, build_model: Callable[..., Any]
+    settings: Settings, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, fit: Trainer
 ) -> CostSettings:
     """Measures for some seconds, with the devices and threads of the settings, on an otherwise idle machine.
 
@@ -36,27 +41,37 @@ def calibrate(
         images: (N, H, W, C) uint8, the whole set.
         labels: (N,) of these.
         ids: (n,) of some that may be trained on.
-        build_model: `models.build_model`.
+        fit: the trainer.
 
     Returns:
         Medians of repeated measurements; a selection costs the reading of a model, a training also its writing.
     """
     device = resolve_device(settings.devices.servers[0], 0)
-    local = settings.model_copy(update={"engine": "local"})  # with the threads that a role alone at work would have
     bank = ImageBank(images, device)
-    build = {"classes": int(labels.max()) + 1, "channels": images.shape[3], "image_size": images.shape[1]}
-    name = settings.models[0]
-    model = build_model(name, **build, width=settings.width, seed=0)
-    use_threads("server", local, Computing(trainings=1, selections=0))
+    size = {"classes": int(labels.max()) + 1, "channels": images.shape[3], "image_size": images.shape[1]}
+    architecture = architecture_of(settings, settings.models[0], **size)
+    model = architecture.build(seed=0)
+    torch.set_num_threads(threads_for("server", settings, takes_turns=False, computing=ALONE))
     keep_freed_memory()
-    trained = _per_image_trained(settings, bank, images, labels, ids, model)
+    trained = _per_image_trained(settings, bank, images, labels, ids, model, fit)
     with tempfile.TemporaryDirectory() as folder:
-        written = _median(lambda: save_model(pathlib.Path(folder) / "model.pt", _payload(settings, images, model)))
-        use_threads("worker", local)
-        read = _median(lambda: build_model(name, **build, width=settings.width, seed=0).to(device))
-        read += _median(lambda: load_model(pathlib.Path(folder) / "model.pt"))
+        path = pathlib.Path(folder) / "model.pt"
+        payload = model_payload(
+            settings,
+            state_dict=weights_of(model),
+            architecture=architecture.as_dict(),
+            normalisation=_unchanged(images),
+            class_names=[],
+            images="",
+            labels=0,
+            epoch=0,
+        )
+        written = _median(lambda: save_model(path, payload))
+        torch.set_num_threads(threads_for("worker", settings, takes_turns=False))
+        trusted = settings.models
+        read = _median(lambda: fuse_batch_norm(restore_model(load_model(path), path, trusted).to(device), inplace=True))
     scored = _per_image_scored(bank, images, model)
-    use_threads("server", settings)
+    set_up_simulated(settings)
     return CostSettings(
         per_image_trained=trained,
         per_image_scored=scored,
@@ -76,37 +91,30 @@ def _median(act: Callable[[], object]) -> float:
     return statistics.median(times[1:])
 
 
-def _plain(images: np.ndarray) -> dict[str, list[float]]:
+def _unchanged(images: np.ndarray) -> dict[str, list[float]]:
     return {"mean": [0.0] * images.shape[3], "std": [1.0] * images.shape[3]}
 
 
-def _payload(settings: Settings, images: np.ndarray, model: Any) -> dict[str, Any]:
-    """What a model file of the run would hold."""
-    about = {"data_type": settings.data_type, "image_size": None, "test_share": None, "seed": 0, "images": ""}
-    return {
-        "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
-        "architecture": model.architecture,
-        "normalisation": _plain(images),
-        "data": about,
-        **{"class_names": [], "labels": 0, "epoch": 0},
-    }
-
-
 def _per_image_trained(
-    settings: Settings, bank: ImageBank, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, model: Any
+    settings: Settings,
+    bank: ImageBank,
+    images: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    model: nn.Module,
+    fit: Trainer,
 ) -> float:
     """From the difference between a short and a longer training, so that what each training costs once drops out."""
     training = settings.training.model_copy(update={"epochs": 1})
-    nobody = np.array([], np.int64)
 
     def train(steps: int) -> None:
         some = np.resize(ids, steps * training.batch_size)
-        learn(model, bank, some, labels[some], nobody, nobody, training=training, normalisation=_plain(images), seed=0)
+        fit(model, TrainingTask(bank, some, labels[some], training, _unchanged(images), seed=0))
 
     short, long = (_median(functools.partial(train, steps)) for steps in (STEPS, 3 * STEPS))
     return max(0.0, (long - short) / (2 * STEPS * training.batch_size))
 
 
-def _per_image_scored(bank: ImageBank, images: np.ndarray, model: Any) -> float:
-    some, network = np.arange(SCORED) % len(images), folded(model)
-    return _median(lambda: predict(network, bank, some, normalisation=_plain(images), precision="auto")) / SCORED
+def _per_image_scored(bank: ImageBank, images: np.ndarray, model: nn.Module) -> float:
+    some, network = np.arange(SCORED) % len(images), fuse_batch_norm(model)
+    return _median(lambda: predict(network, bank, some, normalisation=_unchanged(images), precision="auto")) / SCORED

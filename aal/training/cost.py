@@ -9,7 +9,7 @@ from aal.coordination.messages import SelectionGrant, TrainingJob
 
 
 def epoch_shape(labels: int, training: TrainingSettings) -> tuple[int, int]:
-    """Returns the steps of an epoch and the images of a step: at least two, since one has no variance for batch norm."""
+    """Returns the steps of an epoch and the images of a step: at least 2, since one has no variance for batch norm."""
     size = max(2, min(training.batch_size, labels))
     return math.ceil(labels / size), size
 

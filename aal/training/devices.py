@@ -2,14 +2,11 @@
 
 import contextlib
 import ctypes
-import os
-from typing import Literal
 
 import torch
 
 from aal.config.errors import UserError
-from aal.config.settings import DeviceSettings, Settings
-from aal.coordination.messages import Computing
+from aal.config.settings import DeviceSettings
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 KEPT_BYTES = 2**30
@@ -45,36 +42,6 @@ def check_devices(devices: DeviceSettings) -> None:
                 problems += [f"devices.{key}: {problem}" for problem in error.problems]
     if problems:
         raise UserError(*problems)
-
-
-def use_threads(role: Literal["server", "worker"], settings: Settings, now: Computing | None = None) -> None:
-    """Sets how many CPU threads this process computes with, by the settings or as its share of the cores.
-
-    Threads that wait for one another lose more than they gain where the cores are shared: on two cores, one busy, a
-    training with two threads runs at half the speed of one thread. So a worker, which computes now and then, has one,
-    and a training its share of the cores on which nobody selects: all of them while it is alone. In mode sync the roles
-    take turns, and each gets all.
-
-    Args:
-        role: of this process.
-        settings: of the run.
-        now: how many compute; None for all servers beside a worker. A network that is compiled would be compiled anew
-            for another number of threads, so for it the number is kept.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = getattr(settings.devices, f"{role}_threads")
-    if settings.engine == "simulated":  # one process, in which one role computes at a time
-        given, share = settings.devices.server_threads, cores
-    elif settings.mode == "sync":
-        share = cores
-    elif role == "worker":
-        share = 1
-    else:
-        if now is None or settings.training.compile:
-            now = Computing(settings.server_num, 1)
-        selecting = now.selections * (settings.devices.worker_threads or 1)
-        share = max(1, (cores - selecting) // max(1, now.trainings))
-    torch.set_num_threads(given or share)
 
 
 def keep_freed_memory() -> None:

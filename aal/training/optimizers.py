@@ -3,27 +3,31 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aal.config.settings import TrainingSettings
+from aal.training.cpu_speedups import hand_over_gradients, stored_kernels
+from aal.training.heads import find_head
 
 WARM_UP = 0.3  # share of the steps
 
 
-def decayed(model: nn.Module) -> list[nn.Parameter]:
+def decayed_kernels(model: nn.Module) -> list[nn.Parameter]:
     """Returns the parameters that weight decay is for: convolution and linear kernels, not the output layer's."""
-    return [layer.weight for layer in model.features.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    head = find_head(model)
+    layers = (layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd))
+    return [layer.weight for layer in layers if layer is not head and layer.weight.requires_grad]
 
 
 def build_optimizer(model: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:
     """Returns Adam as in Keras, or SGD with Nesterov momentum; decay is added to the gradient.
 
-    The model must have its final device and memory layout by then.
+    The model must have its final device and memory layout by then; parameters that require no gradient are left out.
     """
-    kernels = decayed(model)
+    kernels = decayed_kernels(model)
     known = {id(kernel) for kernel in kernels}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    stored = [_as_stored(kernel) for kernel in kernels]
+    rest = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in known]
+    stored = stored_kernels(kernels)
     groups = [{"params": stored, "weight_decay": training.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer: torch.optim.Optimizer
     if training.optimizer == "adam":
@@ -31,23 +35,8 @@ def build_optimizer(model: nn.Module, training: TrainingSettings) -> torch.optim
     else:
         nesterov = training.momentum > 0
         optimizer = torch.optim.SGD(groups, training.learning_rate, training.momentum, nesterov=nesterov, fused=True)
-    views = [(kernel, view) for kernel, view in zip(kernels, stored, strict=True) if view is not kernel]
-
-    def hand_over(*_: object) -> None:
-        for kernel, view in views:
-            view.grad = None if kernel.grad is None else kernel.grad.permute(0, 2, 3, 1)
-            kernel.grad = None
-
-    if views:
-        optimizer.register_step_pre_hook(hand_over)
+    hand_over_gradients(optimizer, kernels, stored)
     return optimizer
-
-
-def _as_stored(kernel: nn.Parameter) -> Tensor:
-    """Returns a kernel as it lies in memory: on a CPU the fused step copies all that is not contiguous, and back."""
-    if kernel.device.type != "cpu" or kernel.dim() != 4 or kernel.is_contiguous():
-        return kernel
-    return kernel.detach().permute(0, 2, 3, 1)
 
 
 def one_cycle(step: int, steps: int) -> float:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from aal.app.data import Split, load_split
+from aal.app.data import load_split
 from aal.app.experiments.aal_2021.results import Result
 from aal.app.experiments.aal_2021.stats import Verdict, seeds_told
+from aal.coordination.partition import Partition
 from aal.storage.model_files import load_model
 
 
@@ -93,7 +94,7 @@ def _column(folder: pathlib.Path, query: str) -> list[Any]:
         return [value for (value,) in db.execute(query)]
 
 
-def _leaks(split: Split, folder: pathlib.Path) -> bool:
+def _leaks(split: Partition, folder: pathlib.Path) -> bool:
     """Whether an id is in two parts, or one was offered that is in no worker's shard."""
     offered = np.array(_column(folder, "select item from queries"), np.int64)
     shards = np.concatenate(split.shards)
@@ -106,7 +107,7 @@ def _models(folder: pathlib.Path) -> list[pathlib.Path]:
     return [folder / path for path in _column(folder, "select path from models where published_at is not null")]
 
 
-def _start(split: Split) -> tuple[bytes, ...]:
+def _start(split: Partition) -> tuple[bytes, ...]:
     return split.test.tobytes(), split.validation.tobytes(), split.initial.tobytes()
 
 

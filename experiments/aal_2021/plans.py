@@ -123,9 +123,9 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
 
 def _examples(data_type: str) -> int:
     """Returns how many images to imagine, so that as many are outside the test set as in the paper."""
-    from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
+    from aal.app.data.splits import share_for_testing
 
-    return round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE)))
+    return round(OUTSIDE_TEST / (1 - share_for_testing(data_type)))
 
 
 def _common(setup: Setup, seed: int, method: str, counts: Scale | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from aal.app.experiments.aal_2021.plans import Run
-from aal.reporting.progress import say
+from aal.reporting.progress import write_line
 
 IMAGES = {"digits": 1438}  # outside the test set; 50,000 in the paper's sets
 TRAINED = 3  # learning from an image takes about three times as long as scoring it
@@ -71,7 +71,7 @@ class Watch:
             self._bar.set_description_str(self._title, refresh=False)
             self._bar.set_postfix_str(words)
         elif left != self._lined or now - self._lined_at >= self._line_every_s:
-            say(f"{self._title}: {words}", self._stream)
+            write_line(f"{self._title}: {words}", self._stream)
             self._lined, self._lined_at = left, now
 
     def close(self) -> None:

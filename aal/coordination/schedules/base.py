@@ -5,11 +5,14 @@ training is due, how large a batch is, and when a worker may select.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
 from aal.config.settings import Settings
 from aal.coordination.messages import Change, Computing, ModelRef, Pending, SelectionGrant, TrainingJob
-from aal.coordination.pools import Pools
+
+if TYPE_CHECKING:
+    from aal.coordination.pools import Pools  # loads NumPy, which a mistake in the settings need not wait for
 
 
 class Schedule:
@@ -25,7 +28,7 @@ class Schedule:
 
     takes_turns = False
 
-    def __init__(self, settings: Settings, pools: Pools) -> None:
+    def __init__(self, settings: Settings, pools: "Pools") -> None:
         self.settings = settings
         self.pools = pools
         self.models: list[ModelRef] = []

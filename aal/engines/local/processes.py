@@ -154,7 +154,7 @@ def run_slot(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monito
 
 async def _members(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monitor: Any, origin: float) -> None:
     """Runs the roles of a slot side by side."""
-    adapt = _threads(slot.role, settings)
+    adapt = _set_up(slot.role, settings)
 
     def beat() -> None:
         adapt(monitor.heartbeat(slot.name))
@@ -169,10 +169,10 @@ async def _members(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, 
     await asyncio.gather(*roles)
 
 
-def _threads(role: Role, settings: Settings) -> Callable[[Computing], None]:
+def _set_up(role: Role, settings: Settings) -> Callable[[Computing], None]:
     if role.name not in ("server", "worker"):
         return lambda computing: None
-    from aal.training.threads import follow  # loads PyTorch, which only these processes need
+    from aal.training.process import set_up_local  # loads PyTorch, which only these processes need
 
     schedule: type[Schedule] = SCHEDULES.load(settings.mode)
-    return follow("server" if role.name == "server" else "worker", settings, schedule.takes_turns)
+    return set_up_local("server" if role.name == "server" else "worker", settings, schedule.takes_turns)

@@ -36,6 +36,10 @@ class SimulatedEngine(Engine):
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
         for suffix in ("", "-wal", "-shm", "-journal"):
             (plan.run / f"run.db{suffix}").unlink(missing_ok=True)
+        if plan.settings.compute == "full":
+            from aal.training.process import set_up_simulated  # loads PyTorch
+
+            set_up_simulated(plan.settings)
         plan = dataclasses.replace(stand_ins(plan), resume=None)
         began = time.monotonic()
         self._loop = loop = VirtualLoop()

@@ -114,8 +114,8 @@ class VirtualClock:
         costs = self._costs
         fixed = costs.per_model_published if work.kind == "training" else costs.per_selection
         seconds = fixed + work.trained * costs.per_image_trained + work.scored * costs.per_image_scored
-        pace, turn, *_ = uniforms(self._seed, "cost", work.kind, work.role, work.number)
-        return seconds * log_normal(costs.relative_std, pace, turn)
+        pace, *_ = uniforms(self._seed, "cost", work.kind, work.role, work.number)
+        return seconds * log_normal(costs.relative_std, pace)
 
     def notify(self, changes: Change) -> None:
         """Wakes who waits for one of the changes."""

@@ -21,8 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def payload(**changes: Any) -> dict[str, Any]:
     return {
+        "format": 1,
         "state_dict": {"head.weight": torch.ones(2, 3), "head.count": torch.tensor(1)},
-        "architecture": {"name": "cnn", "classes": 2, "channels": 3, "image_size": 32, "width": 1.0},
+        "architecture": {"name": "cnn", "classes": 2, "channels": 3, "image_size": 32, "options": {"width": 1.0}},
         "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
         "data": {"data_type": "folder", "image_size": 32, "test_share": None, "seed": 0, "images": "digits-0"},
         "class_names": ["cat", "dog"],
@@ -41,7 +42,7 @@ def test_a_model_comes_back_as_it_was(tmp_path: pathlib.Path) -> None:
     found = load_model(tmp_path / "m.pt")
     assert found["format"] == 1
     assert torch.equal(found["state_dict"]["head.weight"], torch.ones(2, 3))
-    assert {**found, "state_dict": 0, "history": 0} == {**payload(), "state_dict": 0, "history": 0, "format": 1}
+    assert {**found, "state_dict": 0, "history": 0} == {**payload(), "state_dict": 0, "history": 0}
     assert names(tmp_path) == ["m.pt"]
 
 
@@ -65,8 +66,8 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_old_file(tmp_path: pathlib.Pa
     save_model(tmp_path / "m.pt", payload(labels=5))
     code = (
         "import os, signal, sys\n"
-        "from aal.publish import save_model\n"
-        "from tests.test_publish import payload\n"
+        "from aal.storage.model_files import save_model\n"
+        "from tests.test_model_files import payload\n"
         "os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
         "save_model(sys.argv[1], payload(labels=6))\n"
     )
@@ -112,7 +113,7 @@ def test_what_is_no_model_file_is_refused_in_one_line(tmp_path: pathlib.Path) ->
     assert "format 1: format: input should be 1" in refused(path)
     torch.save([1, 2], path)
     assert "not a model file" in refused(path)
-    broken = payload(format=1)
+    broken = payload()
     del broken["normalisation"]
     torch.save(broken, path)
     assert "normalisation: field required" in refused(path)
@@ -138,7 +139,7 @@ class Hostile:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_code_in_a_file_is_never_run(tmp_path: pathlib.Path, legacy: bool) -> None:
     path, marker = tmp_path / "m.pt", tmp_path / "marker"
-    hostile = payload(format=1, extra=Hostile(marker))
+    hostile = payload(extra=Hostile(marker))
     torch.save(hostile, path, _use_new_zipfile_serialization=not legacy)
     assert "nothing in it was run" in refused(path)
     path.write_bytes(pickle.dumps(hostile))

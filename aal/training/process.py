@@ -1,4 +1,4 @@
-"""How many CPU threads a role computes with."""
+"""PyTorch in a process: how many CPU threads a role computes with, memory, determinism."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import torch
 
 from aal.config.settings import Settings
 from aal.coordination.messages import Computing
+from aal.training.devices import keep_freed_memory
 
 
 def cores() -> int:
@@ -42,18 +43,28 @@ def threads_for(
     return max(1, (cores() - selecting) // max(1, computing.trainings))
 
 
-def follow(role: Literal["server", "worker"], settings: Settings, takes_turns: bool) -> Callable[[Computing], None]:
-    """Returns what sets the threads of this process whenever it learns how many roles compute; sets them now.
+def set_up_local(
+    role: Literal["server", "worker"], settings: Settings, takes_turns: bool
+) -> Callable[[Computing], None]:
+    """Sets up PyTorch in a process of the local engine.
 
     Args:
         role: of the process.
         settings: of the run.
         takes_turns: as in `threads_for`.
+
+    Returns:
+        A function that sets the threads anew when it is called with how many roles compute.
     """
     torch.set_num_threads(threads_for(role, settings, takes_turns))
+    torch.backends.cudnn.benchmark = True
+    if role == "worker":
+        return lambda computing: None
+    keep_freed_memory()
+    return lambda computing: torch.set_num_threads(threads_for(role, settings, takes_turns, computing))
 
-    def adapt(computing: Computing) -> None:
-        if role == "server":
-            torch.set_num_threads(threads_for(role, settings, takes_turns, computing))
 
-    return adapt
+def set_up_simulated(settings: Settings) -> None:
+    """Sets up PyTorch in the one process of the simulated engine, where one role computes at a time."""
+    torch.set_num_threads(settings.devices.server_threads or cores())
+    torch.backends.cudnn.deterministic = True

@@ -1,0 +1,207 @@
+"""`python -m aal.export RUN --format csv|folder|coco|huggingface` gives out the labels of a run, finished or not."""
+
+import argparse
+import csv
+import io
+import json
+import pathlib
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from aal.config.errors import UserError
+from aal.config.loading import read_config, resolve
+from aal.reporting.labels import COLUMNS, read_labels
+from aal.reporting.progress import write_line
+from aal.storage.atomic import write_whole
+from aal.storage.run_reader import Rows, RunReader
+
+FORMATS = ("csv", "folder", "coco", "huggingface")
+KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of source files; none that starts a program
+
+
+class Images:
+    """The images behind the ids: the source files, or else PNG files made from the prepared arrays.
+
+    Args:
+        run: the run directory.
+
+    Raises:
+        UserError: the images are not there any more, or the run had none.
+    """
+
+    def __init__(self, run: pathlib.Path) -> None:
+        from aal.app.data import open_set, prepare
+
+        settings = resolve(read_config(run / "config.yaml"), str(run / "config.yaml"))
+        if settings.examples is not None:
+            raise UserError(f"{run}: its images were imagined (examples: {settings.examples}); use --format csv")
+        self.root = pathlib.Path(settings.data_dir).expanduser()
+        prepared = open_set(prepare(settings))
+        with RunReader(run) as reader:
+            wanted = reader.meta().get("images")
+        if prepared.folder.name != wanted:
+            raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
+        self._pixels = prepared.images
+
+    def source(self, row: dict[str, Any]) -> pathlib.Path | None:
+        """Returns the source file of a label's image; None where it has none or the file is gone."""
+        if row["path"] is None:
+            return None
+        path = self.root / row["path"]
+        return path if path.is_file() else None
+
+    def suffix(self, row: dict[str, Any]) -> str:
+        """Returns the ending of the file that `copy` writes."""
+        source = self.source(row)
+        return ".png" if source is None else source.suffix.lower()
+
+    def copy(self, row: dict[str, Any], path: pathlib.Path) -> None:
+        """Writes the image of a label to a file: the source file as it is, or a PNG file of the prepared pixels."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = self.source(row)
+        if source is not None:
+            shutil.copyfile(source, path)
+        else:
+            Image.fromarray(self._pixels[row["id"]].squeeze()).save(path)
+
+    def size(self, row: dict[str, Any]) -> tuple[int, int]:
+        """Returns width and height in pixels of the file that `copy` writes.
+
+        Raises:
+            UserError: the source file is not an image any more.
+        """
+        source = self.source(row)
+        if source is None:
+            height, width = self._pixels.shape[1:3]
+            return width, height
+        try:
+            with Image.open(source, formats=KINDS) as image:
+                return image.size
+        except OSError as error:
+            raise UserError(f"{source}: cannot be read as an image: {error}") from None
+
+
+def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pathlib.Path:
+    """Gives out the labels of a run.
+
+    Args:
+        run: the run directory; the run may still go on.
+        kind: csv (a table), folder (a copy of each image in a folder of its class), coco (annotations of whole images,
+            COCO's JSON) or huggingface (the layout `imagefolder` of the library datasets).
+        out: the file of csv, the directory of the others, which must be absent or empty; by default `labels.csv`
+            or `export-<kind>` in the run directory.
+
+    Returns:
+        The file or the directory.
+
+    Raises:
+        UserError: the run has no labels or its images are gone, or `out` is taken or cannot be written.
+    """
+    rows = read_labels(run)
+    if not rows:
+        raise UserError(f"{run}: has no labels yet")
+    out = out or run / ("labels.csv" if kind == "csv" else f"export-{kind}")
+    try:
+        if kind == "csv":
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, _csv(COLUMNS, ([row[key] for key in COLUMNS] for row in rows)))
+            return out
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"--out {out}: is not an empty directory; name a new one")
+        out.mkdir(parents=True, exist_ok=True)
+        writers: dict[str, Callable[[Rows, Images, pathlib.Path], None]] = {
+            "folder": _write_folders,
+            "coco": _write_coco,
+            "huggingface": _write_imagefolder,
+        }
+        writers[kind](rows, Images(run), out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror or error}") from None
+    return out
+
+
+def _csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def _write_folders(rows: Rows, images: Images, out: pathlib.Path) -> None:
+    """A folder for each class; the names of the files begin with the id, so that no two are the same."""
+    folders = _folder_names(rows)
+    for row in rows:
+        stem = re.sub(r"[^\w.-]", "_", pathlib.PurePosixPath(row["path"] or "").stem)
+        name = f"{row['id']:06d}{'-' if stem else ''}{stem}{images.suffix(row)}"
+        images.copy(row, out / folders[row["label"]] / name)
+
+
+def _folder_names(rows: Rows) -> dict[int, str]:
+    """Returns the folder of each label: the class name where it can be one, and no other class has it."""
+    names = {row["label"]: re.sub(r"[^\w .()+-]", "_", row["class"]).strip(". ") for row in rows}
+    taken = list(names.values())
+    return {label: name if name and taken.count(name) == 1 else f"{name}-{label}" for label, name in names.items()}
+
+
+def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
+    """`annotations.json`; source files are named relative to the data directory, other images are written beside it."""
+    entries = []
+    for row in rows:
+        name = row["path"]
+        if images.source(row) is None:
+            name = f"images/{row['id']:06d}.png"
+            images.copy(row, out / name)
+        width, height = images.size(row)
+        entries.append({"id": row["id"], "file_name": name, "width": width, "height": height})
+    categories = dict(sorted((row["label"], row["class"]) for row in rows))
+    content = {
+        "info": {"description": "labels of an active learning run", "data_dir": str(images.root)},
+        "images": entries,
+        "categories": [{"id": label, "name": name} for label, name in categories.items()],
+        "annotations": [
+            {
+                **{"id": number, "image_id": row["id"], "category_id": row["label"], "iscrowd": 0},
+                **{"bbox": [0, 0, entry["width"], entry["height"]], "area": entry["width"] * entry["height"]},
+            }
+            for number, (row, entry) in enumerate(zip(rows, entries, strict=True), 1)
+        ],
+    }
+    write_whole(out / "annotations.json", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
+    """`metadata.csv` with the label of each file, which `load_dataset("imagefolder", data_dir=...)` reads."""
+    names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in rows]
+    for row, name in zip(rows, names, strict=True):
+        images.copy(row, out / name)
+    table = ((name, row["class"]) for name, row in zip(names, rows, strict=True))
+    write_whole(out / "metadata.csv", _csv(("file_name", "label"), table))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0 done, 2 a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aal.export", description="Give out the labels of a run, finished or not."
+    )
+    parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the directory of the run")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="what is written")
+    parser.add_argument(
+        "--out", type=pathlib.Path, metavar="PATH", help="where to; labels.csv or export-FORMAT in the run by default"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        write_line(str(export(given.run, given.format, given.out)), sys.stdout)
+    except UserError as error:
+        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Runs of a comparison, grouped by the settings in which they differ, and the statistics of a group."""
+
+import functools
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aal.config.errors import UserError
+from aal.reporting.curves import Floats, at_labels
+from aal.reporting.metrics import column, read, summary_of
+
+# Settings that say where and under which name a run was done, not what it does.
+IRRELEVANT = {"seed", "name", "data_dir", "prepared_dir", "tensorboard"}
+TIMES = 400  # points of a curve against time
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run of a comparison.
+
+    Attributes:
+        path: its directory.
+        settings: its resolved settings, flat: keys with dots.
+        summary: as in its `summary.json`.
+    """
+
+    path: pathlib.Path
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+
+    def points(self) -> list[dict[str, Any]]:
+        """Returns the points of the curve that have a test accuracy."""
+        return [point for point in self.summary["curve"] if point["test_accuracy"] is not None]
+
+    def curve(self, x: str) -> tuple[Floats, Floats]:
+        """Returns `labels` or `seconds` (n,) and the test accuracies (n,) of the points."""
+        return column(self.points(), x), column(self.points(), "test_accuracy")
+
+
+Groups = Mapping[str, Sequence[Compared]]
+
+
+def _compared(path: pathlib.Path) -> Compared:
+    record = read(path)
+    run = Compared(path, dict(_flat(record.config)), summary_of(record))
+    if not run.points():
+        raise UserError(f"{path}: has no model with a test accuracy yet, so there is no curve to compare")
+    return run
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def grouped(paths: Sequence[pathlib.Path]) -> Groups:
+    """Returns runs by the settings in which they differ, in the order in which they were given.
+
+    Args:
+        paths: the directories of the runs.
+
+    Raises:
+        UserError: a run cannot be read or has no curve, or the data sets differ.
+    """
+    runs = [_compared(path) for path in paths]
+    sets = {str(run.settings.get("data_type")): run.path for run in runs}
+    if len(sets) > 1:
+        found = ", ".join(f"{name} ({path})" for name, path in sets.items())
+        raise UserError(f"runs of different data sets cannot be compared: {found}")
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in IRRELEVANT)
+    differing = [key for key in keys if len({_shown(run.settings.get(key)) for run in runs}) > 1]
+    groups: dict[str, list[Compared]] = {}
+    for run in runs:
+        name = ", ".join(f"{key}={_shown(run.settings.get(key))}" for key in differing)
+        groups.setdefault(name or "all runs", []).append(run)
+    return groups
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def values(runs: Sequence[Compared], *keys: str) -> Floats:
+    """Returns a figure of the summaries, or of a group in them, for those runs that have it."""
+    found = [functools.reduce(lambda tree, key: tree[key], keys, run.summary) for run in runs]
+    return np.array([value for value in found if value is not None], dtype=float)
+
+
+def common_span(runs: Sequence[Compared], x: str) -> tuple[float, float]:
+    """Returns the last beginning and the first end of the curves along `x`; where they cross, nothing is in common."""
+    spans = [run.curve(x)[0] for run in runs]
+    return max(span.min() for span in spans), min(span.max() for span in spans)
+
+
+def at_counts(runs: Sequence[Compared], counts: Floats) -> Floats:
+    """Returns the accuracies (runs, n) at label counts (n,) that all curves reach."""
+    return np.array([at_labels(*run.curve("labels"), counts) for run in runs])
+
+
+def by_labels(runs: Sequence[Compared]) -> tuple[Floats, Floats]:
+    """Returns the label counts (n,) of the runs' models that all curves reach, and the accuracies (runs, n) there."""
+    begin, end = common_span(runs, "labels")
+    counts = np.unique(np.concatenate([run.curve("labels")[0] for run in runs]))
+    counts = counts[(counts >= begin) & (counts <= end)]
+    return (counts, at_counts(runs, counts)) if counts.size else (counts, np.empty((len(runs), 0)))
+
+
+def by_time(runs: Sequence[Compared]) -> tuple[Floats, Floats]:
+    """Returns seconds (n,) and the accuracies (runs, n) of each run's newest model at these moments."""
+    begin, end = common_span(runs, "seconds")
+    times = np.linspace(begin, max(begin, end), TIMES)
+    newest = []
+    for run in runs:
+        seconds, accuracy = run.curve("seconds")
+        newest.append(accuracy[np.searchsorted(seconds, times, "right") - 1])
+    return times, np.array(newest)

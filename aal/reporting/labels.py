@@ -1,0 +1,37 @@
+"""The labels of a run as rows, for tables and data frames."""
+
+import pathlib
+from typing import Any
+
+from aal.config.loading import read_config
+from aal.storage.run_reader import Rows, RunReader
+
+COLUMNS = ["id", "path", "label", "class", "source", "annotator", "answered_at", "strategy", "version", "round"]
+
+
+def read_labels(run: pathlib.Path) -> Rows:
+    """Returns a row of COLUMNS for each label of L: the initial ones by id, then the bought ones in order of arrival.
+
+    `path` is relative to the run's `data_dir`, None where an image has no source file; `source` is initial or
+    annotator; `version` is that of the model that chose the id, `round` the round of labelling of its batch.
+
+    Args:
+        run: the run directory.
+
+    Raises:
+        UserError: the directory holds no readable run.
+    """
+    config = read_config(run / "config.yaml")
+    with RunReader(run) as reader:
+        rows, names = reader.labels(), reader.classes()
+    for row in rows:
+        row["class"] = names[row["label"]] if row["label"] < len(names) else str(row["label"])
+        row["round"] = _round(row["batch"], config)
+    return [{key: row[key] for key in COLUMNS} for row in rows]
+
+
+def _round(batch: int | None, config: dict[str, Any]) -> int | None:
+    """The round of a worker's batch: `server_train_threshold` labels of all workers; under mode sync, each batch."""
+    if batch is None or config["mode"] == "sync":
+        return batch
+    return int(batch * config["worker_num"] * config["query_batch"] // config["server_train_threshold"])

@@ -1,0 +1,167 @@
+"""The candidates of a selection, as a strategy sees them: computed once, in batches, and only when asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from aal.training.outputs import Outputs
+
+
+class Scorer(Protocol):
+    """A model that scores images; `aal.training.inference.ModelScorer` is one."""
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether precision "auto" is bfloat16 on its device."""
+        ...
+
+    def outputs(self, ids: np.ndarray, precision: str, with_embeddings: bool) -> Outputs:
+        """Scores images in one pass."""
+        ...
+
+    def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
+        """Scores images with dropout switched on; (passes, n, classes) float32."""
+        ...
+
+
+Labelled = Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+class CandidatePool:
+    """The candidates, and what is labelled by now.
+
+    Args:
+        ids: (n,) int64 of the candidates.
+        models: that were granted, the newest of each target; the first one is meant where none is named.
+        labelled: returns the ids and the labels of L.
+        keep_embeddings: whether the pass that gives logits keeps the embeddings too.
+        precision: of the passes: auto, float32 or bf16.
+        seed: of Monte-Carlo passes without a seed of their own.
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        models: Sequence[Scorer],
+        labelled: Labelled,
+        *,
+        keep_embeddings: bool = True,
+        precision: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.ids = ids
+        self._models = models
+        self._labelled = functools.cache(labelled)
+        self._keep_embeddings = keep_embeddings
+        self._precision = precision
+        self._seed = seed
+        self._outputs: dict[int, Outputs] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def model_count(self) -> int:
+        """How many models were granted, one a target."""
+        return len(self._models)
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether something was computed in bfloat16, whose scores `subset(..., precision="float32")` refines."""
+        return bool(self._outputs) and self._precision == "auto" and self._models[0].is_coarse
+
+    # ------------------------------------------------------------------ outputs of the model
+
+    @property
+    def logits(self) -> np.ndarray:
+        """The logits, (n, classes) float32."""
+        return self._scored(0).logits
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The class probabilities, (n, classes) float32."""
+        return self._scored(0).probabilities
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """The inputs of the network's output layer, (n, d) float32; from the pass that gives the logits.
+
+        Raises:
+            UserError: the network has no linear layer.
+        """
+        self._keep_embeddings = True
+        found = self._scored(0).embeddings
+        assert found is not None
+        return found
+
+    def probabilities_of(self, model_index: int) -> np.ndarray:
+        """Returns the class probabilities by one of several granted models, (n, classes of this model) float32."""
+        return self._scored(model_index).probabilities
+
+    def monte_carlo_probabilities(self, passes: int, seed: int | None = None) -> np.ndarray:
+        """Returns probabilities with dropout switched on (Gal and Ghahramani, 2016), (passes, n, classes) float32.
+
+        Args:
+            passes: over all candidates.
+            seed: of the dropout; by default one of this selection.
+
+        Raises:
+            UserError: the network has no dropout.
+        """
+        return self._models[0].monte_carlo_probabilities(self.ids, passes, self._seed if seed is None else seed)
+
+    def _scored(self, index: int) -> Outputs:
+        """The outputs of a model; scored again where embeddings are asked for that no earlier pass has kept."""
+        known = self._outputs.get(index)
+        if known is None or (self._keep_embeddings and index == 0 and known.embeddings is None):
+            with_embeddings = self._keep_embeddings and index == 0
+            self._outputs[index] = self._models[index].outputs(self.ids, self._precision, with_embeddings)
+        return self._outputs[index]
+
+    # ------------------------------------------------------------------ what is labelled
+
+    @property
+    def labelled_ids(self) -> np.ndarray:
+        """The ids of L, (m,) int64."""
+        return self._labelled()[0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of `labelled_ids`, (m,) int64."""
+        return self._labelled()[1]
+
+    @functools.cached_property
+    def labelled_embeddings(self) -> np.ndarray:
+        """The embeddings of `labelled_ids`, (m, d) float32."""
+        found = self._models[0].outputs(self.labelled_ids, self._precision, True).embeddings
+        assert found is not None
+        return found
+
+    def class_counts(self) -> np.ndarray:
+        """Returns how many labels of each class there are, (classes,) int64."""
+        return np.bincount(self.labels, minlength=self.probabilities.shape[1])
+
+    # ------------------------------------------------------------------ a part
+
+    def subset(self, positions: np.ndarray, *, precision: str | None = None) -> CandidatePool:
+        """Returns a pool of some of the candidates.
+
+        Args:
+            positions: (k,) int, of this pool.
+            precision: auto, float32 or bf16; by default that of this pool, whose outputs are then not computed again.
+        """
+        part = CandidatePool(
+            self.ids[positions],
+            self._models,
+            self._labelled,
+            keep_embeddings=self._keep_embeddings,
+            precision=precision or self._precision,
+            seed=self._seed,
+        )
+        if part._precision == self._precision:
+            part._outputs = {index: found.at(positions) for index, found in self._outputs.items()}
+        return part

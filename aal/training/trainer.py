@@ -1,0 +1,111 @@
+"""What a trainer is given and gives back."""
+
+import hashlib
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aal import __version__
+from aal.config.errors import UserError
+from aal.config.settings import Settings, TrainingSettings
+from aal.coordination.messages import TrainingJob
+from aal.storage.model_files import load_model
+from aal.training.images import Ids, ImageBank, Normalisation
+from aal.training.networks import Architecture
+
+
+def _no_ids() -> np.ndarray:
+    return np.array([], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingTask:
+    """What a training needs besides the network.
+
+    Attributes:
+        bank: the images, on the device to train on.
+        ids: (n,) of the labelled images, at least one.
+        labels: (n,) of these.
+        training: the recipe.
+        normalisation: of the pixels.
+        seed: of order, augmentation and dropout.
+        validation_ids: (v,) of the images that choose the epoch; without any it is the last.
+        validation_labels: (v,) of these.
+        freeze: whether only the output layer is trained.
+        heartbeat: called before each batch; what it raises ends the training.
+    """
+
+    bank: ImageBank
+    ids: Ids
+    labels: Ids
+    training: TrainingSettings
+    normalisation: Normalisation
+    seed: int
+    validation_ids: Ids = field(default_factory=_no_ids)
+    validation_labels: Ids = field(default_factory=_no_ids)
+    freeze: bool = False
+    heartbeat: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """What a training gives.
+
+    Attributes:
+        state_dict: weights of the best epoch, float32, on the CPU.
+        epoch: the best one, from 1.
+        val_accuracy: its accuracy; None without validation images.
+        history: an entry an epoch: epoch, loss (mean over its steps), val_accuracy (None where not validated).
+    """
+
+    state_dict: dict[str, Tensor]
+    epoch: int
+    val_accuracy: float | None
+    history: list[dict[str, Any]]
+
+
+class Trainer(Protocol):
+    """Computes what a training job of one kind asks for; `@TRAINERS.register(kind)` registers it."""
+
+    def __call__(self, model: nn.Module, task: TrainingTask) -> FittedModel:
+        """Trains a model in place, which has its initial weights."""
+        ...
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of the weights on the CPU."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
+
+
+def training_fingerprint(
+    settings: Settings, job: TrainingJob, architecture: Architecture, ids: np.ndarray, labels: np.ndarray
+) -> str:
+    """Returns a digest of all that decides what a training gives; the split and the images are the run's."""
+    start = job.start and job.start.path
+    asked = (job.number, job.kind, job.target, job.owner, start)
+    how = (settings.seed, architecture, settings.pretrained, settings.freeze, settings.training)
+    text = repr((asked, how, __version__, torch.__version__))
+    return hashlib.blake2b(text.encode() + ids.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
+
+
+def find_trained(path: pathlib.Path, fingerprint: str) -> dict[str, Any] | None:
+    """Returns what a model file of the same fingerprint holds; None when there is none.
+
+    It is there when its server died before it could publish, or when a simulated run is repeated up to where it broke
+    off.
+    """
+    if not path.exists():
+        return None
+    try:
+        known = load_model(path)
+    except UserError:
+        return None
+    return known if known.get("fingerprint") == fingerprint else None

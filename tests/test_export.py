@@ -1,0 +1,149 @@
+"""Labels that are given out: as a table, in class folders, for COCO's readers and for the library datasets."""
+
+import csv
+import json
+import pathlib
+import sqlite3
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aal import export as command
+from aal.app.data import open_set, prepare
+from aal.config.errors import UserError
+from aal.config.loading import resolve
+from aal.export import export
+from aal.reporting.labels import COLUMNS, read_labels
+from tests.records import make_run
+
+pytestmark = pytest.mark.unit
+SIZES = {"worker_num": 2, "worker_query_num": 3, "query_batch": 10, "server_train_threshold": 30}
+SMALL = {**SIZES, "initial_size": 2, "val_size": 0, "models": "cnn"}
+NAMES = ["T-shirt/top", "T-shirt_top"]  # both would be the same folder
+
+
+def labelled(tmp_path: pathlib.Path, config: dict[str, Any], classes: list[str]) -> pathlib.Path:
+    """A run with the initial labels 1 and 4, and with 0 and 3 bought in this order; 5 is not answered."""
+    settings = resolve({**SMALL, **config, "prepared_dir": str(tmp_path / "prepared")}, "test")
+    folder = prepare(settings)
+    truth = open_set(folder).labels
+    return make_run(
+        tmp_path / "run",
+        settings.model_dump(),
+        examples=[(i, "initial" if i in (1, 4) else "shard", None, int(truth[i])) for i in range(6)],
+        offers=[(0, 1, "margin", 0, 0, 9.0), (3, 0, "entropy", 1, 1, 5.0), (5, 0, "entropy", 1, 1, 5.0)],
+        waits=[(6, 9.0, 9.0, 0), (7, 5.0, 5.0, 3)],
+        answers=[(0, 0, 6, 1, 9.5), (1, 3, 7, 0, 9.75)],
+        selections=[(1, 2, "margin", 0, 1, 8.0, 9.0), (0, 1, "entropy", 1, 2, 4.0, 5.0)],
+        meta=[("images", folder.name), ("classes", json.dumps(classes))],
+    )
+
+
+@pytest.fixture
+def run(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Of digits, which have no files."""
+    return labelled(tmp_path, {"data_type": "digits", "data_dir": str(tmp_path)}, [*NAMES, *"23456789"])
+
+
+@pytest.fixture
+def photos(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Of files of several sizes in class folders, whose paths are on record."""
+    names = [f"{label}/{number} of 3.png" for label in ("cat", "dog") for number in range(3)]
+    for number, name in enumerate(names):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40 + number, 20), (number, 0, 0)).save(path)
+    config = {"data_type": "folder", "data_dir": str(tmp_path / "photos"), "image_size": 32}
+    run = labelled(tmp_path, config, ["cat", "dog"])
+    with sqlite3.connect(run / "run.db") as db:
+        if "path" not in {row[1] for row in db.execute("PRAGMA table_info(examples)")}:
+            db.execute("ALTER TABLE examples ADD COLUMN path TEXT")
+        db.executemany("UPDATE examples SET path = ? WHERE item = ?", [(name, i) for i, name in enumerate(names)])
+    db.close()
+    return run
+
+
+def size_of(path: pathlib.Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_the_table_holds_every_label_in_order(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(run), "--format", "csv"]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "labels.csv")
+    with (run / "labels.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == COLUMNS
+    assert [row[0] for row in rows] == ["1", "4", "0", "3"]
+    assert rows[0] == ["1", "", "1", NAMES[1], "initial", "", "", "", "", ""]
+    # Batch 2 of 2 workers with 10 each begins after 40 labels, in round 1 of 30; batch 1 after 20, in round 0.
+    assert rows[2] == ["0", "", "1", NAMES[1], "annotator", "6", "9.5", "margin", "0", "1"]
+    assert rows[3] == ["3", "", "0", NAMES[0], "annotator", "7", "9.75", "entropy", "1", "0"]
+
+
+def test_each_batch_of_mode_sync_is_a_round(run: pathlib.Path) -> None:
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("mode: async", "mode: sync"))
+    assert [row["round"] for row in read_labels(run)] == [None, None, 2, 1]
+
+
+def test_images_without_files_become_png(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    out = export(run, "folder", tmp_path / "out")
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert found == ["4/000004.png", "T-shirt_top-0/000003.png", "T-shirt_top-1/000000.png", "T-shirt_top-1/000001.png"]
+    with Image.open(out / "4" / "000004.png") as image:
+        pixels = np.asarray(image)
+    settings = resolve({**SMALL, "data_type": "digits", "data_dir": str(tmp_path)}, "test")
+    prepared = open_set(prepare(settings.model_copy(update={"prepared_dir": str(tmp_path / "prepared")})))
+    assert (pixels == prepared.images[4].squeeze()).all() and pixels.any()
+
+
+def test_files_are_copied_as_they_are(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    out = export(photos, "folder", tmp_path / "out")
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    # 0 is a cat that an annotator called a dog, 3 the other way round.
+    names = ["cat/000001-1_of_3.png", "cat/000003-0_of_3.png", "dog/000000-0_of_3.png", "dog/000004-1_of_3.png"]
+    assert found == names
+    assert (out / names[2]).read_bytes() == (tmp_path / "photos" / "cat" / "0 of 3.png").read_bytes()
+
+
+def test_coco_names_the_source_files(photos: pathlib.Path) -> None:
+    out = export(photos, "coco")
+    assert [path.name for path in out.iterdir()] == ["annotations.json"]
+    coco = json.loads((out / "annotations.json").read_text())
+    assert coco["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    assert coco["images"][1] == {"id": 4, "file_name": "dog/1 of 3.png", "width": 44, "height": 20}
+    pairs = {(one["image_id"], one["category_id"]) for one in coco["annotations"]}
+    assert pairs == {(1, 0), (4, 1), (0, 1), (3, 0)}
+    assert len({one["id"] for one in coco["annotations"]}) == 4
+
+
+def test_coco_writes_images_that_have_no_file(run: pathlib.Path) -> None:
+    out = export(run, "coco")
+    for image in json.loads((out / "annotations.json").read_text())["images"]:
+        assert size_of(out / image["file_name"]) == (image["width"], image["height"]) == (8, 8)
+
+
+def test_huggingface_gets_an_imagefolder(photos: pathlib.Path) -> None:
+    out = export(photos, "huggingface")
+    with (out / "metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["cat", "dog", "dog", "cat"]
+    assert [size_of(out / row["file_name"])[0] for row in rows] == [41, 44, 40, 43]
+
+
+def test_mistakes_are_reported(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="is not an empty directory"):
+        export(run, "folder", run)
+    with pytest.raises(UserError, match="no longer holds the images"):
+        with sqlite3.connect(run / "run.db") as db:
+            db.execute("UPDATE meta SET value = 'digits-0' WHERE key = 'images'")
+        db.close()
+        export(run, "folder", tmp_path / "out")
+    empty = make_run(tmp_path / "empty")
+    with pytest.raises(UserError, match="has no labels yet"):
+        export(empty, "csv")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        export(tmp_path / "nothing", "csv")
