@@ -1,24 +1,22 @@
 """The documentation is true: commands run, links lead somewhere, settings and files exist, lines are wrapped."""
 
+import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from pydantic import BaseModel
 
 from aal.config.settings import Settings
+from tests.guide import EXAMPLES, FENCE, ROOT, sections
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "docs" / "examples"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LONGEST = 120
-FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECTIONS = sections()
 FREE = ("data_options.", "model_options.", "query_strategy_options.", "annotators.options.")  # of a user's own objects
 OTHERS = {"allow_pickle"}  # keyword arguments of Python
 ENDINGS = "csv|json|md|npz|png|py|sql|svg|toml|txt|yaml"
@@ -44,52 +42,23 @@ def named(page: pathlib.Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def runnable() -> Iterator[tuple[str, str]]:
-    """Title and script of each section of extending.md that has blocks marked `bash run`."""
-    text = (ROOT / "docs" / "extending.md").read_text()
-    for section in text.split("\n## ")[1:]:
-        script = "\n".join(body for kind, body in FENCE.findall(section) if kind == "bash run")
-        if script:
-            yield section.splitlines()[0], script
-
-
-SECTIONS = dict(runnable())
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """All sections at work, two at a time: most of their time is starting Python."""
-    base = tmp_path_factory.mktemp("guide")
-    tools = base / "bin"
-    tools.mkdir()
-    for name, arguments in (("aal", " -m aal.cli"), ("python", "")):
-        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
-        (tools / name).chmod(0o755)
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            title: pool.submit(run_script, script, base / str(number), tools)
-            for number, (title, script) in enumerate(SECTIONS.items())
-        }
-
-
-def run_script(script: str, here: pathlib.Path, tools: pathlib.Path) -> subprocess.CompletedProcess[str]:
-    """Runs commands in a folder outside the repository that holds nothing but the examples."""
-    shutil.copytree(EXAMPLES, here, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = os.environ | {
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.run(
-        ["bash", "-eu", "-c", script], cwd=here, env=environment, capture_output=True, text=True, timeout=100
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and output of each section of the guide."""
+    command = [sys.executable, "-m", "tests.guide", str(tmp_path_factory.mktemp("guide"))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=280, check=True
     )
+    return {title: (code, output) for title, code, output in json.loads(done.stdout)}
 
 
 @pytest.mark.process
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("title", SECTIONS)
-def test_the_commands_of_the_guide_run(title: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
-    done = runs[title].result()
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_commands_of_the_guide_run(title: str, results: dict[str, tuple[int, str]]) -> None:
+    code, output = results[title]
+    assert code == 0, output
 
 
 @pytest.mark.unit
