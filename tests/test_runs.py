@@ -219,9 +219,9 @@ def test_a_second_ctrl_c_ends_at_once(started: tuple[subprocess.Popen[str], path
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    out, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Traceback" not in errors and "to go on: python main.py --resume" in errors
+    assert "Traceback" not in errors and "to go on: python main.py --resume" in out
     assert_gone(children)
     assert not (run / "report").exists()
     assert query(run, "pragma integrity_check") == [("ok",)]
