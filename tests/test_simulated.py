@@ -196,7 +196,7 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
 @pytest.mark.unit
 def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tmp_path: pathlib.Path) -> None:
     setting = imagined(
-        **{"worker_num": 1, "worker_query_num": 1, "query_batch": 40, "server_train_threshold": 40},
+        **{"worker_num": 1, "worker_query_num": 1, "query_batch": 40, "server_train_threshold": 40, "seed": 1},
         annotators={"number": 40, "seconds_per_label": 1.0, "relative_std": 3.0, "lease_s": 5.0},
     )
     run = simulate(tmp_path / "run", *setting)

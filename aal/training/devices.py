@@ -52,7 +52,7 @@ def use_threads(role: Literal["server", "worker"], settings: Settings, now: Comp
 
     Threads that wait for one another lose more than they gain where the cores are shared: on two cores, one busy, a
     training with two threads runs at half the speed of one thread. So a worker, which computes now and then, has one,
-    and a training its share of the cores on which nobody selects: all of them while it is alone. In mode sync the roles
+    and a training its share of the cores that no selection uses: all of them while it is alone. In mode sync the roles
     take turns, and each gets all.
 
     Args:
