@@ -162,7 +162,7 @@ def load_model(path: str | pathlib.Path) -> dict[str, Any]:
         UserError: there is no such file, or it is no model file, or it is damaged.
     """
     try:
-        with pathlib.Path(path).open("rb"):  # PyTorch tells less of what cannot be opened
+        with pathlib.Path(path).open("rb"):  # an OSError of PyTorch's has no strerror
             return _checked(_read(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
