@@ -65,11 +65,11 @@ def _run(arguments: argparse.Namespace) -> int:
     log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
         from aal.config.loading import load
+        from aal.seeds import run_seeds, split_words
 
-        seeds = arguments.seed or []
-        settings = load(arguments.config, arguments.assignments, seeds[0] if seeds else None)
+        seeds, more = split_words(arguments.seed or ())
+        settings = load(arguments.config, [*arguments.assignments, *more], seeds[0] if seeds else None)
         from aal.reporting.progress import Progress
-        from aal.seeds import run_seeds
 
         if len(seeds) > 1:
             return run_seeds(settings, seeds, arguments.out, _start_one)
@@ -278,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", help="the run's folder; runs/<name> by default")
     parser.add_argument(
-        "--seed", type=int, nargs="+", metavar="N", help="the seed, whatever the config says; several run one by one"
+        "--seed", nargs="+", metavar="N", help="the seed, whatever the config says; several run one by one"
     )
     parser.add_argument("--resume", metavar="DIR", help="goes on with a run that was interrupted, killed or failed")
     return parser

@@ -42,6 +42,19 @@ def runs_of(path: pathlib.Path) -> list[pathlib.Path]:
     return begun
 
 
+def split_words(words: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Returns the seeds among the words after `--seed`, and the `key=value` words, which the parser hands over too.
+
+    Raises:
+        UserError: a word is neither.
+    """
+    assignments = [word for word in words if "=" in word]
+    try:
+        return [int(word) for word in words if "=" not in word], assignments
+    except ValueError:
+        raise UserError(f"--seed: must be whole numbers, not {' '.join(words)}") from None
+
+
 def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: Start) -> int:
     """Runs a config with several seeds, one after another, into `seed-0`, `seed-1` and so on, and compares them.
 
@@ -55,10 +68,12 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: 
         The worst exit code of the runs. A signal ends the sequence; a run that failed does not.
 
     Raises:
-        UserError: the directory is taken or cannot be made, or a seed is given twice.
+        UserError: the directory is taken or cannot be made, or a seed is out of range or given twice.
     """
     if len(set(seeds)) < len(seeds):
         raise UserError("--seed: a seed is given twice")
+    for seed in seeds:
+        resolve({**settings.model_dump(), "seed": seed}, "--seed")
     folder = new_directory(settings.name, out)
     with claim(folder):
         _write(folder, settings, seeds)
