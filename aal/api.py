@@ -1,5 +1,7 @@
 """The Python API: start a run from a script or a notebook, and open what a run left behind as data frames."""
 
+import asyncio
+import contextlib
 import functools
 import inspect
 import json
@@ -165,12 +167,29 @@ def _start(settings: Settings, out: str | None, progress: Progress) -> pathlib.P
     """
     from aal.app.main import start
 
-    path, result = start(settings, out, progress)
+    with _no_running_loop():
+        path, result = start(settings, out, progress)
     if result.exit_code == 2:
         raise UserError(result.cause)
     if result.exit_code:
         raise RunFailed(f"{path}: {result.cause}")
     return path
+
+
+@contextlib.contextmanager
+def _no_running_loop() -> Iterator[None]:
+    """Sets the running event loop aside: a notebook runs its cells inside one, and an engine has a loop of its own."""
+    loop = asyncio._get_running_loop()
+    task = asyncio.current_task() if loop else None
+    if loop and task:
+        asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        if loop and task:
+            asyncio.tasks._enter_task(loop, task)
 
 
 def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:

@@ -1,5 +1,6 @@
 """The Python API: settings from names, dicts and objects; what a run left behind as data frames."""
 
+import asyncio
 import pathlib
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tests.records import make_run, model
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUICK = {
+QUICK: dict[str, Any] = {
     **{"engine": "simulated", "worker_query_num": 1, "annotators": {"number": 30, "seconds_per_label": 0.05}},
     "training": {"epochs": 1, "validate_after": 0},
 }
@@ -110,6 +111,17 @@ def test_a_run_is_a_set_of_data_frames(tmp_path: pathlib.Path) -> None:
 
 def aal_config() -> dict[str, Any]:
     return {"data_type": "digits", "mode": "async", "engine": "local", "seed": 7}
+
+
+@pytest.mark.process
+def test_a_run_inside_an_event_loop_as_in_a_notebook(tmp_path: pathlib.Path) -> None:
+    async def cell() -> aal.Run:
+        await asyncio.sleep(0)
+        run = aal.run("digits.yaml", out=tmp_path / "run", progress=False, compute="none", **QUICK)
+        await asyncio.sleep(0)  # the loop goes on
+        return run
+
+    assert len(asyncio.run(cell()).labels) == 120
 
 
 @pytest.mark.process
