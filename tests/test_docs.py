@@ -1,0 +1,174 @@
+"""The documentation is true: commands run, links lead somewhere, settings and files exist, lines are wrapped."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from pydantic import BaseModel
+
+from aal.config.settings import Settings
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LONGEST = 120
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FREE = ("data_options.", "model_options.", "query_strategy_options.", "annotators.options.")  # of a user's own objects
+OTHERS = {"allow_pickle"}  # keyword arguments of Python
+ENDINGS = "csv|json|md|npz|png|py|sql|svg|toml|txt|yaml"
+MADE = {  # files that runs and commands write, or that readers write themselves
+    *(
+        "config.yaml",
+        "seeds.yaml",
+        "split.npz",
+        "log.txt",
+        "labels.csv",
+        "metadata.csv",
+        "annotations.json",
+        "summary.json",
+        "model.pt",
+        "report/report.md",
+    ),
+    *("comparison.csv", "comparison.md", "comparison.png", "comparison/comparison.png", "gini.py", "fashion.yaml"),
+    *("answers.csv", "images.npy", "run.db"),
+}
+
+
+def named(page: pathlib.Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def runnable() -> Iterator[tuple[str, str]]:
+    """Title and script of each section of extending.md that has blocks marked `bash run`."""
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for section in text.split("\n## ")[1:]:
+        script = "\n".join(body for kind, body in FENCE.findall(section) if kind == "bash run")
+        if script:
+            yield section.splitlines()[0], script
+
+
+SECTIONS = dict(runnable())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """All sections at work, two at a time: most of their time is starting Python."""
+    base = tmp_path_factory.mktemp("guide")
+    tools = base / "bin"
+    tools.mkdir()
+    for name, arguments in (("aal", " -m aal.cli"), ("python", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
+        (tools / name).chmod(0o755)
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            title: pool.submit(run_script, script, base / str(number), tools)
+            for number, (title, script) in enumerate(SECTIONS.items())
+        }
+
+
+def run_script(script: str, here: pathlib.Path, tools: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """Runs commands in a folder outside the repository that holds nothing but the examples."""
+    shutil.copytree(EXAMPLES, here, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = os.environ | {
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        ["bash", "-eu", "-c", script], cwd=here, env=environment, capture_output=True, text=True, timeout=100
+    )
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("title", SECTIONS)
+def test_the_commands_of_the_guide_run(title: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
+    done = runs[title].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.unit
+def test_every_example_is_in_a_command_that_runs() -> None:
+    script = "\n".join(SECTIONS.values())
+    examples = [path for path in EXAMPLES.iterdir() if path.is_file()]
+    assert len(examples) >= 7 and len(SECTIONS) >= 9
+    for path in examples:
+        assert path.name in script or f"={path.stem}:" in script, path.name
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_lines_are_wrapped(page: pathlib.Path) -> None:
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        is_free = line.startswith(("|", "![", "    ")) or "](" in line or "http" in line
+        assert len(line) <= LONGEST or is_free, f"{named(page)}:{number}"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    prose = FENCE.sub("", page.read_text())
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", prose):
+        if target.startswith("http"):
+            continue
+        path = (page.parent / target) if target else page
+        assert path.exists(), f"{named(page)}: {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{named(page)}: {target}#{anchor}"
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_that_are_named_exist(page: pathlib.Path) -> None:
+    prose = FENCE.sub("", page.read_text())
+    for word in re.findall(r"`([^`\s]+)`", prose):
+        is_file = re.fullmatch(rf"[\w./-]+\.({ENDINGS})", word) is not None
+        is_folder = re.fullmatch(r"(aal|bench|configs|data|docs|experiments|tests)(/[\w-]+)*/", word) is not None
+        if (is_file and word not in MADE and not word.startswith("runs/")) or is_folder:
+            places = (ROOT, page.parent, ROOT / "configs", EXAMPLES)
+            assert any((place / word).exists() for place in places), f"{named(page)}: {word}"
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys_of(field.annotation, f"{prefix}{name}.")
+
+
+KEYS = set(keys_of(Settings))
+COMMAND = re.compile(r"(?:aal run|main\.py|--resume)\s[^#|`]*")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_settings_that_are_named_exist(page: pathlib.Path) -> None:
+    text = page.read_text().replace("\\\n", " ")
+    prose = FENCE.sub("", text)
+    wanted = {key for command in COMMAND.findall(text) for key in re.findall(r"(?<![\w.-])([a-z_.]+)=", command)}
+    wanted |= set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)(?:=|: )[^`]*`", prose))
+    groups = "annotators|devices|training|costs"
+    wanted |= {key for key in re.findall(rf"`((?:{groups})\.[a-z_.]+)`", prose) if not key.endswith((".py", ".yaml"))}
+    table = prose.partition("| setting |")[2].partition("\n\n")[0]
+    wanted |= {key for row in table.splitlines()[1:] for key in re.findall(r"`([a-z_.]+)`", row.split("|")[1])}
+    for key in wanted:
+        assert key in KEYS | OTHERS or key.startswith(FREE), f"{named(page)}: {key}"
+
+
+@pytest.mark.unit
+def test_the_settings_of_the_tests_are_found() -> None:
+    """That the patterns above find anything at all."""
+    readme = (ROOT / "README.md").read_text()
+    assert "server_train_threshold" in KEYS and "annotators.lease_s" in KEYS
+    assert any("server_num=2" in command for command in COMMAND.findall(readme))
