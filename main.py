@@ -258,8 +258,9 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
-        labels, seconds = summary["labels"]["total"], summary["wall_s"]
-        write_line(f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {seconds:.0f} s")
+        accuracy, labels = summary["final_test_accuracy"], summary["labels"]["total"]
+        kind = "virtual s" if summary["engine"] == "simulated" else "s"
+        progress.announce(f"test accuracy {accuracy:.3f} with {labels} labels after {summary['wall_s']:.0f} {kind}")
     progress.announce(f"report: {page}")
 
 
