@@ -22,8 +22,6 @@ from aal.config.errors import INTERRUPTED, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydantic import BaseModel
-
     from aal.app.data import ImageSet
     from aal.config.settings import Settings
     from aal.coordination.partition import Partition
@@ -243,9 +241,9 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
     from aal.reporting.pages import write_report
 
     if result.status is RunStatus.FAILED:
-        progress.announce(f"error: {result.cause}; see {run / 'log.txt'}", sys.stderr)
+        progress.note(f"error: {result.cause}; see {run / 'log.txt'}")
     elif result.status is RunStatus.INTERRUPTED:
-        progress.note("interrupted; nothing that was done is lost")
+        progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
         progress.announce(f"to go on: python main.py --resume {shlex.quote(str(run))}")
     if result.at_once or not (run / "run.db").exists():
@@ -326,10 +324,12 @@ def _calibrated(settings: Settings, images: ImageSet, partition: Partition, prog
 
 
 def _parser() -> argparse.ArgumentParser:
+    from aal.config.help import settings_help
+
     parser = argparse.ArgumentParser(
         prog="main.py",
         description=__doc__,
-        epilog=_settings_help(),
+        epilog=settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="a YAML file, looked up as given, then under configs/")
@@ -342,33 +342,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--resume", metavar="DIR", help="goes on with a run that was interrupted, killed or failed")
     return parser
-
-
-def _settings_help() -> str:
-    """Lists every setting with its default and its sentence."""
-    import yaml
-    from pydantic import BaseModel
-
-    from aal.config.presets import RECIPES
-    from aal.config.settings import Settings
-
-    lines = ["settings (key: default, meaning):"]
-
-    def describe(model: type[BaseModel], prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            group = field.annotation
-            if isinstance(group, type) and issubclass(group, BaseModel):
-                describe(group, f"{prefix}{name}.")
-                continue
-            if prefix == "training.":
-                default = ", ".join(f"{recipe} {RECIPES[recipe][name]}" for recipe in RECIPES)
-            else:
-                shown = "" if field.is_required() else yaml.safe_dump(field.default, default_flow_style=True)
-                default = "must be given" if field.is_required() else shown.removesuffix("...\n").strip()
-            lines.append(f"  {prefix}{name}: {default}\n      {field.description}")
-
-    describe(Settings, "")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
