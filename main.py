@@ -252,7 +252,7 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
-        progress.announce(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it")
+        progress.note(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it")
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
