@@ -205,9 +205,9 @@ def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: M
         where, tree = str(path), read_config(path)
         tree["name"] = tree.get("name") or name_of(path)
     assignments = list(_assignments(changes))
-    settings = resolve(override(tree, assignments), where, keys_of(assignments), changed_by="argument")
+    tree = override(tree, assignments)
     given = [*(_assignments(source) if isinstance(source, Mapping) else ()), *assignments]
-    if settings.engine != "simulated" and (local := [item for item in given if '"__main__:' in item]):
+    if tree.get("engine") != "simulated" and (local := [item for item in given if '"__main__:' in item]):
         raise UserError(
             *(
                 f"{key}: the object is defined in the notebook or script itself, which other processes cannot import; "
@@ -215,7 +215,7 @@ def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: M
                 for key in keys_of(local)
             )
         )
-    return settings
+    return resolve(tree, where, keys_of(assignments), changed_by="argument")
 
 
 def _assignments(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
