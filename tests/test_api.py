@@ -74,6 +74,7 @@ def test_objects_stand_for_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(aal.UserError, match="at the top of a module"):
         settings_from(tree, {"annotators": {"source": Local}})
     monkeypatch.setattr(Disagreement, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Disagreement", Disagreement, raising=False)
     with pytest.raises(aal.UserError, match=r"annotators\.source: .* cannot import"):
         settings_from(tree, {"annotators": {"source": Disagreement}})
     simulated = settings_from(tree, {"annotators": {"source": Disagreement}, "engine": "simulated"})
