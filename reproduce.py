@@ -11,27 +11,21 @@ Runs that are finished are not run again: the same command goes on with a sweep 
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from aal.app.experiments.aal_2021.plans import Run, single
-from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, STRATEGIES
-from aal.app.experiments.aal_2021.scales import SCALES, Setup
+from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, plan_of, single
+from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.settings import STRATEGY_NAMES, data_type_of
-from aal.storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from aal.app.experiments.aal_2021.checks import Check
-    from aal.app.experiments.aal_2021.pages import Story
-    from aal.app.experiments.aal_2021.places import Place
-    from aal.app.experiments.aal_2021.results import Result
+    from aal.app.experiments.aal_2021.sweep import Place
 
-FIGURES = ("figure2", "figure3", "figure4", "table1")
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
 MOST_SEEDS = 100
 
@@ -63,20 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("figure", choices=FIGURES)
-    parser.add_argument(
-        "--data_type", metavar="D", help=f"{', '.join(DATA_TYPES)}, or digits (at scale tiny, where it is the default)"
-    )
-    parser.add_argument("--scale", default="cpu", choices=SCALES, help="paper: its own setting; cpu: a fifth of it")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3); figure4 needs one")
+    add = parser.add_argument
+    add("figure", choices=CHOICES)
+    add("--data_type", metavar="D", help=f"{', '.join(DATA_TYPES)}, or digits (at scale tiny, where it is the default)")
+    add("--scale", default="cpu", choices=SCALES, help="paper: its own setting; cpu: a fifth of it")
+    add("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3); figure4 needs one")
     names = f"some of {', '.join(METHODS)}, as far as the figure has them"
-    parser.add_argument("--methods", nargs="+", metavar="M", help=names)
-    parser.add_argument(
-        "--batches", nargs="+", type=int, metavar="B", help="some of the paper's batch sizes, 1000 2500 5000"
-    )
-    parser.add_argument("--out", metavar="DIR", help="results/<data_type>-<scale> by default")
-    parser.add_argument("--data_dir", metavar="DIR", help="where the images are; as in the configs by default")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; a core or a GPU each by default")
+    add("--methods", nargs="+", metavar="M", help=names)
+    add("--batches", nargs="+", type=int, metavar="B", help="some of the paper's batch sizes, 1000 2500 5000")
+    add("--out", metavar="DIR", help="results/<data_type>-<scale> by default")
+    add("--data_dir", metavar="DIR", help="where the images are; as in the configs by default")
+    add("--jobs", type=int, metavar="N", help="runs at a time; a core or a GPU each by default")
     return parser
 
 
@@ -86,8 +77,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
     Raises:
         UserError: all that is wrong with it, a line each.
     """
-    from aal.app.experiments.aal_2021.places import Place
     from aal.app.experiments.aal_2021.presets import directory
+    from aal.app.experiments.aal_2021.sweep import Place
 
     figure, scale = arguments.figure, arguments.scale
     problems = []
@@ -99,9 +90,10 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
         problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
     if arguments.jobs is not None and arguments.jobs < 1:
         problems.append(f"--jobs {arguments.jobs}: must be at least 1")
-    methods = _some(arguments.methods, _methods_of(figure), "--methods", figure, problems)
-    sizes = BATCHES if figure in ("figure2", "figure3") else ()
-    batches = _some(arguments.batches, sizes, "--batches", figure, problems)
+    methods, batches = (
+        _some(getattr(arguments, option), allowed, f"--{option}", figure, problems)
+        for option, allowed in zip(("methods", "batches"), CHOICES[figure], strict=True)
+    )
     if problems:
         raise UserError(*problems)
     data_dir = str(pathlib.Path(arguments.data_dir or directory(str(data_type))).absolute())
@@ -110,44 +102,30 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
     return setup, Place(pathlib.Path(arguments.out or f"results/{data_type}-{scale}"))
 
 
-def _methods_of(figure: str) -> tuple[str, ...]:
-    return {"figure2": METHODS, "figure3": STRATEGIES, "figure4": (), "table1": (*STRATEGIES, "AAL")}[figure]
-
-
 def _some(
     chosen: list[Any] | None, allowed: tuple[Any, ...], option: str, figure: str, problems: list[str]
 ) -> tuple[Any, ...]:
     """Returns the chosen ones in the order of the paper, all when none is named; notes what is not allowed."""
     if chosen is None:
         return allowed
-    plain = [STRATEGY_NAMES.get(str(one).replace("-", "").replace("_", "").lower(), one) for one in chosen]
-    plain = ["AAL" if str(one).upper() == "AAL" else one for one in plain]
-    for one in plain:
-        if one not in allowed:
-            told = f"of {figure} it is some of {', '.join(map(str, allowed))}" if allowed else f"{figure} has no choice"
-            problems.append(f"{option} {one}: {told}")
-    return tuple(one for one in allowed if one in plain)
+    named = [STRATEGY_NAMES.get(str(one).replace("-", "").replace("_", "").lower(), one) for one in chosen]
+    named = ["AAL" if str(one).upper() == "AAL" else one for one in named]
+    right = f"of {figure} it is some of {', '.join(map(str, allowed))}" if allowed else f"{figure} has no choice"
+    problems += [f"{option} {one}: {right}" for one in named if one not in allowed]
+    return tuple(one for one in allowed if one in named)
 
 
 def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: str) -> int:
     """Runs the sweep and writes the figure; returns the exit code."""
     from aal.app.experiments.aal_2021.sweep import Sweep
 
-    plan = _plan(figure, setup, place)
+    plan = plan_of(figure, setup, _measured(setup, place) if figure == "figure4" else None)
     sweep = Sweep(figure, place, plan, *_jobs(figure, setup, jobs))
     ended = sweep.go() if sweep.left else "finished"
     if ended != "finished":
         print(f"stopped with {sweep.left} of {len(plan)} runs to go; to go on: {command}", flush=True)
         return INTERRUPTED[ended]
     return _write(figure, setup, place, plan, command)
-
-
-def _plan(figure: str, setup: Setup, place: Place) -> list[Run]:
-    from aal.app.experiments.aal_2021 import figure2, figure3, figure4, table1
-
-    if figure != "figure4":
-        return {"figure2": figure2, "figure3": figure3, "table1": table1}[figure].plan(setup)
-    return figure4.plan(setup, _measured(setup, place))
 
 
 def _measured(setup: Setup, place: Place) -> dict[str, float]:
@@ -170,33 +148,38 @@ def _measured(setup: Setup, place: Place) -> dict[str, float]:
 
 def _jobs(figure: str, setup: Setup, wanted: int | None) -> tuple[int, int]:
     """Returns how many runs go on at a time, and how many GPUs they share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if setup.scale != "paper" or figure == "figure4":
-        return wanted or cores, 0
     import torch
 
+    from aal.training.devices import core_count
+
+    if setup.scale != "paper" or figure == "figure4":
+        return wanted or core_count(), 0
     gpus = torch.cuda.device_count()
     return wanted or max(gpus, 1), gpus  # without a GPU, one run with all cores
 
 
 def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: str) -> int:
     """Writes picture, CSV and page; returns the exit code."""
-    from aal.app.experiments.aal_2021 import checks, figure2, figure3, figure4, table1
-    from aal.app.experiments.aal_2021.pages import compose
-    from aal.app.experiments.aal_2021.results import read_results, write_csv
+    import pandas as pd
+
+    from aal.app.experiments.aal_2021 import accuracy, checks, query_times
+    from aal.app.experiments.aal_2021.page import compose
+    from aal.app.experiments.aal_2021.results import read_results
     from aal.reporting.plots import save
+    from aal.storage.atomic import write_whole
 
     results = read_results(plan, place.runs)
-    tell = {"figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1}[figure].tell
-    story: Story = tell(setup, results)
+    story = getattr(query_times if figure == "figure4" else accuracy, figure)(setup, results)
     found: list[Check] = []
     if figure != "figure4":
-        verdicts = {claim.text: claim.verdict for claim in story.claims}
-        found = [*checks.check(results), checks.concluded(results, verdicts)]
-    page = compose(figure, story, setup, results, found, command, _seconds(figure, place, results))
+        found = [*checks.check(results), checks.concluded(results, story.claims)]
+    notes = place.notes()
+    seconds = notes["figures"].get(figure, 0.0), sum(notes["runs"].get(result.run.name, 0.0) for result in results)
+    page = compose(figure, story, setup, results, found, command, seconds)
     try:
         save(story.picture, place.out / figure)
-        write_csv(place.out / f"{figure}.csv", story.rows)
+        table = pd.DataFrame(story.rows, dtype=object)  # numbers stay as they are, also beside missing ones
+        write_whole(place.out / f"{figure}.csv", table.to_csv(index=False).encode())
         write_whole(place.out / f"{figure}.md", page.encode())
     except OSError as error:
         raise UserError(f"{place.out}: cannot be written: {error.strerror or error}") from None
@@ -207,11 +190,6 @@ def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: st
     if broken:
         raise RunFailed("\n".join(f"check failed: {promise}" for promise in broken))
     return DONE
-
-
-def _seconds(figure: str, place: Place, results: list[Result]) -> tuple[float, float]:
-    notes = place.notes()
-    return notes["figures"].get(figure, 0.0), sum(notes["runs"].get(result.run.name, 0.0) for result in results)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """Images to measure with.
-
-    Attributes:
-        images: prepared.
-        real: whether they are CIFAR-10, which a model can learn.
-    """
+    """Prepared images to measure with; `real` ones are CIFAR-10, which a model can learn."""
 
     images: ImageSet
     real: bool
@@ -41,20 +36,19 @@ class Source:
 @contextlib.contextmanager
 def cifar(data_dir: str | None) -> Iterator[Source]:
     """Gives CIFAR-10 from `data_dir`, where None stands for the default; it is not downloaded for a bench."""
-    tree = {"data_type": "cifar-10", **({"data_dir": data_dir} if data_dir else {})}
-    settings = resolve(tree, "bench")
+    settings = resolve({"data_type": "cifar-10", **({"data_dir": data_dir} if data_dir else {})}, "bench")
     if (pathlib.Path(settings.data_dir).expanduser() / "cifar-10-batches-py").is_dir():
         yield Source(data.open_set(data.prepare(settings)), real=True)
-        return
-    if data_dir:
+    elif data_dir:
         raise UserError(f"--data_dir {data_dir}: holds no folder cifar-10-batches-py")
-    with made_up("cifar-10", CIFAR, classes=10) as folder:
-        yield Source(data.open_set(folder), real=False)
+    else:
+        with random_set("cifar-10", CIFAR, classes=10) as folder:
+            yield Source(data.open_set(folder), real=False)
 
 
 @contextlib.contextmanager
-def made_up(data_type: str, shape: tuple[int, int, int], classes: int) -> Iterator[pathlib.Path]:
-    """Gives a prepared set of random images in a temporary folder."""
+def random_set(data_type: str, shape: tuple[int, int, int], classes: int) -> Iterator[pathlib.Path]:
+    """Gives a prepared set of random images (NUMBER, *shape) in a temporary folder."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(prefix="bench-images-") as name:
         folder = pathlib.Path(name)

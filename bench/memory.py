@@ -12,10 +12,9 @@ from typing import Any
 import psutil
 import torch
 
-from bench.images import MINI_IMAGENET, Source, made_up
-from bench.options import Options
-from bench.table import Row, alternate
-from bench.whole import check, running, value, wait_for
+from bench.images import MINI_IMAGENET, Source, random_set
+from bench.rows import Options, Row, alternate
+from bench.run_process import check, processes_of, running, value, wait_for
 
 # Ten workers who score with a VGG-16 of a quarter of the width; each of them offers twice.
 WORDS = [
@@ -23,25 +22,24 @@ WORDS = [
     *("initial_size=500", "val_size=100", "training.epochs=1", "recipe=modern", "models=vgg16_bn", "width=0.25"),
     *("annotators.seconds_per_label=0.05", "annotators.number=20"),
 ]
+ONE_CARD = ("devices.servers=cuda:0", "devices.workers=cuda:0")
 LOOK_EVERY_S = 0.5
 MIB = 2**20
-ONE_CARD = ("devices.servers=cuda:0", "devices.workers=cuda:0")
 
 
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the largest private and shared memory of a process of each role, and of the images, in MiB."""
-    yield from _rows(options, "cifar-10", source.images.folder, ["--config", "cifar10-cpu.yaml"])
+    yield from _rows(options, "cifar-10", source.images.folder, "cifar10-cpu.yaml")
     if torch.cuda.is_available():
         yield from _on_gpu(options, source)
-    options.notes.append("memory: 10 workers; the limit of memory/.../images is the file of the images, once")
-    if options.quick:
-        return
-    with made_up("mini-imagenet", MINI_IMAGENET, classes=100) as folder:
-        yield from _rows(options, "mini-imagenet", folder, ["--config", "miniimagenet.yaml"])
+    options.note("memory")
+    if not options.quick:
+        with random_set("mini-imagenet", MINI_IMAGENET, classes=100) as folder:
+            yield from _rows(options, "mini-imagenet", folder, "miniimagenet.yaml")
 
 
-def _rows(options: Options, name: str, images: pathlib.Path, config: list[str]) -> Iterator[Row]:
-    runs = [_watch(images, [*config, *WORDS]) for _ in range(options.rounds)]
+def _rows(options: Options, name: str, images: pathlib.Path, config: str) -> Iterator[Row]:
+    runs = [largest_seen(images, ["--config", config, *WORDS]) for _ in range(options.rounds)]
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         for kind in ("private", "shared"):
             yield Row(f"memory/{name}/{role.replace(' ', '-')}/{kind}", "MiB", [run[role, kind] for run in runs])
@@ -56,20 +54,17 @@ def _on_gpu(options: Options, source: Source) -> Iterator[Row]:
 
     def taken(processes: int) -> float:
         words = ["--config", "cifar10-cpu.yaml", *WORDS, *ONE_CARD, f"devices.worker_processes={processes}"]
-        return _watch(source.images.folder, words)["all", "gpu"]
+        return largest_seen(source.images.folder, words)["all", "gpu"]
 
     found = alternate(options.rounds, {"ours": lambda: taken(1), "instead": lambda: taken(10)})
     yield Row("memory/cifar-10/gpu", "MiB", **found)
     each = [(many - one) / 9 for one, many in zip(found["ours"], found["instead"], strict=True)]
     yield Row("memory/cifar-10/gpu/worker", "MiB", each)
-    options.notes.append(
-        "memory/cifar-10/gpu: a server and ten workers on one card, the workers in one process; instead is ten "
-        "processes, each with its context and its copy of the images; the second row is one such process"
-    )
+    options.note("memory/gpu")
 
 
-def _watch(images: pathlib.Path, words: list[str]) -> dict[tuple[str, str], float]:
-    """Runs to the end and returns the largest values seen: MiB, and how many processes map the images."""
+def largest_seen(images: pathlib.Path, words: list[str]) -> dict[tuple[str, str], float]:
+    """Runs to the end; returns the largest MiB by role and kind, and how many processes map the images."""
     largest: dict[tuple[str, str], float] = defaultdict(float)
     before = _on_card()
     with (
@@ -96,7 +91,8 @@ def _on_card() -> float:
 
 def _look(pid: int, run: pathlib.Path, images: pathlib.Path) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = defaultdict(float)
-    for role, process in _named(pid, run):
+    for name, process in processes_of(pid, run):
+        role = re.sub(r"-\d+$", "", name)
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             every: list[Any] = process.memory_maps()
             maps = [one for one in every if one.path == str((images / "images.npy").resolve())]
@@ -107,21 +103,3 @@ def _look(pid: int, run: pathlib.Path, images: pathlib.Path) -> dict[tuple[str, 
             found["all", "images"] += sum(one.pss for one in maps) / MIB
             found["all", "mapping"] += any(one.rss for one in maps)
     return found
-
-
-def _named(pid: int, run: pathlib.Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Gives the living processes of a run and their roles; the log names all but the hub's and the fork server's."""
-    log = (run / "log.txt").read_text(encoding="utf-8")
-    names = {
-        int(number): role for role, number in re.findall(r"^\S+ \S+ (\S+?)(?:-\d+)? (\d+) INFO started$", log, re.M)
-    }
-    with contextlib.suppress(psutil.NoSuchProcess):
-        main = psutil.Process(pid)
-        yield "main", main
-        for process in main.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                holds = any(file.path == str(run / "run.db") for file in process.open_files())
-                forks = process.ppid() == pid and "forkserver" in " ".join(process.cmdline())
-                role = "hub" if holds else "fork server" if forks else names.get(process.pid)
-                if role is not None:  # else it has only begun
-                    yield role, process

@@ -1,6 +1,5 @@
 """How soon a run begins: seconds from the command to the first query and to the first annotator served."""
 
-import functools
 import pathlib
 import subprocess
 import sys
@@ -9,9 +8,8 @@ import time
 from collections.abc import Iterator
 
 from bench.images import Source
-from bench.options import Options
-from bench.table import Row, alternate
-from bench.whole import ROOT, running, value, wait_for
+from bench.rows import Options, Row, alternate
+from bench.run_process import ROOT, running, value, wait_for
 
 # A server and ten workers on the digits, so that a training takes next to no time; annotators who take some.
 WORDS = [
@@ -20,41 +18,32 @@ WORDS = [
 ]
 MOMENTS = {"first-query": "select count(*) from queries", "first-annotator": "select count(*) from waits"}
 FIRST_TRAINING = "select published_at - started_at from models where version = 0"
-MISTAKE = ["--config", "digits.yaml", "worker_nun=3"]
+MISTAKE = ["main.py", "--config", "digits.yaml", "worker_nun=3"]
 
 
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the rows of the start, in seconds."""
-    starts = alternate(options.rounds, {"ours": _start, "instead": lambda: _start(spawn=True)})
+    starts = alternate(options.rounds, {"ours": start, "instead": lambda: start(spawn=True)})
     least = [_import_torch() + found["training"] for found in starts["ours"]]
     for moment in MOMENTS:
         ours, instead = ([found[moment] for found in starts[key]] for key in ("ours", "instead"))
         yield Row(f"startup/{moment}", "s", ours, instead, least)
-    options.notes.append(
-        "startup: a server and 10 workers; instead is spawn, each process importing torch; the limit is one import of "
-        "torch and the first training"
-    )
-    mistakes = alternate(
-        options.rounds, {"ours": lambda: _seconds_of(["main.py", *MISTAKE], 2), "instead": _import_torch}
-    )
+    options.note("startup")
+    mistakes = alternate(options.rounds, {"ours": lambda: _seconds_of(MISTAKE, 2), "instead": _import_torch})
     yield Row("startup/config-error", "s", **mistakes)
-    options.notes.append("startup/config-error: instead is a program that imports torch before it reads its settings")
+    options.note("startup/config-error")
 
 
-def _start(spawn: bool = False) -> dict[str, float]:
-    """Returns the seconds to each moment, and those of the first training; the journal may tell 0.05 s late."""
+def start(spawn: bool = False) -> dict[str, float]:
+    """Returns the seconds to each moment, and those of the first training; the journal may be 0.05 s late."""
     with tempfile.TemporaryDirectory(prefix="bench-startup-") as folder:
         run, found, started_at = pathlib.Path(folder) / "run", {}, time.monotonic()
         with running(run, WORDS, spawn=spawn) as process:
             for moment, query in MOMENTS.items():
-                wait_for(process, functools.partial(_has_come, run, query))
+                wait_for(process, lambda query=query: value(run, query) > 0)  # type: ignore[misc]
                 found[moment] = time.monotonic() - started_at
             found["training"] = value(run, FIRST_TRAINING)
     return found
-
-
-def _has_come(run: pathlib.Path, query: str) -> bool:
-    return value(run, query) > 0
 
 
 def _import_torch() -> float:

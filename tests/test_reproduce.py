@@ -15,13 +15,12 @@ import psutil
 import pytest
 
 from aal.app import reproduce
-from aal.app.experiments.aal_2021 import figure2, sweep
-from aal.app.experiments.aal_2021.places import Place
-from aal.app.experiments.aal_2021.scales import Setup
-from aal.app.experiments.aal_2021.work import Watch
+from aal.app.experiments.aal_2021 import sweep
+from aal.app.experiments.aal_2021.plans import Setup, plan_of
+from aal.app.experiments.aal_2021.sweep import Place, SweepProgress
 from aal.config.errors import RunFailed
-from bench.chaos import survivors
-from tests.fake_runs import fake
+from bench.run_process import survivors
+from tests.builders import finished_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETUP = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
@@ -93,8 +92,8 @@ def test_finished_runs_are_not_run_again(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sweep, "START", ["/nothing/here"])
-    for run in figure2.plan(SETUP):
-        fake(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
+    for run in plan_of("figure2", SETUP):
+        finished_run(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
     assert reproduce.main([*WORDS, "--out", str(tmp_path)]) == 0
     assert f"page: {tmp_path / 'figure2.md'}" in capsys.readouterr().out
     assert {path.name for path in tmp_path.glob("figure2.*")} == {
@@ -106,8 +105,8 @@ def test_finished_runs_are_not_run_again(
 def test_a_failed_check_is_an_error(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for run in figure2.plan(SETUP):
-        fake(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9], epoch=2 if run.seed else 3)
+    for run in plan_of("figure2", SETUP):
+        finished_run(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9], epoch=2 if run.seed else 3)
     assert reproduce.main([*WORDS, "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (
         "error: check failed: The epoch that was kept is the best on the validation images, the last of equals\n"
@@ -138,7 +137,7 @@ def test_a_run_that_fails_ends_the_others(
     with pytest.raises(
         RunFailed, match=r"^AAL-async-batch5000-seed0: the disk is full; see .*/logs/AAL-async-batch5000"
     ):
-        sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go()
+        sweep.Sweep("figure2", place, plan_of("figure2", SETUP), jobs=2, gpus=0).go()
     assert not left_behind()
     assert set(place.notes()["runs"]) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
 
@@ -146,11 +145,11 @@ def test_a_run_that_fails_ends_the_others(
 @pytest.mark.process
 def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "START", [sys.executable, "-c", PATIENT.replace("time.sleep(600)", "")])
-    done, begun, *absent = figure2.plan(SETUP)
-    fake(done, place.runs, [0.5, 0.6, 0.7, 0.8, 0.9])
-    fake(begun, place.runs, [0.5, 0.6], ended="interrupted")
+    done, begun, *absent = plan_of("figure2", SETUP)
+    finished_run(done, place.runs, [0.5, 0.6, 0.7, 0.8, 0.9])
+    finished_run(begun, place.runs, [0.5, 0.6], ended="interrupted")
     (place.runs / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
-    assert sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go() == "finished"
+    assert sweep.Sweep("figure2", place, plan_of("figure2", SETUP), jobs=2, gpus=0).go() == "finished"
     logs = {path.stem: path.read_text() for path in (place.out / "logs").iterdir()}
     assert set(logs) == {run.name for run in (begun, *absent)}
     assert f"'--resume', '{place.runs / begun.name}'" in logs[begun.name]
@@ -169,9 +168,9 @@ def test_a_sweep_that_is_stopped_leaves_nobody_behind(
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(lambda: len(list(out.glob("runs/*/run.db"))) == min(2, len(os.sched_getaffinity(0))))
     process.send_signal(kind)
-    told, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[kind]
-    assert "stopped with 4 of 4 runs to go; to go on: python reproduce.py figure2 --scale tiny" in told
+    assert "stopped with 4 of 4 runs to go; to go on: python reproduce.py figure2 --scale tiny" in output
     assert not left_behind()
 
 
@@ -209,7 +208,7 @@ def test_a_file_gets_a_line_for_each_run_that_ends(monkeypatch: pytest.MonkeyPat
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     stream = io.StringIO()
-    watch = Watch("table1", total=1000.0, done=200.0, stream=stream)
+    watch = SweepProgress("table1", total=1000.0, done=200.0, stream=stream)
     watch.show(200.0, 8, 2)
     now += 30.0
     watch.show(300.0, 8, 2)  # nothing has ended, and the last line is young
@@ -234,7 +233,7 @@ def test_a_terminal_gets_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (40, 100))
     with os.fdopen(writer, "w") as terminal:
-        watch = Watch("figure2", total=1000.0, done=0.0, stream=terminal)
+        watch = SweepProgress("figure2", total=1000.0, done=0.0, stream=terminal)
         now += 5.0
         watch.show(500.0, 3, 2)
         watch.close()

@@ -7,17 +7,15 @@ import pathlib
 import pytest
 
 from aal.app.data import imagined_set, split
-from aal.app.experiments.aal_2021 import figure2, figure3, figure4, presets, published, table1
-from aal.app.experiments.aal_2021.places import Place, state_of, vacate
-from aal.app.experiments.aal_2021.plans import Run, several, single, timed
+from aal.app.experiments.aal_2021 import presets, published
+from aal.app.experiments.aal_2021.plans import SCALES, Run, Setup, plan_of, several, single, timed
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
 from aal.app.experiments.aal_2021.results import read_results
-from aal.app.experiments.aal_2021.scales import SCALES, Setup
-from aal.app.experiments.aal_2021.work import share_done, work_of
+from aal.app.experiments.aal_2021.sweep import Place, share_done, state_of, work_of
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
 from aal.coordination.parts import Parts
-from tests.fake_runs import fake
+from tests.builders import finished_run
 from tests.test_simulated import simulate
 
 pytestmark = pytest.mark.unit
@@ -32,10 +30,10 @@ def setups() -> list[Setup]:
 @pytest.mark.parametrize("setup", setups(), ids=lambda setup: f"{setup.scale}-{setup.data_type}")
 def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
     plan = [
-        *figure2.plan(setup),
-        *figure3.plan(setup),
-        *table1.plan(setup),
-        *figure4.plan(setup, {"relative_std": 0.0}),
+        *plan_of("figure2", setup),
+        *plan_of("figure3", setup),
+        *plan_of("table1", setup),
+        *plan_of("figure4", setup, {"relative_std": 0.0}),
     ]
     for run in plan:
         settings = run.settings
@@ -49,15 +47,15 @@ def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
 def test_the_same_name_means_the_same_settings() -> None:
     setup = Setup("cpu", "cifar-10", "here", 2, STRATEGIES, BATCHES)
     plan = [
-        *figure2.plan(setup),
-        *figure3.plan(setup),
-        *table1.plan(setup),
-        *figure4.plan(setup, {"relative_std": 0.0}),
+        *plan_of("figure2", setup),
+        *plan_of("figure3", setup),
+        *plan_of("table1", setup),
+        *plan_of("figure4", setup, {"relative_std": 0.0}),
     ]
     by_name: dict[str, Run] = {}
     for run in plan:
         assert by_name.setdefault(run.name, run) == run
-    assert {run.name for run in figure2.plan(setup)} < {run.name for run in figure3.plan(setup)}
+    assert {run.name for run in plan_of("figure2", setup)} < {run.name for run in plan_of("figure3", setup)}
 
 
 def test_the_papers_own_settings() -> None:
@@ -148,9 +146,9 @@ def test_the_published_numbers_have_the_shape_of_the_plans() -> None:
 
 def test_the_configs_of_the_paper_are_the_plans() -> None:
     texts = presets.presets()
-    assert {path.name for path in presets.FOLDER.iterdir()} == set(texts)
+    assert {path.name for path in presets.CONFIG_FOLDER.iterdir()} == set(texts)
     for name, text in texts.items():
-        assert (presets.FOLDER / name).read_text() == text, f"{name}: run python -m reproduction.presets"
+        assert (presets.CONFIG_FOLDER / name).read_text() == text, f"{name}: write it anew"
     setup = Setup("paper", "cifar-10", "data/downloads", 1, ("AAL",), BATCHES)
     for name, run in (
         ("cifar10-batch1000", single(setup, "AAL", "async", 1000, 0)),
@@ -168,24 +166,22 @@ def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:
     (folder / "models").mkdir()  # killed before it could write its settings
     (folder / ".tmp-config.yaml-7").write_text("seed")
     assert state_of(run, folder) == "absent"
-    vacate(folder)
-    assert not folder.exists()
-    (folder / "models").mkdir(parents=True)
+    (folder / ".tmp-config.yaml-7").unlink()
     (folder / "models" / "mine.pt").touch()
     with pytest.raises(UserError, match="holds no run"):
         state_of(run, folder)
     (folder / "models" / "mine.pt").unlink()
     (folder / "config.yaml").write_text(dump(run.settings))
     assert state_of(run, folder) == "begun" and share_done(run, folder) == 0
-    fake(run, tmp_path, [0.1, 0.2], ended="interrupted")
+    finished_run(run, tmp_path, [0.1, 0.2], ended="interrupted")
     assert state_of(run, folder) == "begun" and 0 < share_done(run, folder) < 0.5
-    fake(run, tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5])
+    finished_run(run, tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5])
     assert state_of(run, folder) == "finished" and share_done(run, folder) == 1
 
 
 def test_a_run_with_other_settings_is_not_mixed_in(tmp_path: pathlib.Path) -> None:
     run = single(TINY, "AAL", "async", 5000, 0)
-    fake(run, tmp_path, [0.1])
+    finished_run(run, tmp_path, [0.1])
     elsewhere = dataclasses.replace(run, config={**run.config, "data_dir": "there", "devices": {"servers": "auto"}})
     assert state_of(elsewhere, tmp_path / run.name) == "finished"
     other = dataclasses.replace(run, config={**run.config, "val_size": 50, "width": 0.5})

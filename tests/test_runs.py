@@ -19,7 +19,7 @@ from aal.engines.local.engine import run_local
 from aal.engines.local.supervisor import Role
 from aal.reporting.progress import Progress
 from aal.storage.model_files import load_model
-from bench.chaos import survivors
+from bench.run_process import survivors
 from tests.test_hub import make_parts, make_settings
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]

@@ -9,12 +9,10 @@ import platform
 import time
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
-
 from aal.config.errors import UserError
 from aal.config.loading import dump, keys_of, override, read_config, resolve
 from aal.config.settings import Settings
-from aal.storage.atomic import write_whole
+from aal.storage.atomic import claimed, write_whole
 
 VERSION = "0.1.0"
 MODELS = "models"
@@ -69,12 +67,9 @@ def claim(run: pathlib.Path) -> Iterator[None]:
     Raises:
         UserError: another program holds it.
     """
-    lock = FileLock(run / ".lock", timeout=0)
     try:
-        with lock:
+        with claimed(run, f"{run}: another main.py runs in this folder"):
             yield
-    except Timeout:
-        raise UserError(f"{run}: another main.py runs in this folder") from None
     except PermissionError:
         raise UserError(f"{run}: cannot be written; its owner may resume it") from None
 

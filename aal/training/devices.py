@@ -47,6 +47,11 @@ def check_devices(devices: DeviceSettings) -> None:
         raise UserError(*problems)
 
 
+def core_count() -> int:
+    """Returns the CPU cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_threads(role: Literal["server", "worker"], settings: Settings, now: Computing | None = None) -> None:
     """Sets how many CPU threads this process computes with, by the settings or as its share of the cores.
 
@@ -61,7 +66,7 @@ def use_threads(role: Literal["server", "worker"], settings: Settings, now: Comp
         now: how many compute; None for all servers beside a worker. A network that is compiled would be compiled anew
             for another number of threads, so for it the number is kept.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     given = getattr(settings.devices, f"{role}_threads")
     if settings.engine == "simulated":  # one process, in which one role computes at a time
         given, share = settings.devices.server_threads, cores

@@ -1,10 +1,21 @@
-"""What is to be run for each figure: the paper's settings, at its size or a stated fraction of it."""
+"""What is to be run for each figure: the paper's settings, at its size or at a stated fraction of it."""
 
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import product
 from typing import Any
 
-from aal.app.experiments.aal_2021.published import SERVERS, study
-from aal.app.experiments.aal_2021.scales import SCALES, Scale, Setup
+import yaml
+
+from aal.app.experiments.aal_2021.published import (
+    BATCHES,
+    FOLDER,
+    METHODS,
+    SERVERS,
+    STRATEGIES,
+    TIMED_BATCHES,
+    study,
+)
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 
@@ -15,7 +26,64 @@ TIMED_ROUNDS = 4  # more do not fit CIFAR-10 with batches of 10,000
 ANNOTATORS = 20
 # Virtual seconds of a VGG-16 of a quarter of the width on one CPU core; fixed, so that a run is the same everywhere.
 COSTS = {"per_image_trained": 0.00085, "per_image_scored": 0.0003, "per_selection": 0.05, "per_model_published": 0.1}
-FREE = {"number": 100, "seconds_per_label": 0.0}  # labels cost nothing in the published code, where nobody labels
+FREE = {"number": 100, "seconds_per_label": 0.0}  # the published code has no annotators
+# What may be chosen for a figure: methods and batch sizes.
+CHOICES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    "figure2": (METHODS, BATCHES),
+    "figure3": (STRATEGIES, BATCHES),
+    "figure4": ((), ()),
+    "table1": ((*STRATEGIES, "AAL"), ()),
+}
+# Kinds of runs in figure 4: mode and bound.
+KINDS = {("sync", 1): "synchronous", ("async", 1): "asynchronous, bound 1", ("async", None): "asynchronous, unbounded"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much smaller than the paper; its attributes are explained in `scales.yaml`."""
+
+    fraction: Fraction
+    queries: int
+    settings: dict[str, Any]
+    differs: str
+
+    def labels(self, count: int) -> int:
+        """Returns a label count of the paper at this scale, a whole number for all that the plans use."""
+        scaled = count * self.fraction
+        assert scaled.denominator == 1, count
+        return int(scaled)
+
+
+SCALES = {
+    name: Scale(**{**scale, "fraction": Fraction(scale["fraction"])})
+    for name, scale in yaml.safe_load((FOLDER / "scales.yaml").read_text(encoding="utf-8")).items()
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a person chose.
+
+    Attributes:
+        scale: a key of SCALES.
+        data_type: the images.
+        data_dir: where they are.
+        seeds: how many; they are 0, 1, 2 ...
+        methods: strategies of all workers, or AAL.
+        batches: labels of a round in the paper.
+    """
+
+    scale: str
+    data_type: str
+    data_dir: str
+    seeds: int
+    methods: tuple[str, ...]
+    batches: tuple[int, ...]
+
+    @property
+    def size(self) -> Scale:
+        """How much smaller than the paper."""
+        return SCALES[self.scale]
 
 
 @dataclass(frozen=True)
@@ -56,6 +124,27 @@ class Run:
         return list(range(initial, initial + self.settings.budget + 1, threshold))
 
 
+def plan_of(figure: str, setup: Setup, measured: dict[str, float] | None = None) -> list[Run]:
+    """Returns the runs of a figure, seed by seed, so that a sweep that is stopped has whole seeds.
+
+    Args:
+        figure: a key of CHOICES; the asynchronous runs of figure 3 are those of figure 2.
+        setup: what was chosen.
+        measured: what work costs on this machine, for figure 4, whose times do not depend on the seed.
+    """
+    seeds, methods, batches = range(setup.seeds), setup.methods, setup.batches
+    if figure == "figure2":
+        kinds = product(seeds, batches, methods)
+        return [single(setup, method, "async", batch, seed) for seed, batch, method in kinds]
+    if figure == "figure3":
+        pairs = product(seeds, batches, methods, ("async", "sync"))
+        return [single(setup, method, mode, batch, seed) for seed, batch, method, mode in pairs]
+    if figure == "table1":
+        return [several(setup, method, servers, seed) for seed, method, servers in product(seeds, methods, SERVERS)]
+    sources = (("paper", None), ("measured", measured))
+    return [timed(setup, *costs, *kind, batch) for costs, kind, batch in product(sources, KINDS, TIMED_BATCHES)]
+
+
 def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
     """Returns a run of the study with one server (paper, figures 2 and 3)."""
     threshold, rounds = setup.size.labels(batch), study(setup.data_type).rounds[batch]
@@ -77,18 +166,17 @@ def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
     labels are those that suit the most servers, whose rounds are the shortest, and the same for any number.
     """
     bought, slowest = setup.size.labels(BOUGHT_BY_SERVERS), BOUGHT_BY_SERVERS // 2
-    shortest = setup.size.labels(slowest // SERVERS[-1])
+    shortest, batch = setup.size.labels(slowest // SERVERS[-1]), slowest // servers
     config = {
         **_common(setup, seed, method),
         "server_num": servers,
         "worker_query_num": setup.size.queries,
         "query_batch": bought // (WORKERS * setup.size.queries),
-        "server_train_threshold": setup.size.labels(slowest // servers),
+        "server_train_threshold": setup.size.labels(batch),
         "max_staleness": 1,
         "query_pool_size": 2 * shortest,
         **_pace(setup, shortest, bought // shortest),
     }
-    batch = slowest // servers
     return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config)
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t
+from scipy.stats import sem, t
 
 Numbers = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -21,19 +21,12 @@ class Verdict(StrEnum):
     FAILS = "does not hold"
     UNCLEAR = "cannot be told from this many runs"
     UNTRIED = "not tried here"
-    GIVEN = "by construction"
+    GIVEN = "by construction"  # what was put into the runs had to fulfil the claim: no finding
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95 % confidence interval; from one seed it is unbounded.
-
-    Attributes:
-        mean: of the seeds.
-        low: lower end.
-        high: upper end.
-        seeds: how many.
-    """
+    """A mean over seeds with its 95 % confidence interval from `low` to `high`; from one seed it is unbounded."""
 
     mean: float
     low: float
@@ -46,17 +39,12 @@ class Interval:
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" if self.seeds > 1 else f"{mean:+.2f} (one seed, no interval)"
 
 
-def seeds_told(count: int) -> str:
-    """Returns the number of seeds in words."""
-    return f"{count} seed{'s' * (count != 1)}"
-
-
 def interval(values: Numbers) -> Interval:
-    """Returns the mean of one value a seed and its interval by Student's t: mean +- t(n - 1) * s / sqrt(n)."""
+    """Returns the mean of one value a seed and its interval by Student's t: mean ± t(n - 1) * s / sqrt(n)."""
     mean, seeds = float(values.mean()), values.size
     if seeds < 2:
         return Interval(mean, -math.inf, math.inf, seeds)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * values.std(ddof=1) / math.sqrt(seeds))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * sem(values))
     return Interval(mean, mean - half, mean + half, seeds)
 
 
@@ -69,19 +57,12 @@ def judge(of: Interval, above: float = -math.inf, below: float = math.inf) -> Ve
         return Verdict.UNCLEAR
     if of.low > above and of.high < below:
         return Verdict.HOLDS
-    if of.high <= above or of.low >= below:
-        return Verdict.FAILS
-    return Verdict.UNCLEAR
+    return Verdict.FAILS if of.high <= above or of.low >= below else Verdict.UNCLEAR
 
 
-def certain(holds: bool) -> Verdict:
-    """Returns the verdict on a claim that chance has no part in."""
-    return Verdict.HOLDS if holds else Verdict.FAILS
-
-
-def given_by(holds: bool) -> Verdict:
-    """Returns the verdict on a claim that what was put into the runs had to fulfil: no finding, unless it fails."""
-    return Verdict.GIVEN if holds else Verdict.FAILS
+def certain(holds: bool, given: bool = False) -> Verdict:
+    """Returns the verdict on a claim that chance has no part in; `given`: the inputs of the runs had to fulfil it."""
+    return (Verdict.GIVEN if given else Verdict.HOLDS) if holds else Verdict.FAILS
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
@@ -106,10 +87,9 @@ def at_labels(labels: Numbers, accuracy: Numbers, wanted: Numbers) -> Numbers:
         ValueError: the curve does not reach as far.
     """
     at, which = np.unique(labels, return_inverse=True)
-    mean = np.bincount(which, accuracy) / np.bincount(which)
     if wanted.min() < at[0] or wanted.max() > at[-1]:
         raise ValueError(f"a curve from {at[0]:g} to {at[-1]:g} labels says nothing of {wanted.tolist()}")
-    return np.interp(wanted, at, mean)
+    return np.interp(wanted, at, np.bincount(which, accuracy) / np.bincount(which))
 
 
 def aubc(labels: Numbers, accuracy: Numbers) -> Numbers:

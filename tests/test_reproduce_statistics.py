@@ -8,14 +8,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aal.app.experiments.aal_2021.stats import (
+from aal.app.experiments.aal_2021.statistics import (
     Interval,
     Verdict,
     all_of,
     at_labels,
     aubc,
     certain,
-    given_by,
     interval,
     judge,
 )
@@ -75,7 +74,7 @@ def test_differences_that_are_all_equal_tell_nothing(bounds: dict[str, float]) -
 
 
 def test_what_was_put_in_is_no_finding() -> None:
-    assert (given_by(True), given_by(False)) == (Verdict.GIVEN, FAILS)
+    assert (certain(True, given=True), certain(False, given=True)) == (Verdict.GIVEN, FAILS)
     assert str(Verdict.GIVEN) == "by construction"
 
 

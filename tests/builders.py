@@ -1,4 +1,4 @@
-"""Run folders as the engine leaves them, made without running anything."""
+"""What several tests build: run folders as the engine leaves them, made without running anything."""
 
 import pathlib
 import shutil
@@ -19,7 +19,7 @@ META = {"wall_s": "9.5", "version_python": "3.11.9", "hardware": "a machine"}
 VALIDATION = [{"epoch": epoch, "loss": 1.0, "val_accuracy": score} for epoch, score in ((1, None), (2, 0.5), (3, 0.5))]
 
 
-def fake(
+def finished_run(
     run: Run,
     runs: pathlib.Path,
     accuracies: Sequence[float | None],
@@ -51,7 +51,7 @@ def fake(
     s, grid = run.settings, run.grid[: len(accuracies)]
     start, bought = run.grid[0], grid[-1] - run.grid[0]
     if s.compute == "none":
-        start = bought = 8  # nobody counts them
+        start = bought = 8  # what such a run looks at are times, not counts
     first = initial + start
     ids = np.arange(first, first + bought)
     parts = (np.arange(10), np.arange(10, 20), np.arange(initial, first), [ids])

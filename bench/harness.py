@@ -1,0 +1,93 @@
+"""The program's own networks, servers and workers as the benches call them: their signatures are known here alone."""
+
+import contextlib
+import itertools
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from aal.app.data import ImageSet, Split
+from aal.app.models import Network, build_model
+from aal.app.server_train import Server
+from aal.app.work_query import Worker
+from aal.config.settings import Settings
+from aal.coordination.messages import ModelRef, SelectionGrant, TrainedModel, TrainingJob
+from aal.storage.model_files import save_model
+from aal.strategies import STRATEGIES, choose
+from aal.training.images import ImageBank
+
+MODEL = "models/model.pt"  # within the folder of a run
+GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accuracy does not matter
+
+
+def network_of(name: str, width: float, seed: int = 0) -> Network:
+    """Returns a network for images as those of CIFAR-10."""
+    return build_model(name, classes=10, channels=3, image_size=32, width=width, seed=seed)
+
+
+def publish(run: pathlib.Path, path: str, network: Network, images: ImageSet) -> None:
+    """Writes a model file as a server does, to `path` within the folder of a run."""
+    about = {"data_type": "cifar-10", "image_size": None, "test_share": None, "seed": 0, "images": images.folder.name}
+    (run / path).parent.mkdir(exist_ok=True)
+    payload = {
+        **{"state_dict": network.state_dict(), "architecture": network.architecture, "normalisation": GREY},
+        **{"class_names": list(images.classes), "data": about, "labels": 0, "epoch": 0},
+    }
+    save_model(run / path, payload)
+
+
+@dataclass
+class Trainer:
+    """A server that trains on the initial labels of a split, again and again, as for one training job after another."""
+
+    run: pathlib.Path
+    settings: Settings
+    images: ImageSet
+    split: Split
+    device: torch.device
+    jobs: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        (self.run / "models").mkdir(exist_ok=True)
+        bank = ImageBank(self.images.images, self.device)
+        self.server = Server(0, self.run, self.settings, self.images, self.split, bank)
+
+    def train(self) -> TrainedModel:
+        """Trains, tests and saves a model."""
+        ids = self.split.initial
+        job = TrainingJob(next(self.jobs), len(ids))
+        return self.server.train(job, ids, self.images.labels[ids], 0.0, lambda: None)
+
+
+@contextlib.contextmanager
+def trainer(settings: Settings, images: ImageSet, split: Split, device: torch.device) -> Iterator[Trainer]:
+    """Gives a trainer whose models go to a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+        yield Trainer(pathlib.Path(folder), settings, images, split, device)
+
+
+class Selector:
+    """A worker that selects with the model files in the folder of a run."""
+
+    def __init__(self, run: pathlib.Path, images: ImageSet, device: torch.device) -> None:
+        self.run, self.images, self.device = run, images, device
+        self.bank = ImageBank(images.images, device)
+
+    def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
+        """Chooses so many of the ids."""
+        worker = Worker(0, self.run, STRATEGIES[strategy], self.bank, 0)
+        return worker.select(SelectionGrant(0, count, ModelRef(0, path, 0)), ids)
+
+    def probabilities(self, ids: np.ndarray, precision: str) -> np.ndarray:
+        """Returns the class probabilities (n, classes) that are computed with a precision of the settings."""
+        worker = Worker(0, self.run, STRATEGIES["entropy"], self.bank, 0)
+        return worker.probabilities(SelectionGrant(0, 1, ModelRef(0, MODEL, 0)), ids, precision)
+
+
+def choose_by(strategy: str, probabilities: np.ndarray, count: int) -> np.ndarray:
+    """Returns the positions that a strategy chooses by class probabilities (n, classes)."""
+    return choose(STRATEGIES[strategy].score(len(probabilities), probabilities), count, 0)

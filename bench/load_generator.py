@@ -1,0 +1,194 @@
+"""A hub in its own process, and the processes that put load on it: offers, trainings, annotators, busy cores."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import pathlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aal.annotators.simulated import Annotator, Desk, annotate_all
+from aal.config.errors import Stopped
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.clock import WallClock
+from aal.coordination.messages import QueryBatch, TrainedModel
+from aal.coordination.parts import Parts
+from aal.engines.local.engine import HubManager
+
+WORKERS, BATCH, ANNOTATORS = 64, 100, 1000
+LABEL_S = 0.05  # what a client takes for a label
+
+
+@dataclass(frozen=True)
+class ServedHub:
+    """A hub in its own process `pid`, with the settings of its run and the moment at which its clock began."""
+
+    hub: Any
+    settings: Settings
+    context: Any
+    origin: float
+    pid: int
+
+
+@contextlib.contextmanager
+def served_hub(shard: int, bound: int | None = None) -> Iterator[ServedHub]:
+    """Gives a hub whose budget is the whole pool, of trivial trainings, that records to disk in a temporary folder.
+
+    Args:
+        shard: ids of each of the WORKERS.
+        bound: queries that S has room for; None for the default.
+    """
+    tree = {
+        **{"data_type": "digits", "models": "cnn", "max_staleness": None, "worker_num": WORKERS},
+        **{"query_batch": BATCH, "worker_query_num": shard // BATCH, "server_train_threshold": WORKERS * BATCH},
+        "annotators": {"number": ANNOTATORS, "seconds_per_label": 0.0, "relative_std": 0.0},
+    }
+    settings = resolve(tree, "bench").model_copy(update={} if bound is None else {"query_pool_size": bound})
+    first, total = np.arange(10), 10 + WORKERS * shard
+    shards = list(np.arange(10, total).reshape(WORKERS, shard))
+    parts = Parts(10, np.arange(total) % 10, first[:4], first[4:6], first[6:], shards)
+    context = multiprocessing.get_context("forkserver")
+    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, HubManager(ctx=context) as manager:
+        origin, path = time.monotonic(), pathlib.Path(folder) / "run.db"
+        hub = manager.hub(settings, parts, path, origin, {}, None)  # type: ignore[attr-defined]
+        yield ServedHub(hub, settings, context, origin, manager._process.pid)  # type: ignore[attr-defined]
+        hub.close("finished")
+
+
+@contextlib.contextmanager
+def running(*processes: Any) -> Iterator[None]:
+    """Starts processes; terminates them with the block."""
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def offer_and_train(hub: Any, origin: float, workers: Sequence[int] = range(WORKERS)) -> None:
+    """Makes the offers of some workers and, with the first of them, the trainings of a server, which take no time."""
+    clock, chance = WallClock(origin), np.random.RandomState(0)
+    left = {worker: hub.remaining(worker) for worker in workers}
+    start = dict.fromkeys(workers, 0)
+
+    def train() -> bool:
+        job = hub.ticket(0) if 0 in left else None
+        if job is not None:
+            hub.publish(TrainedModel(job.number, 0, "none", "none", 1, clock.now(), None, chance.rand()))
+        return job is not None
+
+    def offer(worker: int) -> bool:
+        grant = hub.turn(worker) if start[worker] < len(left[worker]) else None
+        if grant is None:
+            return False
+        ids = left[worker][start[worker] : start[worker] + grant.count].tolist()
+        start[worker] += len(ids)
+        hub.offer(QueryBatch(worker, grant.batch, ids, "random", grant.model.version, clock.now()))
+        return True
+
+    with contextlib.suppress(Stopped):
+        while True:
+            if not train() + sum(offer(worker) for worker in chance.permutation(workers).tolist()):
+                time.sleep(0.002)
+
+
+def annotate_at_once(settings: Settings, hub: Any, origin: float) -> None:
+    """Lets ANNOTATORS simulated annotators answer without taking time."""
+    clock = WallClock(origin)
+    truth = np.arange(10 + settings.budget) % 10
+    annotators = [Annotator(number, settings.annotators, truth, 10, 0) for number in range(ANNOTATORS)]
+    asyncio.run(annotate_all(annotators, Desk(hub, clock), clock))
+
+
+def answer_batches(hub: Any) -> None:
+    """Draws and answers as many ids at a time as there are, until the run is over."""
+    annotators, asked_at, labels = list(range(ANNOTATORS)), [0.0] * ANNOTATORS, [0] * ANNOTATORS
+    with contextlib.suppress(Stopped):
+        while True:
+            ids = hub.draw(annotators, asked_at, 0)
+            hub.answer(ids, annotators[: len(ids)], labels[: len(ids)])
+            if not ids:
+                time.sleep(0.001)
+
+
+def draw_at_desk(hub: Any, origin: float, clients: int, seconds: float, sender: Any) -> None:
+    """Lets clients draw and answer through the desk of their process; sends the milliseconds of the draws."""
+    times: list[float] = []
+
+    async def client(desk: Desk, number: int, end: float) -> None:
+        await asyncio.sleep(LABEL_S * number / clients)
+        while time.monotonic() < end:
+            asked_at = time.perf_counter()
+            item = await desk.draw(number)
+            times.append(1e3 * (time.perf_counter() - asked_at))
+            await asyncio.sleep(LABEL_S)
+            await desk.answer(item, number, item % 10)
+
+    async def at_the_desk() -> None:
+        desk, end = Desk(hub, WallClock(origin)), time.monotonic() + seconds
+        with contextlib.suppress(Stopped):
+            serving = asyncio.create_task(desk.run())
+            await asyncio.gather(*(client(desk, number, end) for number in range(clients)))
+            serving.cancel()
+
+    asyncio.run(at_the_desk())
+    sender.send(times)
+
+
+def draw_from_queue(queries: Any, answers: Any, clients: int, seconds: float, sender: Any) -> None:
+    """Lets clients, a thread each, take from one queue and put into another; sends the milliseconds of the gets."""
+    times: list[float] = []
+    end = time.monotonic() + seconds
+
+    def client(number: int) -> None:
+        time.sleep(LABEL_S * number / clients)
+        while time.monotonic() < end:
+            asked_at = time.perf_counter()
+            item = queries.get()
+            times.append(1e3 * (time.perf_counter() - asked_at))
+            time.sleep(LABEL_S)
+            answers.put((item, number))
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sender.send(times)
+
+
+def produce(queries: Any) -> None:
+    """Puts ids into a queue, one at a time, for ever."""
+    item = 0
+    while True:
+        queries.put(item)
+        item += 1
+
+
+def consume(queries: Any, answers: Any) -> None:
+    """Takes ids from a queue and puts labels into another, one at a time, for ever."""
+    while True:
+        answers.put((queries.get(), 0))
+
+
+def keep_a_core_busy() -> None:
+    """Computes the passes of a training with one thread, for ever."""
+    import torch
+
+    from bench.harness import network_of
+    from bench.roofline import Roofline
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
+    torch.set_num_threads(1)
+    Roofline(network_of("vgg16_bn", 0.25), 64, torch.device("cpu")).train_rate(seconds=float("inf"))
