@@ -23,8 +23,8 @@ from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.settings import STRATEGY_NAMES, data_type_of
 
 if TYPE_CHECKING:
-    from aal.app.experiments.aal_2021.checks import Check
-    from aal.app.experiments.aal_2021.sweep import Place
+    from aal.app.experiments.aal_2021.page import Check
+    from aal.app.experiments.aal_2021.place import Place
 
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
 MOST_SEEDS = 100
@@ -77,8 +77,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
     Raises:
         UserError: all that is wrong with it, a line each.
     """
+    from aal.app.experiments.aal_2021.place import Place
     from aal.app.experiments.aal_2021.presets import directory
-    from aal.app.experiments.aal_2021.sweep import Place
 
     figure, scale = arguments.figure, arguments.scale
     problems = []
@@ -117,10 +117,20 @@ def _some(
 
 def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: str) -> int:
     """Runs the sweep and writes the figure; returns the exit code."""
-    from aal.app.experiments.aal_2021.sweep import Sweep
+    from aal.app.experiments.aal_2021.place import work_of
+    from aal.engines.sweep import Sweep
 
     plan = plan_of(figure, setup, _measured(setup, place) if figure == "figure4" else None)
-    sweep = Sweep(figure, place, plan, *_jobs(figure, setup, jobs))
+    noted = time.monotonic()
+
+    def note(name: str, seconds: float) -> None:
+        nonlocal noted
+        now = time.monotonic()
+        place.add_seconds("runs", name, seconds)
+        place.add_seconds("figures", figure, now - noted)
+        noted = now
+
+    sweep = Sweep(figure, place.out, plan, *_jobs(figure, setup, jobs), work_of, note)
     ended = sweep.go() if sweep.left else "finished"
     if ended != "finished":
         print(f"stopped with {sweep.left} of {len(plan)} runs to go; to go on: {command}", flush=True)
@@ -168,7 +178,7 @@ def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: st
     from aal.reporting.plots import save
     from aal.storage.atomic import write_whole
 
-    results = read_results(plan, place.runs)
+    results = read_results(plan, place.out / "runs")
     story = getattr(query_times if figure == "figure4" else accuracy, figure)(setup, results)
     found: list[Check] = []
     if figure != "figure4":

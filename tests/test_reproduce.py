@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from aal.app import reproduce
-from aal.app.experiments.aal_2021 import sweep
+from aal.app.experiments.aal_2021.place import Place
 from aal.app.experiments.aal_2021.plans import Setup, plan_of
-from aal.app.experiments.aal_2021.sweep import Place, SweepProgress
 from aal.config.errors import RunFailed
+from aal.engines import sweep
+from aal.engines.sweep import Sweep, SweepProgress
 from bench.run_process import survivors
 from tests.builders import finished_run
 
@@ -56,6 +57,15 @@ def place(tmp_path: pathlib.Path) -> Place:
     with place.claimed():
         pass
     return place
+
+
+noted: dict[str, float] = {}
+
+
+def started(place: Place) -> Sweep:
+    """A sweep of two runs at a time that notes what they took."""
+    noted.clear()
+    return Sweep("figure2", place.out, plan_of("figure2", SETUP), jobs=2, note=noted.__setitem__)
 
 
 @pytest.mark.unit
@@ -137,25 +147,25 @@ def test_a_run_that_fails_ends_the_others(
     with pytest.raises(
         RunFailed, match=r"^AAL-async-batch5000-seed0: the disk is full; see .*/logs/AAL-async-batch5000"
     ):
-        sweep.Sweep("figure2", place, plan_of("figure2", SETUP), jobs=2, gpus=0).go()
+        started(place).go()
     assert not left_behind()
-    assert set(place.notes()["runs"]) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
+    assert set(noted) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
 
 
 @pytest.mark.process
 def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "START", [sys.executable, "-c", PATIENT.replace("time.sleep(600)", "")])
     done, begun, *absent = plan_of("figure2", SETUP)
-    finished_run(done, place.runs, [0.5, 0.6, 0.7, 0.8, 0.9])
-    finished_run(begun, place.runs, [0.5, 0.6], ended="interrupted")
-    (place.runs / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
-    assert sweep.Sweep("figure2", place, plan_of("figure2", SETUP), jobs=2, gpus=0).go() == "finished"
+    finished_run(done, place.out / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
+    finished_run(begun, place.out / "runs", [0.5, 0.6], ended="interrupted")
+    (place.out / "runs" / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
+    assert started(place).go() == "finished"
     logs = {path.stem: path.read_text() for path in (place.out / "logs").iterdir()}
     assert set(logs) == {run.name for run in (begun, *absent)}
-    assert f"'--resume', '{place.runs / begun.name}'" in logs[begun.name]
+    assert f"'--resume', '{place.out / 'runs' / begun.name}'" in logs[begun.name]
     config = place.out / "configs" / f"{absent[0].name}.yaml"
-    assert f"'--config', '{config}', '--out', '{place.runs / absent[0].name}'" in logs[absent[0].name]
-    assert config.is_file() and not (place.runs / absent[0].name).exists()
+    assert f"'--config', '{config}', '--out', '{place.out / 'runs' / absent[0].name}'" in logs[absent[0].name]
+    assert config.is_file() and not (place.out / "runs" / absent[0].name).exists()
 
 
 @pytest.mark.process

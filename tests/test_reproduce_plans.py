@@ -8,13 +8,14 @@ import pytest
 
 from aal.app.data import imagined_set, split
 from aal.app.experiments.aal_2021 import presets, published
+from aal.app.experiments.aal_2021.place import Place, work_of
 from aal.app.experiments.aal_2021.plans import SCALES, Run, Setup, plan_of, several, single, timed
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
 from aal.app.experiments.aal_2021.results import read_results
-from aal.app.experiments.aal_2021.sweep import Place, share_done, state_of, work_of
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
 from aal.coordination.parts import Parts
+from aal.engines.sweep import share_done, state_of
 from tests.builders import finished_run
 from tests.test_simulated import simulate
 

@@ -1,4 +1,4 @@
-"""Tables of the pages that the program writes."""
+"""Markdown tables."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,5 +6,11 @@ from tabulate import tabulate
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Returns a Markdown table; the cells stand as they are given."""
-    return tabulate([list(row) for row in rows], list(head), tablefmt="github", disable_numparse=True)
+    """Returns a Markdown table that ends with a newline.
+
+    Args:
+        head: the titles of the columns.
+        rows: the cells, shown as `str` makes them; line breaks and bars in them do no harm.
+    """
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return tabulate(cells, head, tablefmt="github", disable_numparse=True) + "\n"

@@ -13,7 +13,8 @@ from aal.app.experiments.aal_2021.page import TEXTS, Claim, Story, count, mean_a
 from aal.app.experiments.aal_2021.plans import Setup
 from aal.app.experiments.aal_2021.published import BATCHES, METHODS, SERVERS, TITLES, accuracy, mean_accuracy
 from aal.app.experiments.aal_2021.results import Result, accuracies, of_kind, points
-from aal.app.experiments.aal_2021.statistics import Numbers, Verdict, all_of, aubc, interval, judge
+from aal.app.experiments.aal_2021.statistics import Numbers, Verdict, all_of, interval, judge
+from aal.reporting.curves import aubc
 from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE
 from aal.reporting.tables import markdown_table
 
@@ -35,6 +36,11 @@ def _panels(number: int, height: float, sharex: bool = False) -> tuple[Figure, l
 def _in_percent(*axes: Axis) -> None:
     for axis in axes:
         axis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+
+
+def _areas(grid: list[int], curves: Numbers) -> Numbers:
+    """Returns the areas under accuracies (seeds, trainings) at label counts."""
+    return np.array([aubc(np.array(grid, float), curve) for curve in curves])
 
 
 def _deviation(values: Numbers) -> Any:
@@ -74,12 +80,8 @@ def figure2(setup: Setup, results: list[Result]) -> Story:
     )
 
 
-def _areas(curves: dict[str, Numbers], grid: list[int]) -> dict[str, Numbers]:
-    return {method: aubc(np.array(grid, float), curve) for method, curve in curves.items()}
-
-
 def _claims_of_areas(batch: int, curves: dict[str, Numbers], grid: list[int]) -> list[Claim]:
-    areas = _areas(curves, grid)
+    areas = {method: _areas(grid, curve) for method, curve in curves.items()}
     where, seeds = f"Batch size {batch:,}", count(len(next(iter(areas.values()))), "seed")
     others = [method for method in areas if method != "random" and "random" in areas]
     gains = {TITLES[method]: interval(areas[method] - areas["random"]) for method in others}
@@ -103,7 +105,7 @@ def _curves(
     setup: Setup, batch: int, curves: dict[str, Numbers], published: dict[str, list[float | None]], grid: list[int]
 ) -> list[str]:
     """Returns the tables of a panel: the points of its curves, and the areas under them."""
-    areas = _areas(curves, grid)
+    areas = {method: _areas(grid, curve) for method, curve in curves.items()}
     rows = [
         [f"{labels:,}", *(mean_and_deviation(curves[method][:, n], published[method][n]) for method in curves)]
         for n, labels in enumerate(grid)
@@ -111,7 +113,7 @@ def _curves(
     area_rows = []
     for method, area in areas.items():
         known = np.array(published[method], float)
-        paper = None if np.isnan(known).any() else float(aubc(np.array(grid, float), known))
+        paper = None if np.isnan(known).any() else aubc(np.array(grid, float), known)
         gain = str(interval(area - areas["random"])) if "random" in areas and method != "random" else "-"
         lead = str(interval(areas["AAL"] - area)) if "AAL" in areas and method != "AAL" else "-"
         area_rows.append([TITLES[method], mean_and_deviation(area, paper), gain, lead])
@@ -121,7 +123,7 @@ def _curves(
     )
     return [
         titled(about, ("labels", *(TITLES[method] for method in curves)), rows),
-        markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), area_rows) + "\n",
+        markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), area_rows),
     ]
 
 
@@ -169,7 +171,7 @@ def figure3(setup: Setup, results: list[Result]) -> Story:
         named = [TITLES[method], f"{batch:,}"]
         for number, labels in list(enumerate(grids[batch]))[1:]:
             point_rows.append([*named, f"{labels:,}", *_side_by_side(*pair[:, :, number])])
-        area_rows.append([*named, *_side_by_side(*aubc(np.array(grids[batch], float), pair))])
+        area_rows.append([*named, *_side_by_side(*(_areas(grids[batch], curve) for curve in pair))])
     return Story(
         _draw_pairs(setup, later),
         points(results),
@@ -257,7 +259,7 @@ def table1(setup: Setup, results: list[Result]) -> Story:
         for kind in kinds
     }
     equal = {kind: curve.mean(axis=1) for kind, curve in curves.items()}
-    area = {kind: aubc(np.array(sparse, float), curve) for kind, curve in curves.items()}
+    area = {kind: _areas(sparse, curve) for kind, curve in curves.items()}
     few, many = (accuracies(results, grid, servers=SERVERS[0]).mean() for grid in (sparse, dense))
     pace = "pace_of_selections" if setup.scale == "paper" else "pace_of_trainings"
     words = words_of("table1", gained=100 * (many - few), pace=TEXTS["table1"][pace])

@@ -1,10 +1,8 @@
-"""The Markdown page of a figure: its words from `pages.yaml`, its numbers from the figure's definition."""
+"""The Markdown page of a figure: its words from `pages.yaml`, its order from `page.md`, its numbers from the runs."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,9 +13,6 @@ from aal.app.experiments.aal_2021.published import FOLDER
 from aal.app.experiments.aal_2021.results import Result
 from aal.app.experiments.aal_2021.statistics import Numbers, Verdict
 from aal.reporting.tables import markdown_table
-
-if TYPE_CHECKING:
-    from aal.app.experiments.aal_2021.checks import Check
 
 TEXTS: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "pages.yaml").read_text(encoding="utf-8"))
 
@@ -33,23 +28,28 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Story:
-    """What the runs of a figure say.
+class Check:
+    """A promise, the runs or claims that break it, how much was looked at, and what to say when it is kept."""
 
-    Attributes:
-        picture: the drawing.
-        rows: of the CSV.
-        claims: of the paper, judged.
-        tables: Markdown with our figures beside the paper's.
-        words: of `pages.yaml`, filled in: title, caption, rules, differs, silent; and `data`, what the runs are about
-            where it is not the images that were chosen; `scale`, what the scale changes where it does not say itself.
+    promise: str
+    broken: list[str]
+    looked_at: str
+    kept: str = "kept"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the runs of a figure say: its picture, the rows of its CSV, the judged claims, tables in Markdown.
+
+    `words` are those of `pages.yaml`, filled in; a figure may add `data`, what its runs are about where it is not the
+    images that were chosen, and `scale_differs`, what the scale changes where it does not say so itself.
     """
 
     picture: Figure
     rows: list[dict[str, Any]]
     claims: list[Claim]
     tables: list[str]
-    words: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str]
 
 
 def words_of(figure: str, **values: Any) -> dict[str, str]:
@@ -59,9 +59,9 @@ def words_of(figure: str, **values: Any) -> dict[str, str]:
     return {key: text.format(**values) for key, text in texts.items()}
 
 
-def titled(caption: str, head: Sequence[str], rows: Any) -> str:
+def titled(caption: str, head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """Returns a Markdown table below a sentence."""
-    return f"{caption}\n\n{markdown_table(head, rows)}\n"
+    return f"{caption}\n\n{markdown_table(head, rows)}"
 
 
 def count(number: int, what: str) -> str:
@@ -96,51 +96,29 @@ def compose(
         command: that made it.
         seconds: real ones of the sweep, and of its runs together.
     """
-    words, seeds = story.words, count(len({result.run.seed for result in results}), "seed")
-    claims = [(claim.text, f"**{claim.verdict}**", claim.evidence, claim.runs) for claim in story.claims]
+
+    def distinct(key: str) -> str:
+        return "; ".join(sorted({result.meta.get(key, "unknown") for result in results}))
+
     versions = sorted({key for result in results for key in result.meta if key.startswith("version_")})
-    parts = [
-        f"# {words['title']}\n",
-        f"Data: {words.get('data', setup.data_type)}. Scale: {setup.scale}. {len(results)} runs, {seeds}.\n",
-        f"![{words['caption']}]({figure}.png)\n",
-        f"{words['caption']} [PDF]({figure}.pdf), [every number]({figure}.csv).\n",
-        "## The paper's claims\n",
-        markdown_table(("claim", "verdict", "evidence", "from"), claims) + "\n",
-        f"{words['rules']}\n",
-        "## Our figures beside the paper's\n",
-        *story.tables,
-        "## Checks\n",
-        _checked(checks),
-        "## How it was made\n",
-        f"    {command}\n",
-        f"The sweep took {_long(seconds[0])}; its runs {_long(seconds[1])} together, those that other figures share "
-        "included.\n",
-        f"Hardware: {_distinct(results, 'hardware')}.\n",
-        markdown_table(
-            ("software", "version"), [(key.removeprefix("version_"), _distinct(results, key)) for key in versions]
-        )
-        + "\n",
-        "## How it differs from the paper\n",
-        f"{words.get('scale', setup.size.differs)}\n\n{words['differs']}\n",
-        "## What the paper does not say\n",
-        f"{words['silent']}\n",
-    ]
-    return "\n".join(parts)
-
-
-def _checked(checks: Sequence[Check]) -> str:
-    if not checks:
-        return (
-            "These runs have neither images nor models, only times: there is nothing that could leak. No conclusion "
-            "about accuracy is drawn from them.\n"
-        )
     found = [f"**failed**: {', '.join(one.broken)}" if one.broken else one.kept for one in checks]
-    rows = [(one.promise, said, one.looked_at) for one, said in zip(checks, found, strict=True)]
-    return titled("Read from the folders of the runs, after the last had ended.", ("promise", "", "looked at"), rows)
-
-
-def _distinct(results: Sequence[Result], key: str) -> str:
-    return "; ".join(sorted({result.meta.get(key, "unknown") for result in results})).replace("|", "\\|")
+    looked = [(one.promise, said, one.looked_at) for one, said in zip(checks, found, strict=True)]
+    about = "Read from the folders of the runs, after the last had ended."
+    claims = ((claim.text, f"**{claim.verdict}**", claim.evidence, claim.runs) for claim in story.claims)
+    parts = {
+        **{"figure": figure, "command": command, "scale": setup.scale, "runs": len(results)},
+        **{"data": setup.data_type, "scale_differs": setup.size.differs, "hardware": distinct("hardware")},
+        "seeds": count(len({result.run.seed for result in results}), "seed"),
+        "claims": markdown_table(("claim", "verdict", "evidence", "from"), claims),
+        "tables": "\n".join(story.tables),
+        "checks": titled(about, ("promise", "", "looked at"), looked) if checks else TEXTS["checks"]["none"] + "\n",
+        "versions": markdown_table(
+            ("software", "version"), ((key.removeprefix("version_"), distinct(key)) for key in versions)
+        ),
+        **{"sweep_took": _long(seconds[0]), "runs_took": _long(seconds[1])},
+        **story.words,
+    }
+    return (FOLDER / "page.md").read_text(encoding="utf-8").format(**parts)
 
 
 def _long(seconds: float) -> str:

@@ -62,23 +62,14 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Setup:
-    """What a person chose.
+    """What a person chose."""
 
-    Attributes:
-        scale: a key of SCALES.
-        data_type: the images.
-        data_dir: where they are.
-        seeds: how many; they are 0, 1, 2 ...
-        methods: strategies of all workers, or AAL.
-        batches: labels of a round in the paper.
-    """
-
-    scale: str
+    scale: str  # a key of SCALES
     data_type: str
     data_dir: str
-    seeds: int
-    methods: tuple[str, ...]
-    batches: tuple[int, ...]
+    seeds: int  # how many; they are 0, 1, 2 ...
+    methods: tuple[str, ...]  # strategies of all workers, or AAL
+    batches: tuple[int, ...]  # labels of a round in the paper
 
     @property
     def size(self) -> Scale:
@@ -88,29 +79,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a plan.
+    """One run of a plan."""
 
-    Attributes:
-        name: of its folder; the same name means the same settings.
-        method: a strategy of all workers, or AAL.
-        mode: async or sync.
-        servers: how many train.
-        batch: labels of a round in the paper, whatever the scale.
-        seed: of the run.
-        config: what its YAML file says.
-        bound: `max_staleness`.
-        costs: whose times it is about: paper, measured; empty for a run about accuracy.
-    """
-
-    name: str
-    method: str
-    mode: str
+    name: str  # of its folder; the same name means the same settings
+    method: str  # a strategy of all workers, or AAL
+    mode: str  # async or sync
     servers: int
-    batch: int
+    batch: int  # labels of a round in the paper, whatever the scale
     seed: int
-    config: dict[str, Any] = field(hash=False)
-    bound: int | None = 1
-    costs: str = ""
+    config: dict[str, Any] = field(hash=False)  # what its YAML file says
+    bound: int | None = 1  # `max_staleness`
+    costs: str = ""  # whose times it is about: paper, measured; empty for a run about accuracy
 
     @property
     def settings(self) -> Settings:
@@ -127,10 +106,8 @@ class Run:
 def plan_of(figure: str, setup: Setup, measured: dict[str, float] | None = None) -> list[Run]:
     """Returns the runs of a figure, seed by seed, so that a sweep that is stopped has whole seeds.
 
-    Args:
-        figure: a key of CHOICES; the asynchronous runs of figure 3 are those of figure 2.
-        setup: what was chosen.
-        measured: what work costs on this machine, for figure 4, whose times do not depend on the seed.
+    The asynchronous runs of figure 3 are those of figure 2. Figure 4, whose times do not depend on the seed, needs what
+    work costs on this machine, as `measured`.
     """
     seeds, methods, batches = range(setup.seeds), setup.methods, setup.batches
     if figure == "figure2":
@@ -183,20 +160,16 @@ def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
 def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, bound: int | None, batch: int) -> Run:
     """Returns a run about times alone (paper, figure 4): the paper's label counts, no images, no models.
 
-    Args:
-        setup: scale and data.
-        costs: `paper`, or `measured`.
-        times: the measured costs.
-        mode: async or sync.
-        bound: how many rounds selection may run ahead.
-        batch: labels of a round.
+    `costs` says whose they are, `paper` or `measured`; `times` are the measured ones.
     """
+    from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
+
     data_type = "cifar-10" if setup.data_type == "digits" else setup.data_type  # digits are too few for these batches
     network = replace(setup, data_type=data_type, scale="paper" if times is None else setup.scale)
     config = {
         **_common(network, 0, "entropy", SCALES["paper"]),
         "compute": "none",
-        "examples": _examples(data_type),
+        "examples": round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE))),  # as the paper has
         "mode": mode,
         "worker_query_num": TIMED_ROUNDS,
         "query_batch": batch // WORKERS,
@@ -207,13 +180,6 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
     }
     kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
     return Run(f"times-{costs}-{kind}-batch{batch}", "entropy", mode, 1, batch, 0, config, bound, costs)
-
-
-def _examples(data_type: str) -> int:
-    """Returns how many images to imagine, so that as many are outside the test set as in the paper."""
-    from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
-
-    return round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE)))
 
 
 def _common(setup: Setup, seed: int, method: str, counts: Scale | None = None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def figure4(setup: Setup, results: list[Result]) -> Story:
     data_type = results[0].run.config["data_type"]
     words = words_of("figure4", much=MUCH, flat=FLAT, rounds=TIMED_ROUNDS)
     words["data"] = f"no images, only the counts of {data_type}"
-    words["scale"] = f"The measured costs are those of this scale's network on images of {setup.data_type}."
+    words["scale_differs"] = f"The measured costs are those of this scale's network on images of {setup.data_type}."
     return Story(
         _draw(data_type, times),
         [_row(data_type, result) for result in results],

@@ -8,23 +8,18 @@ from typing import Any
 import numpy as np
 
 from aal.app.experiments.aal_2021.plans import Run
-from aal.app.experiments.aal_2021.statistics import Numbers, at_labels
+from aal.app.experiments.aal_2021.statistics import Numbers
 from aal.config.errors import UserError
+from aal.reporting.curves import at_labels
 from aal.reporting.metrics import Record, read, summary_of
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run.
+    """A finished run: its plan, folder, `summary.json`, and what it noted of its origin.
 
-    Attributes:
-        run: what was planned.
-        folder: of the run.
-        summary: as in its `summary.json`.
-        meta: what it noted of its origin.
-        unseen: labels in L when a query was drawn that the model which chose it had not learned from; mean over the
-            answered queries.
-        by_initial: share of these queries that the initial model chose.
+    `unseen` counts the labels in L when a query was drawn that the model which chose it had not learned from, the mean
+    over the answered queries; `by_initial` is the share of these that the initial model chose.
     """
 
     run: Run
@@ -74,12 +69,7 @@ def accuracies(results: Iterable[Result], labels: Sequence[int], **kind: Any) ->
 def points(
     results: Iterable[Result], published: Callable[[Run, int], float | None] | None = None
 ) -> list[dict[str, Any]]:
-    """Returns a row for each point of each curve.
-
-    Args:
-        results: of the runs.
-        published: from a run and the number of a point to the paper's accuracy; None where the paper has no points.
-    """
+    """Returns a row for each point of each curve; `published` gives the paper's accuracy, where it has such points."""
     return [
         {
             "run": result.run.name,

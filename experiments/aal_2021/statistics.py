@@ -1,15 +1,14 @@
-"""Areas, paired differences with their confidence interval, and what they say of a claim: pure functions of numbers."""
+"""Paired differences with their confidence interval, and what they say of a claim: pure functions of numbers."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-import numpy.typing as npt
 from scipy.stats import sem, t
 
-Numbers = npt.NDArray[np.float64]
+from aal.reporting.curves import Floats as Numbers
+
 CONFIDENCE = 0.95
 NO_WIDTH = 1e-9  # what rounding leaves of it
 
@@ -73,25 +72,3 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     if Verdict.FAILS in found:
         return Verdict.FAILS
     return Verdict.HOLDS if found == {Verdict.HOLDS} else Verdict.UNCLEAR
-
-
-def at_labels(labels: Numbers, accuracy: Numbers, wanted: Numbers) -> Numbers:
-    """Returns a curve's accuracy at label counts, by straight lines between its points.
-
-    Args:
-        labels: (n,) of the points, in any order; those with equally many count as one with their mean accuracy.
-        accuracy: (n,) of these.
-        wanted: (w,) label counts within those of the curve.
-
-    Raises:
-        ValueError: the curve does not reach as far.
-    """
-    at, which = np.unique(labels, return_inverse=True)
-    if wanted.min() < at[0] or wanted.max() > at[-1]:
-        raise ValueError(f"a curve from {at[0]:g} to {at[-1]:g} labels says nothing of {wanted.tolist()}")
-    return np.interp(wanted, at, np.bincount(which, accuracy) / np.bincount(which))
-
-
-def aubc(labels: Numbers, accuracy: Numbers) -> Numbers:
-    """Returns the area under accuracy (..., n) against labels (n,) by trapezoids, divided by the span of labels."""
-    return np.asarray(np.trapezoid(accuracy, labels, axis=-1) / np.ptp(labels))

@@ -1,4 +1,4 @@
-"""Runs a plan: each run a process of main.py, several at a time; what is finished is not run again."""
+"""Many runs: each a process of main.py, several at a time; finished ones are left alone, begun ones are resumed."""
 
 import contextlib
 import json
@@ -9,20 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TextIO
 
 import yaml
 from tqdm import tqdm
 
 import aal
-from aal.app.experiments.aal_2021.plans import OUTSIDE_TEST, Run
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import read_config, resolve
+from aal.config.settings import Settings
 from aal.engines.signals import collected
 from aal.reporting.progress import say
-from aal.storage.atomic import claimed, write_whole
+from aal.storage.atomic import write_whole
 from aal.storage.run_directory import MODELS
 from aal.storage.run_reader import RunReader
 
@@ -32,55 +31,27 @@ CODE = "import sys, aal.engines.local.die_with_parent; from aal.app import main;
 START = [sys.executable, "-P", "-c", CODE]
 LOOK_EVERY_S, SHOW_EVERY_S, STOP_WITHIN_S = 0.1, 1.0, 60.0
 FREE_TO_CHANGE = {"name", "data_dir", "prepared_dir", "devices"}
-# Estimates for the progress; the unit is one image scored.
-IMAGES = {"digits": 1438}  # outside the test set
-TRAINED = 3  # learning from an image takes about three times as long as scoring it
-BEGIN = 20_000  # so many images could be scored while a run begins and ends
 
 State = Literal["absent", "begun", "finished"]
 
 
-@dataclass(frozen=True)
-class Place:
-    """The folder `out`, where a sweep keeps its runs, their configs, what they print, and how long they took."""
-
-    out: pathlib.Path
+class Planned(Protocol):
+    """A run to be made; the same name means the same settings."""
 
     @property
-    def runs(self) -> pathlib.Path:
-        """The folder of the run folders."""
-        return self.out / "runs"
+    def name(self) -> str:
+        """Names its folder."""
 
-    def notes(self) -> dict[str, Any]:
-        """Returns what was noted: real seconds by figure and by run, measured costs."""
-        path = self.out / "sweep.json"
-        notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return {"figures": {}, "runs": {}, "costs": {}, **notes}
+    @property
+    def config(self) -> dict[str, Any]:
+        """What its YAML file says."""
 
-    def note(self, kind: Literal["figures", "runs", "costs"], name: str, value: Any) -> None:
-        """Notes something; it is on disk afterwards."""
-        notes = self.notes()
-        notes[kind][name] = value
-        write_whole(self.out / "sweep.json", (json.dumps(notes, indent=2) + "\n").encode())
-
-    def add_seconds(self, kind: Literal["figures", "runs"], name: str, seconds: float) -> None:
-        """Adds to the real seconds that something took, over all calls of the command."""
-        self.note(kind, name, round(self.notes()[kind].get(name, 0.0) + seconds, 1))
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Holds the folder for this program alone; raises UserError where it cannot be made or another holds it."""
-        with contextlib.ExitStack() as stack:
-            try:
-                for folder in (self.runs, self.out / "configs", self.out / "logs"):
-                    folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(claimed(self.out, f"--out {self.out}: another reproduce.py works in this folder"))
-            except OSError as error:
-                raise UserError(f"--out {self.out}: cannot be used: {error.strerror}") from None
-            yield
+    @property
+    def settings(self) -> Settings:
+        """All its settings, defaults filled in."""
 
 
-def state_of(run: Run, folder: pathlib.Path) -> State:
+def state_of(run: Planned, folder: pathlib.Path) -> State:
     """Returns how far a run is; raises UserError where its folder holds a run with other settings, or no run.
 
     Absent is also a run that was killed before it wrote its settings: what it left is an empty folder for models, or
@@ -91,10 +62,8 @@ def state_of(run: Run, folder: pathlib.Path) -> State:
         return "absent"
     if not path.is_file():
         raise UserError(f"{folder}: holds no run; remove it")
-    there, wanted = (
-        settings.model_dump(exclude=FREE_TO_CHANGE)
-        for settings in (resolve(read_config(path), str(path)), run.settings)
-    )
+    there = resolve(read_config(path), str(path)).model_dump(exclude=FREE_TO_CHANGE)
+    wanted = run.settings.model_dump(exclude=FREE_TO_CHANGE)
     if other := sorted(key for key in wanted if there[key] != wanted[key]):
         raise UserError(f"{folder}: was run with another {', '.join(other)} than is planned now; use another --out")
     with contextlib.suppress(UserError), RunReader(folder) as record:  # there is none before the hub has started
@@ -102,21 +71,10 @@ def state_of(run: Run, folder: pathlib.Path) -> State:
     return "begun"
 
 
-def work_of(run: Run) -> float:
-    """Returns about how much a run computes; the unit is one image scored."""
-    s = run.settings
-    if s.compute == "none":
-        return float(BEGIN + s.budget)
-    pool = IMAGES.get(s.data_type, OUTSIDE_TEST) - s.initial_size - s.val_size
-    selections = s.worker_query_num if s.mode == "async" else s.budget // s.server_train_threshold
-    scored = 0 if s.query_strategy == "random" else selections * pool
-    return float(BEGIN + TRAINED * s.training.epochs * sum(run.grid) + scored)
-
-
-def share_done(run: Run, folder: pathlib.Path) -> float:
-    """Returns about which share of a run is done, by the models that it has published; 0 when it cannot be read."""
+def share_done(run: Planned, folder: pathlib.Path) -> float:
+    """Returns which share of its labels a run has bought; 0 when that cannot be read."""
     with contextlib.suppress(UserError), RunReader(folder, timeout_s=0.2) as record:
-        return min(1.0, sum(model["labels"] for model in record.models()) / sum(run.grid))
+        return record.value("SELECT count(*) FROM answers") / run.settings.budget
     return 0.0
 
 
@@ -163,38 +121,47 @@ class SweepProgress:
         self._bar.close()
 
 
-@dataclass
-class _Child:
-    run: Run
+class _Child(NamedTuple):
+    run: Planned
     slot: int
     process: subprocess.Popen[bytes]
     began: float
 
 
 class Sweep:
-    """Runs what of a plan is not finished.
+    """Runs what of a plan is not finished, under `out/runs`, with configs and outputs in `out/configs` and `out/logs`.
 
     Args:
-        figure: what it is for.
-        place: where.
+        title: what the runs are for.
+        out: a folder in which `runs`, `configs` and `logs` are there.
         plan: the runs, in the order in which they are begun.
         jobs: how many at a time.
         gpus: how many there are to share out; 0 leaves the choice to the runs.
+        work_of: from a run to about how much it computes, in any unit, for the progress.
+        note: called with the name of a run and the seconds that it took, finished or not.
 
     Attributes:
         left: how many runs are not finished.
     """
 
-    def __init__(self, figure: str, place: Place, plan: Sequence[Run], jobs: int, gpus: int) -> None:
-        self._figure, self._place, self._gpus = figure, place, gpus
-        self._states = {run.name: state_of(run, place.runs / run.name) for run in plan}
+    def __init__(
+        self,
+        title: str,
+        out: pathlib.Path,
+        plan: Sequence[Planned],
+        jobs: int,
+        gpus: int = 0,
+        work_of: Callable[[Any], float] = lambda run: 1.0,
+        note: Callable[[str, float], None] = lambda name, seconds: None,
+    ) -> None:
+        self._title, self._out, self._gpus, self._note = title, out, gpus, note
+        self._states = {run.name: state_of(run, out / "runs" / run.name) for run in plan}
         self._work = {run.name: work_of(run) for run in plan}
         self._waiting = [run for run in plan if self._states[run.name] != "finished"]
         self._done = sum(self._work[run.name] for run in plan if self._states[run.name] == "finished")
         self.left = len(self._waiting)
         self._free = list(range(jobs))
         self._children: list[_Child] = []
-        self._noted = time.monotonic()
 
     def go(self) -> str:
         """Runs all; returns `finished`, or the name of the signal that ended it. A second signal ends at once.
@@ -203,8 +170,7 @@ class Sweep:
             RunFailed: a run failed, its last error is the message.
             UserError: the same, when the user can mend it.
         """
-        progress = SweepProgress(self._figure, sum(self._work.values()), self._done)
-        shown, self._noted = 0.0, time.monotonic()
+        progress, shown = SweepProgress(self._title, sum(self._work.values()), self._done), 0.0
         with collected(limit=1) as caught:
             try:
                 while self.left and not caught:
@@ -220,16 +186,15 @@ class Sweep:
                 self._stop()
         return caught[0] if caught else "finished"
 
-    def _begin(self, run: Run) -> None:
+    def _begin(self, run: Planned) -> None:
         """Starts or resumes a run in a session of its own: this program passes a terminal's Ctrl-C on, once."""
-        folder = self._place.runs / run.name
+        folder, config = self._out / "runs" / run.name, self._out / "configs" / f"{run.name}.yaml"
         if self._states[run.name] == "absent":
             shutil.rmtree(folder, ignore_errors=True)
-            config = self._place.out / "configs" / f"{run.name}.yaml"
             write_whole(config, yaml.safe_dump(run.config, sort_keys=False).encode())
             words = ["--config", str(config), "--out", str(folder)]
         else:
-            words = ["--resume", str(folder), f"data_dir={json.dumps(run.config['data_dir'])}"]
+            words = ["--resume", str(folder), f"data_dir={json.dumps(run.settings.data_dir)}"]
         slot = self._free.pop(0)
         with self._log(run).open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own command
@@ -242,8 +207,8 @@ class Sweep:
             )
         self._children.append(_Child(run, slot, process, time.monotonic()))
 
-    def _log(self, run: Run) -> pathlib.Path:
-        return self._place.out / "logs" / f"{run.name}.txt"
+    def _log(self, run: Planned) -> pathlib.Path:
+        return self._out / "logs" / f"{run.name}.txt"
 
     def _collect(self) -> None:
         for child in [child for child in self._children if child.process.poll() is not None]:
@@ -256,10 +221,7 @@ class Sweep:
     def _end(self, child: _Child) -> None:
         self._children.remove(child)
         self._free.append(child.slot)
-        now = time.monotonic()
-        self._place.add_seconds("runs", child.run.name, now - child.began)
-        self._place.add_seconds("figures", self._figure, now - self._noted)
-        self._noted = now
+        self._note(child.run.name, time.monotonic() - child.began)
 
     def _failure(self, child: _Child) -> Exception:
         log, code = self._log(child.run), child.process.returncode
@@ -270,7 +232,7 @@ class Sweep:
         return kind(f"{child.run.name}: {errors[-1] if errors else ended}; see {log}")
 
     def _show(self, progress: SweepProgress) -> None:
-        shares = ((child.run, share_done(child.run, self._place.runs / child.run.name)) for child in self._children)
+        shares = ((child.run, share_done(child.run, self._out / "runs" / child.run.name)) for child in self._children)
         under_way = sum(self._work[run.name] * share for run, share in shares)
         progress.show(self._done + under_way, self.left, len(self._children))
 
