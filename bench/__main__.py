@@ -17,7 +17,10 @@ from bench.images import cifar
 from bench.rows import Options, Row, at_least_one, machine, markdown, parser_of, versions
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
-PARTS = ("score", "train", "pools", "startup", "memory", "endtoend")
+PARTS = {
+    **{"score": "bench.score:measure", "train": "bench.train:measure", "pools": "bench.pools:measure"},
+    **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
+}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -31,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=at_least_one, default=core_count(), help=threads)
     parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads); never downloaded")
     arguments = parser.parse_args(words)
-    if unknown := set(arguments.parts) - set(PARTS):
+    if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     logging.getLogger("aal").addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an exception, it ends what was started
@@ -63,7 +66,8 @@ def _rows(parts: list[str], options: Options) -> Iterator[Row]:
     with cifar(options.data_dir) as source:
         options.note("images", name=source.name)
         for part in parts:
-            yield from importlib.import_module(f"bench.{part}").measure(options, source)
+            module, function = PARTS[part].split(":")
+            yield from getattr(importlib.import_module(module), function)(options, source)
 
 
 if __name__ == "__main__":

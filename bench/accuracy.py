@@ -17,7 +17,6 @@ import torch
 from aal.app import data
 from aal.app.data import ImageSet, Split
 from aal.config.errors import UserError
-from aal.config.loading import resolve
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.training.devices import core_count, keep_freed_memory, resolve_device
@@ -26,6 +25,7 @@ from bench.baseline import Baseline
 from bench.harness import network_of, trainer
 from bench.images import cifar
 from bench.rows import at_least_one, parser_of
+from bench.settings import settings_of
 
 WAYS = ("ours", "plain loop")
 MOST_LABELS = 45_000  # the training images but those that validate
@@ -72,9 +72,8 @@ def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | N
 def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | None) -> float:
     """Trains in one of the WAYS, from the same weights on the same labels; returns the test accuracy in percent."""
     torch.set_num_threads(1)
-    tree = {"data_type": "cifar-10", "initial_size": labels, "seed": seed, "models": "vgg16_bn", "width": 0.25}
-    training = {} if epochs is None else {"epochs": epochs, "validate_after": 3 * epochs // 4}
-    settings = resolve({**tree, "training": training}, "bench")
+    fewer = {} if epochs is None else {"training__epochs": epochs, "training__validate_after": 3 * epochs // 4}
+    settings = settings_of("learn", initial_size=labels, seed=seed, **fewer)
     images, device = data.open_set(folder), resolve_device("auto", 0)
     split = data.split(images, settings)
     if way != "ours":

@@ -22,16 +22,12 @@ import yaml
 from aal.storage.model_files import load_model
 from bench.rows import parser_of
 from bench.run_process import ROOT, kill_all, processes_of, survivors
+from bench.settings import FOLDER, WORDS
 
 ROLES = ("server-0", "server-1", "worker-0", "worker-1", "annotators", "hub", "main")
-SETTINGS = (  # a budget of 400 labels
-    *("server_num=2", "worker_num=2", "worker_query_num=20", "query_batch=10", "server_train_threshold=20"),
-    *("training.epochs=6", "training.validate_after=4", "max_staleness=null", "restart_limit=1000"),
-    *("annotators.number=30", "annotators.seconds_per_label=1.0", "annotators.lease_s=5"),
-)
 LIMIT_S = 180.0
 # The checks have SQL of their own, apart from the program's: what they find does not depend on its reader of run.db.
-PROMISES = yaml.safe_load(pathlib.Path(__file__).with_name("promises.yaml").read_text(encoding="utf-8"))
+PROMISES = yaml.safe_load((FOLDER / "promises.yaml").read_text(encoding="utf-8"))
 
 Answers = set[tuple[int, int, int]]  # item, annotator, label
 
@@ -67,17 +63,11 @@ def torment(
 ) -> int:
     """Runs to the end, killing processes again and again; returns how often main had to be started again.
 
-    Args:
-        run: the folder of the run, not there yet.
-        chance: draws the moments and the roles.
-        kills: counts the kills, all runs together.
-        most: how many there may be.
-        seed: of the run.
-        seen: takes every answer that was on disk before a kill.
+    `kills` counts them, `most` of all runs together; `seen` takes every answer that was on disk before a kill.
     """
     starts, output = 0, run.parent / "output.txt"
     while True:
-        words = ["--config", "digits.yaml", *SETTINGS, "--seed", str(seed), "--out", str(run)]
+        words = [*WORDS["chaos"], "--seed", str(seed), "--out", str(run)]
         if (run / "config.yaml").exists():
             words = ["--resume", str(run)]
         with output.open("a") as stream:

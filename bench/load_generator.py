@@ -16,14 +16,14 @@ import numpy as np
 
 from aal.annotators.simulated import Annotator, Desk, annotate_all
 from aal.config.errors import Stopped
-from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.clock import WallClock
 from aal.coordination.messages import QueryBatch, TrainedModel
 from aal.coordination.parts import Parts
 from aal.engines.local.engine import HubManager
+from bench.settings import settings_of
 
-WORKERS, BATCH, ANNOTATORS = 64, 100, 1000
+WORKERS, BATCH, ANNOTATORS = 64, 100, 1000  # as in settings.yaml
 LABEL_S = 0.05  # what a client takes for a label
 
 
@@ -40,18 +40,9 @@ class ServedHub:
 
 @contextlib.contextmanager
 def served_hub(shard: int, bound: int | None = None) -> Iterator[ServedHub]:
-    """Gives a hub whose budget is the whole pool, of trivial trainings, that records to disk in a temporary folder.
-
-    Args:
-        shard: ids of each of the WORKERS.
-        bound: queries that S has room for; None for the default.
-    """
-    tree = {
-        **{"data_type": "digits", "models": "cnn", "max_staleness": None, "worker_num": WORKERS},
-        **{"query_batch": BATCH, "worker_query_num": shard // BATCH, "server_train_threshold": WORKERS * BATCH},
-        "annotators": {"number": ANNOTATORS, "seconds_per_label": 0.0, "relative_std": 0.0},
-    }
-    settings = resolve(tree, "bench").model_copy(update={} if bound is None else {"query_pool_size": bound})
+    """Gives a hub with so many ids for each worker, and so much room in S, that records to a temporary folder."""
+    settings = settings_of("hub", worker_query_num=shard // BATCH)
+    settings = settings.model_copy(update={} if bound is None else {"query_pool_size": bound})
     first, total = np.arange(10), 10 + WORKERS * shard
     shards = list(np.arange(10, total).reshape(WORKERS, shard))
     parts = Parts(10, np.arange(total) % 10, first[:4], first[4:6], first[6:], shards)

@@ -19,31 +19,24 @@ import yaml
 from tabulate import tabulate
 
 from aal.training.devices import core_count
+from bench.settings import FOLDER
 
 PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
 LESS_IS_BETTER = ("s", "ms", "us", "MiB", "% idle")
-NOTES = yaml.safe_load(pathlib.Path(__file__).with_name("notes.yaml").read_text(encoding="utf-8"))
+NOTES = yaml.safe_load((FOLDER / "notes.yaml").read_text(encoding="utf-8"))
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command's options.
+    """The command's options."""
 
-    Attributes:
-        quick: fewer rounds and smaller sizes; the names of the rows tell the sizes.
-        threads: CPU threads of the process that trains or scores.
-        data_dir: where CIFAR-10 is; None for the default.
-        full: end-to-end runs as their config has them, not smaller ones.
-        notes: sentences for the reader of the table.
-    """
-
-    quick: bool = False
-    threads: int = 1
-    data_dir: str | None = None
-    full: bool = False
-    notes: list[str] = field(default_factory=list)
+    quick: bool = False  # fewer rounds and smaller sizes; the names of the rows tell the sizes
+    threads: int = 1  # of the process that trains or scores
+    data_dir: str | None = None  # where CIFAR-10 is; None for the default
+    full: bool = False  # end-to-end runs as their config has them, not smaller ones
+    notes: list[str] = field(default_factory=list)  # sentences for the reader of the table
 
     @property
     def rounds(self) -> int:
@@ -57,18 +50,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """A line of the table: what was measured of ours, of what a user would write instead, and of the best there is."""
 
-    Attributes:
-        name: begins with the part's name.
-        unit: of the three values; of those in LESS_IS_BETTER a smaller value is better.
-        ours: measured, at least one.
-        instead: of what a user would write instead; None where there is no such thing.
-        limit: of the best that can be had; None where none is known.
-    """
-
-    name: str
-    unit: str
+    name: str  # begins with the part's name
+    unit: str  # of those in LESS_IS_BETTER a smaller value is better
     ours: Sequence[float]
     instead: Sequence[float] | None = None
     limit: Sequence[float] | None = None

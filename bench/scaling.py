@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from aal.app import main as command
-from aal.config.loading import resolve
 from aal.reporting import plots
 from aal.storage.run_reader import RunReader
 from bench.rows import parser_of
+from bench.settings import settings_of
 
 MIDDLE = {"servers": 4, "workers": 10, "annotators": 100, "training_s": 200.0}
-LABEL_S, SELECTION_S, BATCH = 5.0, 20.0, 100  # a worker chooses 5 images a second, 100 annotators label 20
+BATCH = 100  # in 20 s a worker chooses 5 images a second, and 100 annotators label 20
 ROUND = 1000  # new labels that start a training: 50 s of work for 100 annotators
 ROUNDS = 40
 BOUNDS: tuple[int | None, ...] = (1, 4, None)
@@ -86,21 +86,20 @@ def simulate(
     threshold: int = ROUND,
     rounds: int = ROUNDS,
 ) -> Point:
-    """Runs one setting; trainings cost the same whatever their labels, so that the rules are easy to see."""
+    """Runs one setting; returns it and its figures."""
     workers = size["workers"]
     batch = min(BATCH, threshold // workers)  # a round of all workers is no more than a training waits for
-    tree: dict[str, Any] = {
-        **{"data_type": "cifar-10", "engine": "simulated", "compute": "none", "examples": images, "initial_size": 100},
-        **{"val_size": 0, "server_num": size["servers"], "worker_num": workers, "query_batch": batch},
+    settings = settings_of(
+        "scaling",
+        **{"server_num": size["servers"], "worker_num": workers, "query_batch": batch, "examples": images},
         **{"worker_query_num": rounds * threshold // (workers * batch), "server_train_threshold": threshold},
-        **{"max_staleness": bound, "assignment_type": "DA", "query_strategy": "random"},
-        "costs": {"per_image_trained": 0.0, "per_selection": SELECTION_S, "per_model_published": size["training_s"]},
-        "annotators": {"number": size["annotators"], "seconds_per_label": LABEL_S},
-    }
+        **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]},
+        max_staleness=bound,
+    )
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
         run, output = pathlib.Path(folder) / "run", io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = command._start(resolve(tree, "bench.scaling"), str(run))
+            code = command._start(settings, str(run))
         assert code == command.DONE, output.getvalue()
         return {
             **{"sweep": name, "bound": bound, **size, "images": images},

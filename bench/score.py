@@ -17,7 +17,6 @@ import torch
 from aal.app import data
 from aal.app.data import Split
 from aal.app.eval import evaluate
-from aal.config.loading import resolve
 from aal.strategies import RA_CHOICE
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
 from aal.training.fitting import PIXELS_SCORED_AT_ONCE
@@ -26,6 +25,7 @@ from bench.harness import GREY, MODEL, Selector, choose_by, network_of, publish,
 from bench.images import Source
 from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
+from bench.settings import settings_of
 
 CASES = (("vgg16_bn", "quarter", 0.25, 45_000, 1000), ("vgg16", "full", 1.0, 4500, 100))
 QUICK_CASES = (("vgg16_bn", "quarter", 0.25, 4500, 100), ("vgg16", "full", 1.0, 450, 10))
@@ -182,8 +182,7 @@ def _learn(options: Options, selector: Selector) -> Split:
     """Trains a model on CIFAR-10 with the modern recipe and puts it where the worker finds it."""
     keep_freed_memory()
     learned = LEARNED_QUICK if options.quick else LEARNED
-    tree = {"data_type": "cifar-10", "models": "vgg16_bn", "width": 0.25, "initial_size": learned, "worker_num": 10}
-    settings = resolve(tree, "bench")
+    settings = settings_of("learn", initial_size=learned, worker_num=10)
     split = data.split(selector.images, settings)
     split = dataclasses.replace(split, validation=split.validation[:1000])
     with trainer(settings, selector.images, split, selector.device) as server:

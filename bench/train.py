@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aal.app import data
 from aal.app.models import Network
-from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.fitting import PIXELS_SCORED_AT_ONCE
@@ -23,6 +22,7 @@ from bench.harness import network_of, trainer
 from bench.images import Source
 from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
+from bench.settings import settings_of
 
 SCORED = 10  # of the images of a training, a tenth validate and another tenth test
 # Width, labels, epochs and rounds: on two cores a single round of the largest takes twelve minutes.
@@ -49,7 +49,9 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
             roofline = Roofline(network_of("vgg16", width), 64, device)
             yield from _compile_row(options, roofline, name)
             for _, _, number, epochs, rounds in sizes:
-                settings = settings_of(width, number, epochs, roofline.is_compiled)
+                sizes_of = {"width": width, "initial_size": number, "val_size": number // SCORED}
+                recipe = {"training__epochs": epochs, "training__validate_after": epochs - 1}  # once, after the last
+                settings = settings_of("train", **sizes_of, **recipe, training__compile=roofline.is_compiled)
                 yield from _rows(source, roofline, f"train/vgg16/{name}/{number}", settings, rounds, device)
 
 
@@ -79,18 +81,6 @@ def _compile_row(options: Options, roofline: Roofline, width: str) -> Iterator[R
         pays = f"pays after {cost / (1 / eager - 1 / fast):,.0f} images; so ours is compiled, and that not counted"
     options.note("compile", name=name, cost=cost, pays=pays)
     yield Row(name, "images/s", **found)
-
-
-def settings_of(width: float, number: int, epochs: int, compiled: bool) -> Settings:
-    """Returns the modern recipe for some epochs on so many labels, validated after the last one."""
-    return resolve(
-        {
-            **{"data_type": "cifar-10", "models": "vgg16", "width": width, "worker_num": 1, "query_batch": 1000},
-            **{"initial_size": number, "val_size": number // SCORED, "server_train_threshold": 1000},
-            "training": {"epochs": epochs, "validate_after": epochs - 1, "compile": compiled},
-        },
-        "bench",
-    )
 
 
 def _rows(

@@ -21,7 +21,20 @@ from aal.app.models import Dropout, build_model
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
 from bench import __main__ as command
-from bench import accuracy, harness, images, memory, pools, roofline, rows, run_process, scaling, score, startup, train
+from bench import (
+    accuracy,
+    end_to_end,
+    harness,
+    images,
+    pools,
+    roofline,
+    rows,
+    run_process,
+    scaling,
+    score,
+    settings,
+    train,
+)
 from bench.baseline import Baseline
 from bench.harness import GREY, Selector, network_of
 from bench.images import Source
@@ -221,9 +234,10 @@ def test_draws_are_timed_for_each_client() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("spawn", [False, True])
 def test_starts_are_timed_and_nothing_is_left(spawn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "WORDS", [word for word in startup.WORDS if "worker_num=10" not in word])
+    fewer = [word for word in settings.WORDS["startup"] if "worker_num=10" not in word]
+    monkeypatch.setitem(settings.WORDS, "startup", fewer)
     before = set(psutil.Process().children(recursive=True))
-    found = startup.start(spawn)
+    found = end_to_end.start(spawn)
     assert 0 < found["first-query"] <= found["first-annotator"]
     assert found["training"] > 0
     assert not survivors(list(set(psutil.Process().children(recursive=True)) - before), seconds=10.0)
@@ -245,7 +259,7 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
         )
     )
     words = ["--config", "digits.yaml", "training.epochs=1", "annotators.seconds_per_label=0.05", "worker_query_num=2"]
-    found = memory.largest_seen(prepared, words)
+    found = end_to_end.largest_seen(prepared, words)
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         assert found[role, "private"] > 0, role
     assert 0 < found["all", "images"] < 2 * (prepared / "images.npy").stat().st_size / 2**20
@@ -289,18 +303,15 @@ def test_a_scaling_point_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.unit
 def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
-    resolved, built = resolve, build_model
+    built, words = build_model, [*settings.WORDS["learn"], "val_size=50", "server_train_threshold=100"]
     weights: list[torch.Tensor] = []
-
-    def smaller(tree: dict[str, Any], where: str) -> Any:
-        return resolved({**tree, "val_size": 50, "server_train_threshold": 100}, where)
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         network = built(*args, **kwargs)
         weights.append(next(network.parameters()).detach().clone())
         return network
 
-    monkeypatch.setattr(accuracy, "resolve", smaller)
+    monkeypatch.setitem(settings.WORDS, "learn", words)
     for module in (harness, server_train):
         monkeypatch.setattr(module, "build_model", watched)
     for way in accuracy.WAYS:
@@ -320,7 +331,7 @@ def test_accuracy_needs_real_images(tmp_path: pathlib.Path, capsys: pytest.Captu
 
 @pytest.mark.process
 def test_ending_a_bench_ends_what_it_started() -> None:
-    code = "import bench.startup as s\nfrom bench.__main__ import main\nprint('begins', flush=True)\nmain(['startup'])"
+    code = "from bench.__main__ import main\nprint('begins', flush=True)\nmain(['startup'])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as bench:
         assert bench.stdout is not None and bench.stdout.readline() == "begins\n"
         family: list[psutil.Process] = []
