@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, plan_of, single
+from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, paper_settings, plan_of, single
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.settings import STRATEGY_NAMES, data_type_of
@@ -78,7 +78,6 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
         UserError: all that is wrong with it, a line each.
     """
     from aal.app.experiments.aal_2021.place import Place
-    from aal.app.experiments.aal_2021.presets import directory
 
     figure, scale = arguments.figure, arguments.scale
     problems = []
@@ -96,7 +95,9 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
     )
     if problems:
         raise UserError(*problems)
-    data_dir = str(pathlib.Path(arguments.data_dir or directory(str(data_type))).absolute())
+    data_dir = str(
+        pathlib.Path(arguments.data_dir or paper_settings(str(data_type), f"batch{BATCHES[0]}")["data_dir"]).absolute()
+    )
     seeds = 1 if figure == "figure4" else arguments.seeds
     setup = Setup(scale, str(data_type), data_dir, seeds, methods, batches)
     return setup, Place(pathlib.Path(arguments.out or f"results/{data_type}-{scale}"))

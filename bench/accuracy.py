@@ -79,8 +79,8 @@ def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | 
     if way != "ours":
         return 100 * _train_plainly(images, split, settings, device)
     keep_freed_memory()
-    with trainer(settings, images, split, device) as server:
-        return 100 * (server.train().test_accuracy or 0.0)
+    with trainer(settings, images, split, device) as train_ours:
+        return 100 * (train_ours().test_accuracy or 0.0)
 
 
 def _train_plainly(images: ImageSet, split: Split, settings: Settings, device: torch.device) -> float:

@@ -36,13 +36,13 @@ MIB = 2**20
 
 def startup(options: Options, source: Source) -> Iterator[Row]:
     """Gives the seconds from the command to the first query and to the first annotator served."""
-    starts = alternate(options.rounds, {"ours": start, "instead": partial(start, spawn=True)})
+    starts = alternate(options.rounds, {"ours": lambda: start(), "instead": lambda: start(spawn=True)})
     least = [_import_torch() + found["training"] for found in starts["ours"]]
     for moment in MOMENTS:
         ours, instead = ([found[moment] for found in starts[key]] for key in ("ours", "instead"))
         yield Row(f"startup/{moment}", "s", ours, instead, least)
     options.note("startup")
-    mistakes = alternate(options.rounds, {"ours": partial(_seconds_of, MISTAKE, 2), "instead": _import_torch})
+    mistakes = alternate(options.rounds, {"ours": lambda: _seconds_of(MISTAKE, 2), "instead": _import_torch})
     yield Row("startup/config-error", "s", **mistakes)
     options.note("startup/config-error")
 

@@ -54,9 +54,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """Returns the figures of both engines, mean and range over the seeds, and the ratio of the means."""
     rows = []
     for name, (key, *inner) in FIGURES.items():
-        values = [
-            [float(one[key][inner[0]] if inner else one[key]) for one in summaries] for summaries in found.values()
-        ]
+        values = [[float(one[key][inner[0]] if inner else one[key]) for one in runs] for runs in found.values()]
         local, simulated = map(statistics.mean, values)
         cells = [f"{statistics.mean(some):.3g} ({min(some):.3g} to {max(some):.3g})" for some in values]
         rows.append([name, *cells, f"{simulated / local:.2f}" if local else "-"])

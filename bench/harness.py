@@ -4,8 +4,7 @@ import contextlib
 import itertools
 import pathlib
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -40,34 +39,25 @@ def publish(run: pathlib.Path, path: str, network: Network, images: ImageSet) ->
     save_model(run / path, payload)
 
 
-@dataclass
-class Trainer:
-    """A server that trains on the initial labels of a split, again and again, as for one training job after another."""
-
-    run: pathlib.Path
-    settings: Settings
-    images: ImageSet
-    split: Split
-    device: torch.device
-    jobs: Iterator[int] = field(default_factory=itertools.count)
-
-    def __post_init__(self) -> None:
-        (self.run / "models").mkdir(exist_ok=True)
-        bank = ImageBank(self.images.images, self.device)
-        self.server = Server(0, self.run, self.settings, self.images, self.split, bank)
-
-    def train(self) -> TrainedModel:
-        """Trains, tests and saves a model."""
-        ids = self.split.initial
-        job = TrainingJob(next(self.jobs), len(ids))
-        return self.server.train(job, ids, self.images.labels[ids], 0.0, lambda: None)
-
-
 @contextlib.contextmanager
-def trainer(settings: Settings, images: ImageSet, split: Split, device: torch.device) -> Iterator[Trainer]:
-    """Gives a trainer whose models go to a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-        yield Trainer(pathlib.Path(folder), settings, images, split, device)
+def trainer(
+    settings: Settings, images: ImageSet, split: Split, device: torch.device, run: pathlib.Path | None = None
+) -> Iterator[Callable[[], TrainedModel]]:
+    """Gives what trains on the initial labels, tests and saves a model: a server doing one training job after another.
+
+    The models go to the folder of a run, or to a temporary one.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
+        folder = run or pathlib.Path(name)
+        (folder / "models").mkdir(exist_ok=True)
+        server = Server(0, folder, settings, images, split, ImageBank(images.images, device))
+        ids, numbers = split.initial, itertools.count()
+
+        def train() -> TrainedModel:
+            job = TrainingJob(next(numbers), len(ids))
+            return server.train(job, ids, images.labels[ids], 0.0, lambda: None)
+
+        yield train
 
 
 class Selector:

@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import pathlib
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,16 +24,15 @@ from aal.engines.local.engine import HubManager
 from bench.settings import settings_of
 
 WORKERS, BATCH, ANNOTATORS = 64, 100, 1000  # as in settings.yaml
+CONTEXT = multiprocessing.get_context("forkserver")
 LABEL_S = 0.05  # what a client takes for a label
 
 
-@dataclass(frozen=True)
-class ServedHub:
+class ServedHub(NamedTuple):
     """A hub in its own process `pid`, with the settings of its run and the moment at which its clock began."""
 
     hub: Any
     settings: Settings
-    context: Any
     origin: float
     pid: int
 
@@ -46,21 +45,21 @@ def served_hub(shard: int, bound: int | None = None) -> Iterator[ServedHub]:
     first, total = np.arange(10), 10 + WORKERS * shard
     shards = list(np.arange(10, total).reshape(WORKERS, shard))
     parts = Parts(10, np.arange(total) % 10, first[:4], first[4:6], first[6:], shards)
-    context = multiprocessing.get_context("forkserver")
-    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, HubManager(ctx=context) as manager:
+    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, HubManager(ctx=CONTEXT) as manager:
         origin, path = time.monotonic(), pathlib.Path(folder) / "run.db"
         hub = manager.hub(settings, parts, path, origin, {}, None)  # type: ignore[attr-defined]
-        yield ServedHub(hub, settings, context, origin, manager._process.pid)  # type: ignore[attr-defined]
+        yield ServedHub(hub, settings, origin, manager._process.pid)  # type: ignore[attr-defined]
         hub.close("finished")
 
 
 @contextlib.contextmanager
-def running(*processes: Any) -> Iterator[None]:
-    """Starts processes; terminates them with the block."""
+def running(*calls: tuple[Any, ...]) -> Iterator[list[Any]]:
+    """Starts a process for each function with its arguments; terminates them with the block."""
+    processes = [CONTEXT.Process(target=target, args=args) for target, *args in calls]
     for process in processes:
         process.start()
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             process.terminate()
@@ -113,8 +112,8 @@ def answer_batches(hub: Any) -> None:
                 time.sleep(0.001)
 
 
-def draw_at_desk(hub: Any, origin: float, clients: int, seconds: float, sender: Any) -> None:
-    """Lets clients draw and answer through the desk of their process; sends the milliseconds of the draws."""
+def draw_at_desk(hub: Any, origin: float, clients: int, seconds: float) -> list[float]:
+    """Lets clients draw and answer through the desk of their process; returns the milliseconds of the draws."""
     times: list[float] = []
 
     async def client(desk: Desk, number: int, end: float) -> None:
@@ -134,11 +133,11 @@ def draw_at_desk(hub: Any, origin: float, clients: int, seconds: float, sender: 
             serving.cancel()
 
     asyncio.run(at_the_desk())
-    sender.send(times)
+    return times
 
 
-def draw_from_queue(queries: Any, answers: Any, clients: int, seconds: float, sender: Any) -> None:
-    """Lets clients, a thread each, take from one queue and put into another; sends the milliseconds of the gets."""
+def draw_from_queue(queries: Any, answers: Any, clients: int, seconds: float) -> list[float]:
+    """Lets clients, a thread each, take from one queue and put into another; returns the milliseconds of the gets."""
     times: list[float] = []
     end = time.monotonic() + seconds
 
@@ -151,20 +150,15 @@ def draw_from_queue(queries: Any, answers: Any, clients: int, seconds: float, se
             time.sleep(LABEL_S)
             answers.put((item, number))
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    sender.send(times)
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
+    return times
 
 
 def produce(queries: Any) -> None:
     """Puts ids into a queue, one at a time, for ever."""
-    item = 0
-    while True:
+    for item in itertools.count():
         queries.put(item)
-        item += 1
 
 
 def consume(queries: Any, answers: Any) -> None:

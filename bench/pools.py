@@ -1,13 +1,12 @@
 """How fast ids go through the pools, how long a draw takes under load, and what a large pool costs."""
 
-import multiprocessing
 import pathlib
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from aal.storage.journal import SCHEMA, execute
 from aal.training.devices import core_count
 from bench import load_generator as load
 from bench.images import Source
-from bench.rows import Options, Row, alternate
+from bench.rows import Options, Row, alternate, rate_of
 
 SHARD = 40_000  # ids of each worker
 LABELLERS = 4  # processes that draw and answer, when ids a second are counted
@@ -45,14 +44,13 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
 
 def ids_per_s(seconds: float) -> float:
     """Returns how many ids a second get from a shard into L, on disk."""
-    with load.served_hub(SHARD) as served:
-        process, hub = served.context.Process, served.hub
+    with load.served_hub(SHARD) as (hub, settings, origin, _):
         halves = range(0, load.WORKERS, 2), range(1, load.WORKERS, 2)
-        machines = [process(target=load.offer_and_train, args=(hub, served.origin, half)) for half in halves]
-        with load.running(*machines, *(process(target=load.answer_batches, args=(hub,)) for _ in range(LABELLERS))):
+        machines = [(load.offer_and_train, hub, origin, half) for half in halves]
+        with load.running(*machines, *[(load.answer_batches, hub)] * LABELLERS):
             _until(lambda: hub.status().labels > 0)
             before, started_at = hub.status().labels, time.monotonic()
-            _until(lambda: hub.status().labels == served.settings.budget, seconds)
+            _until(lambda: hub.status().labels == settings.budget, seconds)
             rate = (hub.status().labels - before) / (time.monotonic() - started_at)
             hub.stop()
     return rate
@@ -60,17 +58,11 @@ def ids_per_s(seconds: float) -> float:
 
 def queue_ids_per_s(seconds: float) -> float:
     """Returns how many ids a second get through two plain queues of a Manager, a message each."""
-    context = multiprocessing.get_context("forkserver")
-    with context.Manager() as manager:
+    with load.CONTEXT.Manager() as manager:
         queries, answers = manager.Queue(1000), manager.Queue(1000)
-        ends = (load.produce, (queries,)), (load.consume, (queries, answers))
-        with load.running(*(context.Process(target=target, args=args) for target, args in ends)):
+        with load.running((load.produce, queries), (load.consume, queries, answers)):
             answers.get()
-            count, started_at = 0, time.monotonic()
-            while time.monotonic() - started_at < seconds:
-                answers.get()
-                count += 1
-            return count / (time.monotonic() - started_at)
+            return rate_of(1, answers.get, seconds)
 
 
 def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
@@ -92,8 +84,7 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
 
 def _draws(options: Options, seconds: float) -> Iterator[Row]:
     """Times draws while every core is busy: ours through the desk of all annotators, instead from a queue."""
-    context = multiprocessing.get_context("forkserver")
-    with load.running(*(context.Process(target=load.keep_a_core_busy) for _ in range(core_count()))):
+    with load.running(*[(load.keep_a_core_busy,)] * core_count()):
         time.sleep(3)  # until they compute
         for clients in CLIENTS:
             contenders = {
@@ -109,31 +100,21 @@ def _draws(options: Options, seconds: float) -> Iterator[Row]:
 
 def desk_draws(clients: int, seconds: float) -> list[float]:
     """Returns the milliseconds of draws from a hub whose S is never empty."""
-    with load.served_hub(1000, bound=WAITING) as served:
-        hub, origin = served.hub, served.origin
-        with load.running(served.context.Process(target=load.offer_and_train, args=(hub, origin))):
-            _until(lambda: hub.status().waiting >= WAITING - load.BATCH)
-            times = _times_of(served.context, load.draw_at_desk, hub, origin, clients, seconds)
-            hub.stop()
+    with load.served_hub(1000, bound=WAITING) as (hub, _, origin, _), load.running((load.offer_and_train, hub, origin)):
+        _until(lambda: hub.status().waiting >= WAITING - load.BATCH)
+        with ProcessPoolExecutor(1, load.CONTEXT) as pool:
+            times = pool.submit(load.draw_at_desk, hub, origin, clients, seconds).result()
+        hub.stop()
     return times
 
 
 def queue_gets(clients: int, seconds: float) -> list[float]:
     """Returns the milliseconds of gets from a queue that is never empty."""
-    context = multiprocessing.get_context("forkserver")
-    with context.Manager() as manager:
+    with load.CONTEXT.Manager() as manager, ProcessPoolExecutor(1, load.CONTEXT) as pool:
         queries, answers = manager.Queue(), manager.Queue()
         for item in range(int(clients * seconds / load.LABEL_S) + clients):
             queries.put(item)
-        return _times_of(context, load.draw_from_queue, queries, answers, clients, seconds)
-
-
-def _times_of(context: Any, target: Callable[..., None], *args: Any) -> list[float]:
-    """Returns what a process sends to the pipe that is its last argument."""
-    receiver, sender = context.Pipe(duplex=False)
-    with load.running(context.Process(target=target, args=(*args, sender))):
-        sender.close()  # so that a child that dies is noticed
-        return receiver.recv()
+        return pool.submit(load.draw_from_queue, queries, answers, clients, seconds).result()
 
 
 def _until(reached: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -24,13 +24,10 @@ LIMIT_S = 3600.0
 def running(
     out: pathlib.Path, words: list[str], images: pathlib.Path | None = None, spawn: bool = False
 ) -> Iterator[subprocess.Popen]:
-    """Starts a run; ends it with the block, if it has not ended by itself.
+    """Starts a run in the folder `out`; ends it with the block, if it has not ended by itself.
 
-    Args:
-        out: the run's folder.
-        words: of the command line.
-        images: folder of the prepared images, whatever the config says; None for those of the config.
-        spawn: whether each process starts anew and imports what it needs, as most programs of this kind have it.
+    `images` is a folder of prepared images, to use whatever the config says; with `spawn` each process starts anew and
+    imports what it needs, as most programs of this kind have it.
     """
     program = [sys.executable, str(ROOT / "main.py")]
     if images is not None or spawn:
@@ -46,16 +43,11 @@ def running(
         yield process
     finally:
         if process is not None:
-            _end(process)
-
-
-def _end(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        kill_all(process)
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                kill_all(process)
 
 
 def kill_all(process: subprocess.Popen) -> None:
@@ -66,20 +58,14 @@ def kill_all(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def wait_for(process: subprocess.Popen, reached: Callable[[], bool], limit_s: float = LIMIT_S) -> float:
-    """Waits until the run has come so far; returns the seconds.
-
-    Raises:
-        RunFailed: it ended before, by a failure.
-        TimeoutError: it took longer than `limit_s`.
-    """
-    started_at = time.monotonic()
+def wait_for(process: subprocess.Popen, reached: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+    """Waits until the run has come so far; raises RunFailed when it fails before, TimeoutError after `limit_s`."""
+    deadline = time.monotonic() + limit_s
     while not reached():
         check(process)
-        if time.monotonic() - started_at > limit_s:
+        if time.monotonic() > deadline:
             raise TimeoutError(f"a run of the bench took longer than {limit_s:.0f} s")
         time.sleep(0.01)
-    return time.monotonic() - started_at
 
 
 def check(process: subprocess.Popen) -> None:

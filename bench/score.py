@@ -8,8 +8,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
@@ -117,26 +117,17 @@ def _new_model(options: Options, selector: Selector) -> Iterator[Row]:
 def _memory(options: Options, selector: Selector) -> Iterator[Row]:
     """Compares the memory that a selection takes from a small and from a large shard."""
     publish(selector.run, MODEL, network_of("vgg16_bn", 0.25), selector.images)
-    contenders = {
-        name: partial(_in_own_process, selector, size) for name, size in zip(("limit", "ours"), SIZES, strict=True)
-    }
-    found = alternate(options.rounds, contenders)
+
+    def peak(size: int) -> float:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_peak_of_selection, selector.run, selector.images.folder, size).result()
+
+    found = alternate(options.rounds, {"ours": partial(peak, SIZES[1]), "limit": partial(peak, SIZES[0])})
     yield Row(f"score/memory/{SIZES[1]}-instead-of-{SIZES[0]}", "MiB", **found)
 
 
-def _in_own_process(selector: Selector, size: int) -> float:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    folders = selector.run, selector.images.folder
-    process = context.Process(target=_peak_of_selection, args=(*folders, size, sender))
-    process.start()
-    sender.close()  # so that a child that dies is noticed
-    peak = receiver.recv()
-    process.join()
-    return peak
-
-
-def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int, sender: Connection) -> None:
+def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int) -> float:
+    """Returns the MiB that a selection takes at most, in a process of its own."""
     torch.set_num_threads(1)
     selector = Selector(run, data.open_set(images), torch.device("cpu"))
     selector.select(1, np.arange(2))  # what a first call costs once: the model, the libraries
@@ -152,7 +143,7 @@ def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int, sende
     selector.select(100, np.arange(size))
     done.set()
     watcher.join()
-    sender.send(peak - before)
+    return peak - before
 
 
 def anonymous_mib() -> float:
@@ -185,8 +176,8 @@ def _learn(options: Options, selector: Selector) -> Split:
     settings = settings_of("learn", initial_size=learned, worker_num=10)
     split = data.split(selector.images, settings)
     split = dataclasses.replace(split, validation=split.validation[:1000])
-    with trainer(settings, selector.images, split, selector.device) as server:
-        trained = server.train()
-        (selector.run / MODEL).write_bytes((server.run / trained.path).read_bytes())
+    with trainer(settings, selector.images, split, selector.device, selector.run) as train:
+        trained = train()
+    (selector.run / trained.path).replace(selector.run / MODEL)
     options.note("score/overlap", accuracy=100 * (trained.test_accuracy or 0), labels=learned)
     return split

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from bench.load_generator import annotate_at_once, offer_and_train, served_hub
+from bench.load_generator import annotate_at_once, offer_and_train, running, served_hub
 from bench.rows import parser_of
 
 SHARD = 150_000  # ids of a worker: more than can be labelled meanwhile
@@ -30,34 +30,28 @@ def main(words: list[str] | None = None) -> int:
 def soak(seconds: float, shard: int) -> list[dict[str, Any]]:
     """Runs for so long; returns what every process held, every ten seconds."""
     samples = []
-    with served_hub(shard) as served:
-        hub, origin = served.hub, time.monotonic()
-        processes = {
-            "server and workers": served.context.Process(target=offer_and_train, args=(hub, origin)),
-            "annotators": served.context.Process(target=annotate_at_once, args=(served.settings, hub, origin)),
-        }
-        for process in processes.values():
-            process.start()
-        watched = {name: psutil.Process(process.pid) for name, process in processes.items()}
-        watched["hub"] = psutil.Process(served.pid)
+    with (
+        served_hub(shard) as (hub, settings, origin, pid),
+        running((offer_and_train, hub, origin), (annotate_at_once, settings, hub, origin)) as processes,
+    ):
+        pids = [*(process.pid for process in processes), pid]
+        names = ("server and workers", "annotators", "hub")
+        watched = {name: psutil.Process(one) for name, one in zip(names, pids, strict=True)}
         while time.monotonic() - origin < seconds:
             time.sleep(min(10.0, seconds / 6))
-            samples.append(sample(watched, hub.status().labels, time.monotonic() - origin))
+            samples.append(
+                {
+                    "seconds": round(time.monotonic() - origin, 1),
+                    "labels": hub.status().labels,
+                    "private_mib": {key: round(one.memory_full_info().uss / 2**20, 1) for key, one in watched.items()},
+                    "files": {key: one.num_fds() for key, one in watched.items()},
+                }
+            )
             print(json.dumps(samples[-1]), file=sys.stderr, flush=True)
         hub.stop()
-        for process in processes.values():
+        for process in processes:
             process.join(30)
     return samples
-
-
-def sample(watched: dict[str, psutil.Process], labels: int, seconds: float) -> dict[str, Any]:
-    """Returns what the processes hold now."""
-    return {
-        "seconds": round(seconds, 1),
-        "labels": labels,
-        "private_mib": {name: round(process.memory_full_info().uss / 2**20, 1) for name, process in watched.items()},
-        "files": {name: process.num_fds() for name, process in watched.items()},
-    }
 
 
 def report(samples: list[dict[str, Any]], as_json: bool) -> int:

@@ -1,11 +1,11 @@
 """How fast a server trains: its real path against a plain loop and against the bare passes."""
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import statistics
 import tempfile
+import unittest.mock
 from collections.abc import Iterator
 
 import torch
@@ -44,7 +44,11 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     device = resolve_device("auto", 0)
     torch.backends.cudnn.benchmark = device.type == "cuda"
     cases = QUICK_CASES if options.quick else GPU_CASES if device.type == "cuda" else CASES
-    with _own_cache():
+    # PyTorch compiles anew: what an earlier run compiled would shorten the compilation.
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-compile-", ignore_cleanup_errors=True) as cache,
+        unittest.mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache),
+    ):
         for (name, width), sizes in itertools.groupby(cases, key=lambda case: case[:2]):
             roofline = Roofline(network_of("vgg16", width), 64, device)
             yield from _compile_row(options, roofline, name)
@@ -53,17 +57,6 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
                 recipe = {"training__epochs": epochs, "training__validate_after": epochs - 1}  # once, after the last
                 settings = settings_of("train", **sizes_of, **recipe, training__compile=roofline.is_compiled)
                 yield from _rows(source, roofline, f"train/vgg16/{name}/{number}", settings, rounds, device)
-
-
-@contextlib.contextmanager
-def _own_cache() -> Iterator[None]:
-    """Lets PyTorch compile anew: what an earlier run compiled would shorten the compilation."""
-    with tempfile.TemporaryDirectory(prefix="bench-compile-", ignore_cleanup_errors=True) as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
 def _compile_row(options: Options, roofline: Roofline, width: str) -> Iterator[Row]:
@@ -91,7 +84,7 @@ def _rows(
     normalisation = normalisation_of(settings.training, split.mean, split.std)
     trained, scored = settings.training.epochs * settings.initial_size, len(split.validation) + len(split.test)
     scorer = Roofline(network_of("vgg16", settings.width), PIXELS_SCORED_AT_ONCE[device.type] // 32**2, device)
-    with trainer(settings, source.images, split, device) as ours:
+    with trainer(settings, source.images, split, device) as train:
 
         def instead() -> None:
             plain = Baseline(network_of("vgg16", settings.width), source.images, normalisation, device)
@@ -100,11 +93,11 @@ def _rows(
                 plain.accuracy(ids)
 
         if device.type == "cuda" or roofline.is_compiled:
-            ours.train()  # what a first training costs once: compiling, or the search for the fastest kernels
+            train()  # what a first training costs once: compiling, or the search for the fastest kernels
         found = alternate(
             rounds,
             {
-                "ours": lambda: rate_of(trained, ours.train),
+                "ours": lambda: rate_of(trained, train),
                 "instead": lambda: rate_of(trained, instead),
                 "limit": lambda: trained / (trained / roofline.train_rate() + scored / scorer.score_rate()),
             },

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from aal.app.data import imagined_set, split
-from aal.app.experiments.aal_2021 import presets, published
+from aal.app.experiments.aal_2021 import published
 from aal.app.experiments.aal_2021.place import Place, work_of
 from aal.app.experiments.aal_2021.plans import SCALES, Run, Setup, plan_of, several, single, timed
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
@@ -134,28 +134,34 @@ def test_the_fewer_servers_the_older_the_models_that_choose(tmp_path: pathlib.Pa
 
 def test_the_published_numbers_have_the_shape_of_the_plans() -> None:
     for data_type, batch, method in itertools.product(DATA_TYPES, BATCHES, METHODS):
-        rounds = published.study(data_type).rounds[batch]
+        rounds = PUBLISHED["settings"][data_type]["rounds"][batch]
         curve = [published.accuracy(data_type, batch, method, number) for number in range(rounds + 2)]
         assert None not in curve[:-1] and curve[-1] is None
     assert published.accuracy("digits", 1000, "AAL", 1) is None
     assert published.accuracy("cifar-10", 5000, "AAL", 4) == 0.868
     assert published.seconds("mini-imagenet", "async", 10_000) == (150, 175)
     assert published.mean_accuracy("cifar-10", "AAL", 4) == 0.843
-    assert published.study("digits") == published.study("cifar-10")
     assert set(PUBLISHED) == {"settings", "figure2", "figure4", "table1"}
 
 
-def test_the_configs_of_the_paper_are_the_plans() -> None:
-    texts = presets.presets()
-    assert {path.name for path in presets.CONFIG_FOLDER.iterdir()} == set(texts)
-    for name, text in texts.items():
-        assert (presets.CONFIG_FOLDER / name).read_text() == text, f"{name}: write it anew"
-    setup = Setup("paper", "cifar-10", "data/downloads", 1, ("AAL",), BATCHES)
-    for name, run in (
-        ("cifar10-batch1000", single(setup, "AAL", "async", 1000, 0)),
-        ("cifar10-servers4", several(setup, "AAL", 4, 0)),
-    ):
-        assert load(f"paper/{name}").model_copy(update={"name": None}) == run.settings
+@pytest.mark.parametrize("data_type", DATA_TYPES)
+def test_the_configs_of_the_paper_say_what_was_published(data_type: str) -> None:
+    about, short = PUBLISHED["settings"][data_type], data_type.replace("-", "")
+    for name in [*(f"batch{batch}" for batch in BATCHES), *(f"servers{servers}" for servers in published.SERVERS)]:
+        settings = load(f"paper/{short}-{name}")
+        assert (settings.data_type, settings.initial_size, settings.seed) == (data_type, about["initial"], 0)
+        changed = {key: getattr(settings.training, key) for key in about["training"]}
+        assert changed == about["training"] and settings.recipe == "paper"
+        if name.startswith("batch"):
+            rounds, batch = settings.worker_query_num, settings.server_train_threshold
+            assert (batch, rounds, settings.round_size) == (int(name[5:]), about["rounds"][batch], batch)
+        else:
+            assert (settings.server_num, settings.budget) == (int(name[7:]), 20_000)
+    setup = Setup("paper", data_type, "data/downloads", 1, ("AAL",), BATCHES)
+    run = single(setup, "AAL", "async", 1000, 0)
+    assert (
+        load(f"paper/{short}-batch1000", ["data_dir=data/downloads"]).model_copy(update={"name": None}) == run.settings
+    )
 
 
 def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:

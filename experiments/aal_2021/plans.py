@@ -1,32 +1,23 @@
-"""What is to be run for each figure: the paper's settings, at its size or at a stated fraction of it."""
+"""What is to be run for each figure: the paper's settings in `configs/paper`, at their size or a fraction of it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
 import yaml
 
-from aal.app.experiments.aal_2021.published import (
-    BATCHES,
-    FOLDER,
-    METHODS,
-    SERVERS,
-    STRATEGIES,
-    TIMED_BATCHES,
-    study,
-)
-from aal.config.loading import resolve
+from aal.app.experiments.aal_2021.published import BATCHES, FOLDER, METHODS, SERVERS, STRATEGIES, TIMED_BATCHES
+from aal.config.loading import CONFIGS, read_config, resolve
 from aal.config.settings import Settings
 
 WORKERS = 10  # paper, section 4.1
-BOUGHT_BY_SERVERS = 20_000  # labels of the study of several servers
-OUTSIDE_TEST = 50_000  # images of each of the paper's sets
+COUNTS = ("initial_size", "server_train_threshold", "query_pool_size")  # settings that are scaled
 TIMED_ROUNDS = 4  # more do not fit CIFAR-10 with batches of 10,000
+OUTSIDE_TEST = 50_000  # images of each of the paper's sets
 ANNOTATORS = 20
 # Virtual seconds of a VGG-16 of a quarter of the width on one CPU core; fixed, so that a run is the same everywhere.
 COSTS = {"per_image_trained": 0.00085, "per_image_scored": 0.0003, "per_selection": 0.05, "per_model_published": 0.1}
-FREE = {"number": 100, "seconds_per_label": 0.0}  # the published code has no annotators
 # What may be chosen for a figure: methods and batch sizes.
 CHOICES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "figure2": (METHODS, BATCHES),
@@ -124,15 +115,9 @@ def plan_of(figure: str, setup: Setup, measured: dict[str, float] | None = None)
 
 def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
     """Returns a run of the study with one server (paper, figures 2 and 3)."""
-    threshold, rounds = setup.size.labels(batch), study(setup.data_type).rounds[batch]
-    config = {
-        **_common(setup, seed, method),
-        "mode": mode,
-        "worker_query_num": rounds,
-        "query_batch": threshold // WORKERS,
-        "server_train_threshold": threshold,
-        **_pace(setup, threshold, rounds),
-    }
+    config = _scaled(setup, f"batch{batch}", method, seed) | {"mode": mode}
+    threshold = config["server_train_threshold"]
+    config |= {"query_batch": threshold // WORKERS, **_pace(setup, config, threshold, config["worker_query_num"])}
     return Run(f"{method}-{mode}-batch{batch}-seed{seed}", method, mode, 1, batch, seed, config)
 
 
@@ -142,18 +127,13 @@ def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
     The bound is the published code's, and at most two trainings overlap under it. The room in S and the pace of the
     labels are those that suit the most servers, whose rounds are the shortest, and the same for any number.
     """
-    bought, slowest = setup.size.labels(BOUGHT_BY_SERVERS), BOUGHT_BY_SERVERS // 2
-    shortest, batch = setup.size.labels(slowest // SERVERS[-1]), slowest // servers
-    config = {
-        **_common(setup, seed, method),
-        "server_num": servers,
-        "worker_query_num": setup.size.queries,
-        "query_batch": bought // (WORKERS * setup.size.queries),
-        "server_train_threshold": setup.size.labels(batch),
-        "max_staleness": 1,
-        "query_pool_size": 2 * shortest,
-        **_pace(setup, shortest, bought // shortest),
-    }
+    paper = paper_settings(setup.data_type, f"servers{servers}")
+    bought = setup.size.labels(WORKERS * paper["worker_query_num"] * paper["query_batch"])
+    config = _scaled(setup, f"servers{servers}", method, seed)
+    config |= {"worker_query_num": setup.size.queries, "query_batch": bought // (WORKERS * setup.size.queries)}
+    shortest = config["query_pool_size"] // 2
+    config |= _pace(setup, config, shortest, bought // shortest)
+    batch = paper["server_train_threshold"]
     return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config)
 
 
@@ -165,45 +145,45 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
     from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
 
     data_type = "cifar-10" if setup.data_type == "digits" else setup.data_type  # digits are too few for these batches
-    network = replace(setup, data_type=data_type, scale="paper" if times is None else setup.scale)
-    config = {
-        **_common(network, 0, "entropy", SCALES["paper"]),
-        "compute": "none",
+    config = paper_settings(data_type, f"batch{BATCHES[0]}") | {"assignment_type": "DA", "query_strategy": "entropy"}
+    if times is not None:
+        config = _resized(config, setup)
+    config |= {
+        **{"data_dir": setup.data_dir, "compute": "none", "mode": mode, "max_staleness": bound},
+        **{"worker_query_num": TIMED_ROUNDS, "query_batch": batch // WORKERS, "server_train_threshold": batch},
         "examples": round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE))),  # as the paper has
-        "mode": mode,
-        "worker_query_num": TIMED_ROUNDS,
-        "query_batch": batch // WORKERS,
-        "server_train_threshold": batch,
-        "max_staleness": bound,
         "costs": costs if times is None else times,
-        "annotators": FREE,
     }
     kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
     return Run(f"times-{costs}-{kind}-batch{batch}", "entropy", mode, 1, batch, 0, config, bound, costs)
 
 
-def _common(setup: Setup, seed: int, method: str, counts: Scale | None = None) -> dict[str, Any]:
-    paper, size = study(setup.data_type), setup.size
+def paper_settings(data_type: str, name: str) -> dict[str, Any]:
+    """Returns the paper's own settings; those of CIFAR-10 for the digits, which it does not have."""
+    short = "cifar10" if data_type == "digits" else data_type.replace("-", "")
+    return read_config(CONFIGS / "paper" / f"{short}-{name}.yaml")
+
+
+def _resized(config: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """Returns settings with the network, the training and the devices of the scale."""
+    if setup.scale != "paper":
+        config.pop("training", None)
+    return config | setup.size.settings
+
+
+def _scaled(setup: Setup, name: str, method: str, seed: int) -> dict[str, Any]:
+    config = _resized(paper_settings(setup.data_type, name), setup)
     strategy = {"assignment_type": "RA"} if method == "AAL" else {"assignment_type": "DA", "query_strategy": method}
-    training = {"training": paper.training} if setup.scale == "paper" and paper.training else {}
-    return {
-        "data_type": setup.data_type,
-        "data_dir": setup.data_dir,
-        "engine": "simulated",
-        "seed": seed,
-        "initial_size": (counts or size).labels(paper.initial),
-        "worker_num": WORKERS,
-        **strategy,
-        **size.settings,
-        **training,
-    }
+    counts = {key: setup.size.labels(config[key]) for key in COUNTS if key in config}
+    chosen = {"data_type": setup.data_type, "data_dir": setup.data_dir, "seed": seed}
+    return config | counts | chosen | strategy
 
 
-def _pace(setup: Setup, threshold: int, rounds: int) -> dict[str, Any]:
+def _pace(setup: Setup, config: dict[str, Any], threshold: int, rounds: int) -> dict[str, Any]:
     """What work and labels cost: below the paper's scale, a round is labelled while the middle training goes on."""
     if setup.scale == "paper":
-        return {"costs": "paper", "annotators": FREE}
+        return {}
     epochs = resolve({"data_type": "folder", **setup.size.settings}, setup.scale).training.epochs
-    middle = setup.size.labels(study(setup.data_type).initial) + threshold * rounds / 2
+    middle = config["initial_size"] + threshold * rounds / 2
     seconds = middle * epochs * COSTS["per_image_trained"] * ANNOTATORS / threshold
     return {"costs": COSTS, "annotators": {"number": ANNOTATORS, "seconds_per_label": round(seconds, 2)}}

@@ -1,7 +1,7 @@
 """What the paper and its repository publish, read from `paper.yaml`, which tells where each number is from."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -21,19 +21,6 @@ BATCHES = (1000, 2500, 5000)
 TIMED_BATCHES = (*BATCHES, 10000)
 SERVERS = (1, 2, 4)
 DATA_TYPES = tuple(PUBLISHED["settings"])
-
-
-class Study(NamedTuple):
-    """The settings of a data set: initial labels, rounds by batch size, and what differs from the recipe `paper`."""
-
-    initial: int
-    rounds: dict[int, int]
-    training: dict[str, float]
-
-
-def study(data_type: str) -> Study:
-    """Returns the paper's settings of a data set; those of CIFAR-10 for one that the paper does not have."""
-    return Study(**PUBLISHED["settings"].get(data_type, PUBLISHED["settings"]["cifar-10"]))
 
 
 def accuracy(data_type: str, batch: int, method: str, training: int) -> float | None:
