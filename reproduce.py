@@ -15,30 +15,21 @@ import pathlib
 import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aal.app.experiments.aal_2021.place import Place, work_of
 from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, paper_settings, plan_of, single
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.settings import STRATEGY_NAMES, data_type_of
-
-if TYPE_CHECKING:
-    from aal.app.experiments.aal_2021.page import Check
-    from aal.app.experiments.aal_2021.place import Place
+from aal.engines.sweep import Sweep
 
 DONE, FAILED, USERS_MISTAKE = 0, 1, 2
 MOST_SEEDS = 100
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        argv: the words after the program's name; those of this process by default.
-
-    Returns:
-        The exit code: 0 done, 1 a run or a check failed, 2 the user's mistake, 130 interrupted (129, 143 by others).
-    """
+    """Runs the command; returns 0 done, 1 a run or a check failed, 2 the user's mistake, 130 interrupted (129, 143)."""
     words = sys.argv[1:] if argv is None else argv
     try:
         arguments = _parser().parse_args(words)
@@ -54,16 +45,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__, formatter_class=layout)
     add = parser.add_argument
     add("figure", choices=CHOICES)
     add("--data_type", metavar="D", help=f"{', '.join(DATA_TYPES)}, or digits (at scale tiny, where it is the default)")
     add("--scale", default="cpu", choices=SCALES, help="paper: its own setting; cpu: a fifth of it")
     add("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3); figure4 needs one")
-    names = f"some of {', '.join(METHODS)}, as far as the figure has them"
-    add("--methods", nargs="+", metavar="M", help=names)
+    add("--methods", nargs="+", metavar="M", help=f"some of {', '.join(METHODS)}, as far as the figure has them")
     add("--batches", nargs="+", type=int, metavar="B", help="some of the paper's batch sizes, 1000 2500 5000")
     add("--out", metavar="DIR", help="results/<data_type>-<scale> by default")
     add("--data_dir", metavar="DIR", help="where the images are; as in the configs by default")
@@ -72,13 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
-    """Returns what was chosen.
-
-    Raises:
-        UserError: all that is wrong with it, a line each.
-    """
-    from aal.app.experiments.aal_2021.place import Place
-
+    """Returns what was chosen; raises UserError with all that is wrong with it, a line each."""
     figure, scale = arguments.figure, arguments.scale
     problems = []
     data_type = data_type_of(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
@@ -95,9 +78,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
     )
     if problems:
         raise UserError(*problems)
-    data_dir = str(
-        pathlib.Path(arguments.data_dir or paper_settings(str(data_type), f"batch{BATCHES[0]}")["data_dir"]).absolute()
-    )
+    default = paper_settings(str(data_type), f"batch{BATCHES[0]}")["data_dir"]
+    data_dir = str(pathlib.Path(arguments.data_dir or default).absolute())
     seeds = 1 if figure == "figure4" else arguments.seeds
     setup = Setup(scale, str(data_type), data_dir, seeds, methods, batches)
     return setup, Place(pathlib.Path(arguments.out or f"results/{data_type}-{scale}"))
@@ -118,9 +100,6 @@ def _some(
 
 def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: str) -> int:
     """Runs the sweep and writes the figure; returns the exit code."""
-    from aal.app.experiments.aal_2021.place import work_of
-    from aal.engines.sweep import Sweep
-
     plan = plan_of(figure, setup, _measured(setup, place) if figure == "figure4" else None)
     noted = time.monotonic()
 
@@ -181,7 +160,7 @@ def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: st
 
     results = read_results(plan, place.out / "runs")
     story = getattr(query_times if figure == "figure4" else accuracy, figure)(setup, results)
-    found: list[Check] = []
+    found = []
     if figure != "figure4":
         found = [*checks.check(results), checks.concluded(results, story.claims)]
     notes = place.notes()

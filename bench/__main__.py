@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from aal.config.errors import RunFailed, UserError
 from aal.training.devices import core_count
-from bench.images import cifar
+from bench.harness import cifar
 from bench.rows import Options, Row, at_least_one, machine, markdown, parser_of, versions
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.

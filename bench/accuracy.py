@@ -4,14 +4,15 @@ Not among the parts of `python -m bench`, for it takes long. Example:
   python -m bench.accuracy --labels 5000 25000 --data_dir data/downloads
 """
 
-import concurrent.futures
 import copy
 import functools
+import itertools
 import multiprocessing
 import pathlib
-import statistics
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
+import numpy as np
 import torch
 
 from aal.app import data
@@ -22,8 +23,7 @@ from aal.config.settings import Settings
 from aal.training.devices import core_count, keep_freed_memory, resolve_device
 from aal.training.images import normalisation_of
 from bench.baseline import Baseline
-from bench.harness import network_of, trainer
-from bench.images import cifar
+from bench.harness import cifar, network_of, trainer
 from bench.rows import at_least_one, parser_of
 from bench.settings import settings_of
 
@@ -55,18 +55,18 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | None, jobs: int) -> None:
-    def show(what: str, found: list[float]) -> None:
+    def show(what: str, found: np.ndarray) -> None:
         print(f"{what}: {', '.join(f'{way} {x:.2f} %' for way, x in zip(WAYS, found, strict=True))}", flush=True)
 
-    with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        cases = [(labels, seed) for labels in sizes for seed in range(seeds)]
-        found = {case: [pool.submit(train, way, folder, *case, epochs) for way in WAYS] for case in cases}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        cases = itertools.product(sizes, range(seeds), WAYS)
+        found = pool.map(train, *zip(*((way, folder, *case, epochs) for *case, way in cases), strict=True))
         for labels in sizes:
-            pairs = []
+            pairs = np.empty((seeds, len(WAYS)))
             for seed in range(seeds):
-                pairs.append([future.result() for future in found[labels, seed]])
-                show(f"{labels} labels, seed {seed}", pairs[-1])
-            show(f"{labels} labels, mean", [statistics.mean(column) for column in zip(*pairs, strict=True)])
+                pairs[seed] = [next(found) for _ in WAYS]
+                show(f"{labels} labels, seed {seed}", pairs[seed])
+            show(f"{labels} labels, mean", pairs.mean(axis=0))
 
 
 def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | None) -> float:

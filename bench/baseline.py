@@ -60,10 +60,7 @@ class Baseline:
     ) -> None:
         """Trains with the same recipe, step by step as tutorials do, but with our optimiser, which is the faster.
 
-        Args:
-            ids: (n,) of the images to learn from.
-            training: the recipe; its precision and layout are left aside.
-            after_epoch: called with the number of each epoch, from 1.
+        Precision and layout of the recipe are left aside; `after_epoch` gets the number of each epoch, from 1.
         """
         crop = transforms.RandomCrop(self.images.images.shape[1], training.crop_padding, padding_mode="reflect")
         augment = [transforms.ToPILImage(), crop, transforms.RandomHorizontalFlip()]

@@ -18,7 +18,7 @@ import torch
 
 from aal.config.loading import load
 from aal.training.devices import core_count
-from bench.images import MINI_IMAGENET, Source, random_set
+from bench.harness import MINI_IMAGENET, Source, random_set
 from bench.rows import Options, Row, alternate
 from bench.run_process import ROOT, check, processes_of, running, value, wait_for
 from bench.settings import WORDS

@@ -15,7 +15,7 @@ from aal.coordination.pools import LabeledPool, QueryPool
 from aal.storage.journal import SCHEMA, execute
 from aal.training.devices import core_count
 from bench import load_generator as load
-from bench.images import Source
+from bench.harness import Source
 from bench.rows import Options, Row, alternate, rate_of
 
 SHARD = 40_000  # ids of each worker

@@ -59,11 +59,7 @@ class Row:
     limit: Sequence[float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns medians, ratios that are above 1 where ours is the better, and the spread of ours.
-
-        The spread is half the distance between the largest and the smallest value, as a share of the median; None for
-        a single value.
-        """
+        """Returns medians, ratios that are above 1 where ours is the better, and half the range of ours as a share."""
         three = {"ours": self.ours, "instead": self.instead, "limit": self.limit}
         medians = {key: None if values is None else statistics.median(values) for key, values in three.items()}
         ours, half = statistics.median(self.ours), (max(self.ours) - min(self.ours)) / 2

@@ -33,7 +33,6 @@ from bench.settings import settings_of
 MIDDLE = {"servers": 4, "workers": 10, "annotators": 100, "training_s": 200.0}
 BATCH = 100  # in 20 s a worker chooses 5 images a second, and 100 annotators label 20
 ROUND = 1000  # new labels that start a training: 50 s of work for 100 annotators
-ROUNDS = 40
 BOUNDS: tuple[int | None, ...] = (1, 4, None)
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "servers": ("Servers m", (1, 2, 3, 4, 5, 8, 16, 64)),
@@ -56,40 +55,34 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), help="where to write (default: here)")
     out = parser.parse_args(words).out
     points = []
-    for point in itertools.chain(sweep(), largest()):
-        print(*(f"{key}={value}" for key, value in point.items()), flush=True)
-        points.append(point)
+    for setting in settings():
+        points.append(simulate(*setting))
+        print(*(f"{key}={value}" for key, value in points[-1].items()), flush=True)
     out.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(points, dtype=object).to_csv(out / "scaling.csv", index=False)
     plots.save(picture(points), out / "scaling")
     return 0
 
 
-def sweep() -> Iterator[Point]:
-    """One setting after another moves, each under three bounds of the staleness."""
+def settings() -> Iterator[tuple[Any, ...]]:
+    """Gives what `simulate` is to run: one number after another moves, each under three bounds of the staleness.
+
+    The last is the largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators.
+    """
     for name, (_, values) in SWEEPS.items():
         for value, bound in itertools.product(values, BOUNDS):
-            yield simulate(name, bound, {**MIDDLE, name: value})
-
-
-def largest() -> Iterator[Point]:
-    """The largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators."""
+            yield name, bound, {**MIDDLE, name: value}
     size = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
-    yield simulate("largest", None, size, images=10_000_000, threshold=100_000, rounds=10)
+    yield "largest", None, size, 10_000_000, 100_000, 10
 
 
 def simulate(
-    name: str,
-    bound: int | None,
-    size: dict[str, Any],
-    images: int = 100_000,
-    threshold: int = ROUND,
-    rounds: int = ROUNDS,
+    name: str, bound: int | None, size: Point, images: int = 100_000, threshold: int = ROUND, rounds: int = 40
 ) -> Point:
-    """Runs one setting; returns it and its figures."""
+    """Runs one setting for some rounds of `threshold` labels; returns it and its figures."""
     workers = size["workers"]
     batch = min(BATCH, threshold // workers)  # a round of all workers is no more than a training waits for
-    settings = settings_of(
+    chosen = settings_of(
         "scaling",
         **{"server_num": size["servers"], "worker_num": workers, "query_batch": batch, "examples": images},
         **{"worker_query_num": rounds * threshold // (workers * batch), "server_train_threshold": threshold},
@@ -99,20 +92,16 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
         run, output = pathlib.Path(folder) / "run", io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = command._start(settings, str(run))
+            code = command._start(chosen, str(run))
         assert code == command.DONE, output.getvalue()
-        return {
-            **{"sweep": name, "bound": bound, **size, "images": images},
-            **measure(run, threshold),
-            "real_s": f"{_seconds_logged(run):.1f}",
-        }
+        figures = {**measure(run, threshold), "real_s": f"{_seconds_logged(run):.1f}"}
+        return {"sweep": name, "bound": bound, **size, "images": images, **figures}
 
 
 def measure(run: pathlib.Path, threshold: int) -> dict[str, Any]:
     """Returns the figures of a run; the first half of the labels, in which queues and models settle, does not count.
 
-    These are the labels that were bought; mean and p99 of the wait of an annotator for a query; the labels, in rounds,
-    that were there when a query was drawn and that its model had not learned from; the answers a second.
+    `unseen_rounds` are labels that were there when a query was drawn and that its model had not learned from.
     """
     with RunReader(run) as record:
         answered = record.columns("SELECT answered_at FROM queries ORDER BY answered_at")["answered_at"]

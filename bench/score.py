@@ -21,8 +21,7 @@ from aal.strategies import RA_CHOICE
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
 from aal.training.fitting import PIXELS_SCORED_AT_ONCE
 from bench.baseline import Baseline
-from bench.harness import GREY, MODEL, Selector, choose_by, network_of, publish, trainer
-from bench.images import Source
+from bench.harness import GREY, MODEL, Selector, Source, choose_by, network_of, publish, trainer
 from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of

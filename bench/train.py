@@ -18,8 +18,7 @@ from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.fitting import PIXELS_SCORED_AT_ONCE
 from aal.training.images import normalisation_of
 from bench.baseline import Baseline
-from bench.harness import network_of, trainer
-from bench.images import Source
+from bench.harness import Source, network_of, trainer
 from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of

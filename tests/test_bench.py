@@ -25,7 +25,6 @@ from bench import (
     accuracy,
     end_to_end,
     harness,
-    images,
     pools,
     roofline,
     rows,
@@ -36,8 +35,7 @@ from bench import (
     train,
 )
 from bench.baseline import Baseline
-from bench.harness import GREY, Selector, network_of
-from bench.images import Source
+from bench.harness import GREY, Selector, Source, network_of
 from bench.roofline import Roofline
 from bench.rows import Options, Row
 from bench.run_process import survivors
@@ -48,10 +46,10 @@ KEYS = ["name", "unit", "ours", "instead", "limit", "vs_instead", "of_limit", "s
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[Source]:
     """A small set of random images."""
-    monkeypatch.setattr(images, "NUMBER", 600)
-    monkeypatch.setattr(images, "TEST", 100)
-    monkeypatch.setattr(images, "CHUNK", 100)
-    with images.random_set("cifar-10", images.CIFAR, classes=10) as folder:
+    monkeypatch.setattr(harness, "NUMBER", 600)
+    monkeypatch.setattr(harness, "TEST", 100)
+    monkeypatch.setattr(harness, "CHUNK", 100)
+    with harness.random_set("cifar-10", harness.CIFAR, classes=10) as folder:
         yield Source(data.open_set(folder), real=False)
 
 
@@ -344,5 +342,5 @@ def test_ending_a_bench_ends_what_it_started() -> None:
 
 @pytest.mark.unit
 def test_no_set_is_downloaded_for_a_bench(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match="holds no folder"), images.cifar(str(tmp_path)):
+    with pytest.raises(UserError, match="holds no folder"), harness.cifar(str(tmp_path)):
         pass

@@ -50,37 +50,36 @@ def _deviation(values: Numbers) -> Any:
 
 # ------------------------------------------------------------------ figure 2: accuracy against labels, one server
 
+Curves = dict[str, Numbers]  # method -> accuracies (seeds, trainings)
+Published = dict[str, list[float | None]]  # method -> the paper's accuracies (trainings)
+
 
 def figure2(setup: Setup, results: list[Result]) -> Story:
     """Returns what the asynchronous runs of one server say of strategies against random sampling and AAL."""
-    grids = {result.run.batch: result.run.grid for result in results}
-    curves = {
-        batch: {method: accuracies(results, grid, batch=batch, method=method) for method in setup.methods}
-        for batch, grid in grids.items()
-    }
-    published = {
-        batch: {
-            method: [accuracy(setup.data_type, batch, method, number) for number in range(len(grid))]
-            for method in setup.methods
-        }
-        for batch, grid in grids.items()
-    }
+    panels = [
+        (
+            batch,
+            grid,
+            {method: accuracies(results, grid, batch=batch, method=method) for method in setup.methods},
+            {
+                method: [accuracy(setup.data_type, batch, method, n) for n in range(len(grid))]
+                for method in setup.methods
+            },
+        )
+        for batch, grid in {result.run.batch: result.run.grid for result in results}.items()
+    ]
     words = words_of("figure2", margin=100 * MARGIN)
     words["caption"] += "; dotted: the paper." if setup.scale == "paper" else "."
     return Story(
-        _draw_curves(setup, curves, published, grids),
+        _draw_curves(setup, panels),
         points(results, lambda run, number: accuracy(setup.data_type, run.batch, run.method, number)),
-        [claim for batch, grid in grids.items() for claim in _claims_of_areas(batch, curves[batch], grid)],
-        [
-            part
-            for batch, grid in grids.items()
-            for part in _curves(setup, batch, curves[batch], published[batch], grid)
-        ],
+        [claim for panel in panels for claim in _claims_of_areas(*panel)],
+        [table for panel in panels for table in _curves(setup, *panel)],
         words,
     )
 
 
-def _claims_of_areas(batch: int, curves: dict[str, Numbers], grid: list[int]) -> list[Claim]:
+def _claims_of_areas(batch: int, grid: list[int], curves: Curves, _: Published) -> list[Claim]:
     areas = {method: _areas(grid, curve) for method, curve in curves.items()}
     where, seeds = f"Batch size {batch:,}", count(len(next(iter(areas.values()))), "seed")
     others = [method for method in areas if method != "random" and "random" in areas]
@@ -101,9 +100,7 @@ def _claims_of_areas(batch: int, curves: dict[str, Numbers], grid: list[int]) ->
     return [below, Claim(text, judge(lead, above=-MARGIN), f"AAL - {TITLES[best]}: {lead}", seeds)]
 
 
-def _curves(
-    setup: Setup, batch: int, curves: dict[str, Numbers], published: dict[str, list[float | None]], grid: list[int]
-) -> list[str]:
+def _curves(setup: Setup, batch: int, grid: list[int], curves: Curves, published: Published) -> list[str]:
     """Returns the tables of a panel: the points of its curves, and the areas under them."""
     areas = {method: _areas(grid, curve) for method, curve in curves.items()}
     rows = [
@@ -114,8 +111,8 @@ def _curves(
     for method, area in areas.items():
         known = np.array(published[method], float)
         paper = None if np.isnan(known).any() else aubc(np.array(grid, float), known)
-        gain = str(interval(area - areas["random"])) if "random" in areas and method != "random" else "-"
-        lead = str(interval(areas["AAL"] - area)) if "AAL" in areas and method != "AAL" else "-"
+        gain = interval(area - areas["random"]) if "random" in areas and method != "random" else "-"
+        lead = interval(areas["AAL"] - area) if "AAL" in areas and method != "AAL" else "-"
         area_rows.append([TITLES[method], mean_and_deviation(area, paper), gain, lead])
     about = (
         f"{_batch_here(setup, batch)}: test accuracy in %, mean ± standard deviation over seeds; in brackets the "
@@ -133,15 +130,15 @@ def _batch_here(setup: Setup, batch: int) -> str:
 
 
 @mpl.rc_context(STYLE)
-def _draw_curves(setup: Setup, curves: Any, published: Any, grids: dict[int, list[int]]) -> Figure:
-    figure, row = _panels(len(grids), 2.9)
-    for axes, (batch, grid) in zip(row, grids.items(), strict=True):
-        for method, values in curves[batch].items():
+def _draw_curves(setup: Setup, panels: list[tuple[int, list[int], Curves, Published]]) -> Figure:
+    figure, row = _panels(len(panels), 2.9)
+    for axes, (batch, grid, curves, published) in zip(row, panels, strict=True):
+        for method, values in curves.items():
             colour, marker = LOOKS[method]
             look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2, **ERROR_BARS}
             axes.errorbar(grid, values.mean(axis=0), _deviation(values), label=TITLES[method], **look)
             if setup.scale == "paper":
-                axes.plot(grid, np.array(published[batch][method], float), ":", color=colour, linewidth=1)
+                axes.plot(grid, np.array(published[method], float), ":", color=colour, linewidth=1)
         axes.set(title=_batch_here(setup, batch), xlabel="Labels in the training set")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -209,12 +206,12 @@ def _claims_of_pairs(setup: Setup, pairs: dict[tuple[str, int], Numbers]) -> lis
     every = np.concatenate(gaps, axis=1)
     far = interval(np.abs(every).mean(axis=1))
     largest, alone = 100 * np.abs(every.mean(axis=0)).max(), 100 * np.abs(every).max()
-    told = f"mean distance {far}; the largest {largest:.1f} as a mean over seeds, {alone:.1f} singly"
+    evidence = f"mean distance {far}; the largest {largest:.1f} as a mean over seeds, {alone:.1f} singly"
     together = all_of(claim.verdict for claim in claims)
     return [
         *claims,
         Claim("All strategies: they are comparable", together, "the rows above", seeds),
-        Claim("The points lie close to the diagonal", judge(far, below=CLOSE), told, seeds),
+        Claim("The points lie close to the diagonal", judge(far, below=CLOSE), evidence, seeds),
     ]
 
 
@@ -252,12 +249,8 @@ def table1(setup: Setup, results: list[Result]) -> Story:
     sparse, dense = (of_kind(results, servers=servers)[0].run.grid for servers in (SERVERS[0], SERVERS[-1]))
     kinds = list(itertools.product(setup.methods, SERVERS))
     curves = {kind: accuracies(results, sparse, method=kind[0], servers=kind[1]) for kind in kinds}
-    whole = {
-        kind: np.array(
-            [result.summary["mean_curve_accuracy"] for result in of_kind(results, method=kind[0], servers=kind[1])]
-        )
-        for kind in kinds
-    }
+    runs = {kind: of_kind(results, method=kind[0], servers=kind[1]) for kind in kinds}
+    whole = {kind: np.array([run.summary["mean_curve_accuracy"] for run in runs[kind]]) for kind in kinds}
     equal = {kind: curve.mean(axis=1) for kind, curve in curves.items()}
     area = {kind: _areas(sparse, curve) for kind, curve in curves.items()}
     few, many = (accuracies(results, grid, servers=SERVERS[0]).mean() for grid in (sparse, dense))
@@ -281,9 +274,9 @@ def _claims_of_means(setup: Setup, kind: str, means: Means) -> list[Claim]:
     for method in setup.methods:
         pairs = list(itertools.pairwise(SERVERS))
         gains = {pair: interval(means[method, pair[1]] - means[method, pair[0]]) for pair in pairs}
-        told = "; ".join(f"{more} - {fewer}: {gain}" for (fewer, more), gain in gains.items())
+        evidence = "; ".join(f"{more} - {fewer}: {gain}" for (fewer, more), gain in gains.items())
         verdict = all_of(judge(gain, above=0) for gain in gains.values())
-        claims.append(Claim(f"{TITLES[method]}: more servers, higher mean accuracy {kind}", verdict, told, seeds))
+        claims.append(Claim(f"{TITLES[method]}: more servers, higher mean accuracy {kind}", verdict, evidence, seeds))
     together = all_of(claim.verdict for claim in claims)
     return [*claims, Claim(f"All methods: consistently higher {kind}", together, "the rows above", seeds)]
 
@@ -303,13 +296,9 @@ def _staleness(results: list[Result], about: str) -> str:
     rows = []
     for servers in SERVERS:
         mine = of_kind(results, servers=servers)
-        trainings, unseen, first, waited = np.mean(
-            [
-                [one.summary["trainings"], one.unseen, one.by_initial, one.summary["annotator_wait_s"]["mean"]]
-                for one in mine
-            ],
-            axis=0,
-        )
+        waits = [one.summary["annotator_wait_s"]["mean"] for one in mine]
+        figures = [(one.summary["trainings"], one.unseen, one.by_initial) for one in mine]
+        trainings, unseen, first, waited = np.column_stack([figures, waits]).mean(axis=0)
         rows.append([str(servers), f"{trainings:.1f}", f"{unseen:,.0f}", f"{100 * first:.0f} %", f"{waited:.2g}"])
     head = ("servers", "trainings", "unseen labels", "chosen by the initial model", "annotator wait, virtual s")
     return titled(about, head, rows)

@@ -85,17 +85,7 @@ def compose(
     command: str,
     seconds: tuple[float, float],
 ) -> str:
-    """Returns the page.
-
-    Args:
-        figure: names the files beside it.
-        story: of the figure.
-        setup: what was chosen.
-        results: of its runs.
-        checks: of its runs; none for runs without images.
-        command: that made it.
-        seconds: real ones of the sweep, and of its runs together.
-    """
+    """Returns the page; `checks` are none for runs without images, `seconds` those of the sweep and of all its runs."""
 
     def distinct(key: str) -> str:
         return "; ".join(sorted({result.meta.get(key, "unknown") for result in results}))

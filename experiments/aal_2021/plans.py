@@ -124,8 +124,8 @@ def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
 def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
     """Returns a run of the study with several servers (paper, table 1).
 
-    The bound is the published code's, and at most two trainings overlap under it. The room in S and the pace of the
-    labels are those that suit the most servers, whose rounds are the shortest, and the same for any number.
+    The room in S and the pace of the labels suit the most servers, whose rounds are the shortest, and are the same for
+    any number.
     """
     paper = paper_settings(setup.data_type, f"servers{servers}")
     bought = setup.size.labels(WORKERS * paper["worker_query_num"] * paper["query_batch"])

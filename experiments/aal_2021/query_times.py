@@ -71,15 +71,15 @@ def _claims(costs: str, times: Times) -> list[Claim]:
         return Claim(f"{where}: {text}", certain(holds, given=costs == "paper" and kind in FITTED), evidence, runs)
 
     rising = all(small < large for small, large in itertools.pairwise(sync))
-    told = f"{_short(sync[0])} s to {_short(sync[-1])} s"
-    claims = [claim(("sync", 1), "the synchronous time grows with the batch size", rising, told)]
+    evidence = f"{_short(sync[0])} s to {_short(sync[-1])} s"
+    claims = [claim(("sync", 1), "the synchronous time grows with the batch size", rising, evidence)]
     for kind, name in list(KINDS.items())[1:]:
         mine = lines[kind]
         ratios, grown = [one / other for one, other in zip(sync, mine, strict=True)], mine[-1] / mine[0]
         faster = f"{min(ratios):,.1f} to {max(ratios):,.1f} times"
-        told = f"{_short(mine[0])} s to {_short(mine[-1])} s, {grown:.2f} times"
+        evidence = f"{_short(mine[0])} s to {_short(mine[-1])} s, {grown:.2f} times"
         claims.append(claim(kind, f"{name}, is much faster in all cases", min(ratios) >= MUCH, faster))
-        claims.append(claim(kind, f"{name}, remains low for large batches", grown <= FLAT, told))
+        claims.append(claim(kind, f"{name}, remains low for large batches", grown <= FLAT, evidence))
     return claims
 
 
