@@ -1,4 +1,4 @@
-"""The images, networks, servers and workers that are measured: the one place of bench that knows how they are called."""
+"""The images, networks, servers and workers that are measured: here alone bench knows how they are called."""
 
 import contextlib
 import itertools

@@ -40,11 +40,7 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "annotators": ("Annotators", (10, 30, 100, 300, 1000, 10_000)),
     "training_s": ("Seconds of a training", (10, 50, 100, 200, 400, 800)),
 }
-MEASURES = {
-    "wait_s": "Mean wait (s)",
-    "unseen_rounds": "Unseen labels (rounds)",
-    "labels_per_s": "Labels per second",
-}
+MEASURES = {"wait_s": "Mean wait (s)", "unseen_rounds": "Unseen labels (rounds)", "labels_per_s": "Labels per second"}
 
 Point = dict[str, Any]  # a setting, and what came of the second half of its labels; a row of scaling.csv
 

@@ -37,11 +37,12 @@ def soak(seconds: float, shard: int) -> list[dict[str, Any]]:
         pids = [*(process.pid for process in processes), pid]
         names = ("server and workers", "annotators", "hub")
         watched = {name: psutil.Process(one) for name, one in zip(names, pids, strict=True)}
-        while time.monotonic() - origin < seconds:
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
             time.sleep(min(10.0, seconds / 6))
             samples.append(
                 {
-                    "seconds": round(time.monotonic() - origin, 1),
+                    "seconds": round(time.monotonic() - began, 1),
                     "labels": hub.status().labels,
                     "private_mib": {key: round(one.memory_full_info().uss / 2**20, 1) for key, one in watched.items()},
                     "files": {key: one.num_fds() for key, one in watched.items()},
