@@ -142,7 +142,6 @@ def picture(points: list[Point]) -> Figure:
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_yscale("symlog", linthresh=1)
-            axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(True)
@@ -150,6 +149,8 @@ def picture(points: list[Point]) -> Figure:
             axes.set_ylabel(title)
         if row == len(MEASURES) - 1:
             axes.set_xlabel(label)
+    for row in range(2):  # when all is drawn, for that ends the automatic limits
+        panels[row][0].set_ylim(bottom=0)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc=plots.ABOVE, ncols=3)
     return figure
 

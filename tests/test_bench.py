@@ -296,7 +296,9 @@ def test_a_scaling_point_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # Five people take 5 s a label: one a second where they never wait, and they wait for the first selection alone.
     assert 0.5 < point["labels_per_s"] <= 1.5 and point["wait_s"] < 20 and point["unseen_rounds"] > 0
     assert float(point["real_s"]) >= 0
-    assert len(scaling.picture([point]).axes) == 12
+    slower = {**point, "workers": 1000, "sweep": "workers", "wait_s": 500.0}
+    panels = scaling.picture([point, slower]).axes
+    assert len(panels) == 12 and all(axes.get_ylim()[1] > 500 for axes in panels[:4]), "all columns share their limits"
 
 
 @pytest.mark.unit
