@@ -140,7 +140,7 @@ def _jobs(figure: str, setup: Setup, wanted: int | None) -> tuple[int, int]:
     """Returns how many runs go on at a time, and how many GPUs they share."""
     import torch
 
-    from aal.training.devices import core_count
+    from aal.config.cores import core_count
 
     if setup.scale != "paper" or figure == "figure4":
         return wanted or core_count(), 0

@@ -11,9 +11,8 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from aal.config.cores import core_count
 from aal.config.errors import RunFailed, UserError
-from aal.training.devices import core_count
-from bench.harness import cifar
 from bench.rows import Options, Row, at_least_one, machine, markdown, parser_of, versions
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
@@ -63,6 +62,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _rows(parts: list[str], options: Options) -> Iterator[Row]:
+    from bench.harness import cifar  # torch is not for the processes that a bench starts, which import this module
+
     with cifar(options.data_dir) as source:
         options.note("images", name=source.name)
         for part in parts:

@@ -17,10 +17,11 @@ import torch
 
 from aal.app import data
 from aal.app.data import ImageSet, Split
+from aal.config.cores import core_count
 from aal.config.errors import UserError
 from aal.config.seeding import derive
 from aal.config.settings import Settings
-from aal.training.devices import core_count, keep_freed_memory, resolve_device
+from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import normalisation_of
 from bench.baseline import Baseline
 from bench.harness import cifar, network_of, trainer

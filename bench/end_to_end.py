@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import torch
 
+from aal.config.cores import core_count
 from aal.config.loading import load
-from aal.training.devices import core_count
 from bench.harness import MINI_IMAGENET, Source, random_set
 from bench.rows import Options, Row, alternate
 from bench.run_process import ROOT, check, processes_of, running, value, wait_for

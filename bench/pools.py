@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 
+from aal.config.cores import core_count
 from aal.coordination.hub import ANSWERED, DRAWN, OFFERED
 from aal.coordination.pools import LabeledPool, QueryPool
 from aal.storage.journal import SCHEMA, execute
-from aal.training.devices import core_count
 from bench import load_generator as load
 from bench.harness import Source
 from bench.rows import Options, Row, alternate, rate_of

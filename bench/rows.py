@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psutil
-import torch
 import yaml
 from tabulate import tabulate
 
-from aal.training.devices import core_count
+from aal.config.cores import core_count
 from bench.settings import FOLDER
 
 PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
@@ -111,6 +110,8 @@ def rate_of(images: int, work: Callable[[], object], seconds: float = 0.0) -> fl
 
 def machine() -> dict[str, Any]:
     """Returns what the figures are measured on; the CPU with its instructions for bfloat16, which decide its speed."""
+    import torch  # not above: the processes that a bench starts, which import this module, need none
+
     path = pathlib.Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

@@ -94,7 +94,7 @@ def test_json_is_one_object(
         def __exit__(self, *_: object) -> None:
             return None
 
-    monkeypatch.setattr(command, "cifar", lambda data_dir: Given())
+    monkeypatch.setattr(harness, "cifar", lambda data_dir: Given())
     monkeypatch.setattr(pools, "measure", lambda options, source: iter([Row("pools/ids", "ids/s", [1.0])]))
     assert command.main(["pools", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -2,11 +2,11 @@
 
 import contextlib
 import ctypes
-import os
 from typing import Literal
 
 import torch
 
+from aal.config.cores import core_count
 from aal.config.errors import UserError
 from aal.config.settings import DeviceSettings, Settings
 from aal.coordination.messages import Computing
@@ -45,11 +45,6 @@ def check_devices(devices: DeviceSettings) -> None:
                 problems += [f"devices.{key}: {problem}" for problem in error.problems]
     if problems:
         raise UserError(*problems)
-
-
-def core_count() -> int:
-    """Returns the CPU cores that this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_threads(role: Literal["server", "worker"], settings: Settings, now: Computing | None = None) -> None:
