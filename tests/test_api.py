@@ -12,7 +12,7 @@ import pytest
 import aal
 from aal.api import settings_from
 from aal.reporting.metrics import column
-from tests.records import make_run, model
+from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent

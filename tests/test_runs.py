@@ -22,7 +22,7 @@ from aal.engines.local.engine import LocalEngine
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
 from aal.storage.model_files import load_model
-from bench.chaos import survivors
+from bench.run_process import survivors
 from tests.builders import imagined_plan, query
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]

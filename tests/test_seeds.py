@@ -14,7 +14,7 @@ from aal.config.errors import UserError
 from aal.config.loading import dump, load
 from aal.config.settings import Settings
 from aal.seeds import MARKER, is_of_seeds, resume_seeds, run_seeds, runs_of
-from tests.records import make_run, model
+from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
 
