@@ -22,8 +22,6 @@ from aal.config.errors import INTERRUPTED, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydantic import BaseModel
-
     from aal.app.data import ImageSet
     from aal.config.settings import Settings
     from aal.coordination.partition import Partition
@@ -68,9 +66,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.resume is None:
         from aal.config.loading import load
 
-        seeds = arguments.seed or [None]
-        settings = load(arguments.config, arguments.assignments, seeds[0])
-        if len(seeds) == 1:
+        seeds, more = _seeds_of(arguments.seed or [])
+        settings = load(arguments.config, [*arguments.assignments, *more], seeds[0] if seeds else None)
+        if len(seeds) < 2:
             return start(settings, arguments.out)[1].exit_code
         from aal.seeds import run_seeds
 
@@ -84,6 +82,15 @@ def _run(arguments: argparse.Namespace) -> int:
     if is_of_seeds(run):
         return resume_seeds(run, arguments.assignments, _start_in, _resume_in)
     return _resume_in(run, arguments.assignments)
+
+
+def _seeds_of(words: list[str]) -> tuple[list[int], list[str]]:
+    """Returns the seeds among the words after --seed, and the key=value words, which the parser hands over too."""
+    seeds = [word for word in words if "=" not in word]
+    try:
+        return [int(seed) for seed in seeds], [word for word in words if "=" in word]
+    except ValueError:
+        raise UserError(f"--seed: must be whole numbers, not {' '.join(seeds)}") from None
 
 
 def _start_in(settings: Settings, run: pathlib.Path) -> int:
@@ -109,22 +116,23 @@ def start(
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
-    from aal.reporting.progress import write_line
+    from aal.reporting.progress import Progress
     from aal.storage.run_directory import claim, create_run
 
+    progress = progress or Progress()
     _check_machine(settings)
     images = _images(settings)
     _check_networks(settings, images)
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     _check_labels(settings, images, partition)
-    settings = _calibrated(settings, images, partition)
+    settings = _calibrated(settings, images, partition, progress)
     run = create_run(settings, out)
     with claim(run):
         save_split(partition, run / "split.npz")
-        write_line(f"run directory: {run}", sys.stdout)
+        progress.announce(f"run directory: {run}")
         pool = sum(map(len, partition.shards))
         if settings.budget > pool:
-            write_line(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images", sys.stdout)
+            progress.announce(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images")
         return run, _execute(_plan(settings, run, images, partition, resume=None), progress)
 
 
@@ -140,10 +148,11 @@ def resume(
     """
     from aal.app.data import load_split, save_split, split
     from aal.engines.base import RunResult, RunStatus
-    from aal.reporting.progress import write_line
+    from aal.reporting.progress import Progress
     from aal.storage.resume_state import read_resume_state
     from aal.storage.run_directory import MODELS, claim, resumed_settings, write_settings
 
+    progress = progress or Progress()
     settings = resumed_settings(run, list(assignments))
     with claim(run):
         try:
@@ -153,7 +162,7 @@ def resume(
                 raise
             state = None  # a simulated run does not need its record
         if state is not None and state.finished(settings):
-            write_line(f"{run} is finished; its report: {run / 'report' / 'report.md'}", sys.stdout)
+            progress.announce(f"{run} is finished; its report: {run / 'report' / 'report.md'}")
             return run, RunResult(RunStatus.FINISHED)
         _check_machine(settings)
         images = _images(settings)
@@ -212,48 +221,45 @@ def _plan(
     return Plan(settings, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)
 
 
-def _execute(plan: Plan, progress: Progress | None) -> RunResult:
+def _execute(plan: Plan, progress: Progress) -> RunResult:
     """Runs the engine and writes the report."""
     from aal.engines import engine_named
-    from aal.reporting.progress import Progress
     from aal.reporting.tensorboard import scalars
     from aal.storage.run_directory import logged
 
-    log, progress = logging.getLogger("aal"), progress or Progress()
+    log = logging.getLogger("aal")
     with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
         log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
         result = engine_named(plan.settings.engine).run(plan, progress)
-    _conclude(plan.run, result)
+    _conclude(plan.run, result, progress)
     return result
 
 
-def _conclude(run: pathlib.Path, result: RunResult) -> None:
+def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
     """Says how the run ended and writes the report of what there is."""
     from aal.engines.base import RunStatus
     from aal.reporting.pages import write_report
-    from aal.reporting.progress import write_line
 
     if result.status is RunStatus.FAILED:
-        write_line(f"error: {result.cause}; see {run / 'log.txt'}", sys.stderr)
+        progress.note(f"error: {result.cause}; see {run / 'log.txt'}")
     elif result.status is RunStatus.INTERRUPTED:
-        write_line("interrupted; nothing that was done is lost", sys.stdout)
+        progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
-        write_line(f"to go on: python main.py --resume {shlex.quote(str(run))}", sys.stdout)
+        progress.announce(f"to go on: python main.py --resume {shlex.quote(str(run))}")
     if result.at_once or not (run / "run.db").exists():
         return
     try:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
-        write_line(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it", sys.stderr)
+        progress.note(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it")
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
-        labels, seconds = summary["labels"]["total"], summary["wall_s"]
-        write_line(
-            f"test accuracy {summary['final_test_accuracy']:.3f} with {labels} labels after {seconds:.0f} s", sys.stdout
-        )
-    write_line(f"report: {page}", sys.stdout)
+        accuracy, labels = summary["final_test_accuracy"], summary["labels"]["total"]
+        kind = "virtual s" if summary["engine"] == "simulated" else "s"
+        progress.announce(f"test accuracy {accuracy:.3f} with {labels} labels after {summary['wall_s']:.0f} {kind}")
+    progress.announce(f"report: {page}")
 
 
 def _schedule(settings: Settings) -> type[Schedule]:
@@ -304,25 +310,26 @@ def _images(settings: Settings) -> ImageSet:
     return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
 
 
-def _calibrated(settings: Settings, images: ImageSet, partition: Partition) -> Settings:
+def _calibrated(settings: Settings, images: ImageSet, partition: Partition, progress: Progress) -> Settings:
     """The settings with the costs of this machine, where they ask for them."""
     if not settings.costs.measured:
         return settings
     from aal.app.server_train import fit
-    from aal.reporting.progress import write_line
     from aal.training.calibration import calibrate
 
-    write_line("measuring what training and scoring cost on this machine", sys.stdout)
+    progress.announce("measuring what training and scoring cost on this machine")
     costs = calibrate(settings, images.images, images.labels, partition.initial, fit)
-    write_line(f"costs: {costs.model_dump(exclude={'measured'})}", sys.stdout)
+    progress.announce(f"costs: {costs.model_dump(exclude={'measured'})}")
     return settings.model_copy(update={"costs": costs})
 
 
 def _parser() -> argparse.ArgumentParser:
+    from aal.config.help import settings_help
+
     parser = argparse.ArgumentParser(
         prog="main.py",
         description=__doc__,
-        epilog=_settings_help(),
+        epilog=settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="a YAML file, looked up as given, then under configs/")
@@ -331,37 +338,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", help="the run's folder; runs/<name> by default")
     parser.add_argument(
-        "--seed", type=int, nargs="+", metavar="N", help="the seed, whatever the config says; several run one by one"
+        "--seed", nargs="+", metavar="N", help="the seed, whatever the config says; several run one by one"
     )
     parser.add_argument("--resume", metavar="DIR", help="goes on with a run that was interrupted, killed or failed")
     return parser
-
-
-def _settings_help() -> str:
-    """Lists every setting with its default and its sentence."""
-    import yaml
-    from pydantic import BaseModel
-
-    from aal.config.presets import RECIPES
-    from aal.config.settings import Settings
-
-    lines = ["settings (key: default, meaning):"]
-
-    def describe(model: type[BaseModel], prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            group = field.annotation
-            if isinstance(group, type) and issubclass(group, BaseModel):
-                describe(group, f"{prefix}{name}.")
-                continue
-            if prefix == "training.":
-                default = ", ".join(f"{recipe} {RECIPES[recipe][name]}" for recipe in RECIPES)
-            else:
-                shown = "" if field.is_required() else yaml.safe_dump(field.default, default_flow_style=True)
-                default = "must be given" if field.is_required() else shown.removesuffix("...\n").strip()
-            lines.append(f"  {prefix}{name}: {default}\n      {field.description}")
-
-    describe(Settings, "")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Network(nn.Module):
 
 
 def _initialised(network: Network, draw_kernel: Callable[[Tensor], Tensor]) -> Network:
-    """Draws the kernels of convolutions as told and those of linear layers by Xavier, and zeroes the biases."""
+    """Draws kernels anew, those of linear layers by Xavier and those of convolutions as given, and zeroes biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             draw = draw_kernel if isinstance(module, nn.Conv2d) else nn.init.xavier_uniform_

@@ -107,7 +107,7 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
 
 
 def _accuracy(model: nn.Module, task: TrainingTask) -> float:
-    """Returns the share of validation images that the model tells right."""
+    """Returns the share of validation images that the model classifies right."""
     logits = predict(
         fuse_batch_norm(model),
         task.bank,

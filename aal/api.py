@@ -1,5 +1,7 @@
 """The Python API: start a run from a script or a notebook, and open what a run left behind as data frames."""
 
+import asyncio
+import contextlib
 import functools
 import inspect
 import json
@@ -165,12 +167,29 @@ def _start(settings: Settings, out: str | None, progress: Progress) -> pathlib.P
     """
     from aal.app.main import start
 
-    path, result = start(settings, out, progress)
+    with _no_running_loop():
+        path, result = start(settings, out, progress)
     if result.exit_code == 2:
         raise UserError(result.cause)
     if result.exit_code:
         raise RunFailed(f"{path}: {result.cause}")
     return path
+
+
+@contextlib.contextmanager
+def _no_running_loop() -> Iterator[None]:
+    """Sets the running event loop aside: a notebook runs its cells inside one, and an engine has a loop of its own."""
+    loop = asyncio._get_running_loop()
+    task = asyncio.current_task() if loop else None
+    if loop and task:
+        asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        if loop and task:
+            asyncio.tasks._enter_task(loop, task)
 
 
 def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:
@@ -186,9 +205,9 @@ def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: M
         where, tree = str(path), read_config(path)
         tree["name"] = tree.get("name") or name_of(path)
     assignments = list(_assignments(changes))
-    settings = resolve(override(tree, assignments), where, keys_of(assignments), changed_by="argument")
+    tree = override(tree, assignments)
     given = [*(_assignments(source) if isinstance(source, Mapping) else ()), *assignments]
-    if settings.engine != "simulated" and (local := [item for item in given if '"__main__:' in item]):
+    if tree.get("engine") != "simulated" and (local := [item for item in given if '"__main__:' in item]):
         raise UserError(
             *(
                 f"{key}: the object is defined in the notebook or script itself, which other processes cannot import; "
@@ -196,7 +215,7 @@ def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: M
                 for key in keys_of(local)
             )
         )
-    return settings
+    return resolve(tree, where, keys_of(assignments), changed_by="argument")
 
 
 def _assignments(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -55,10 +55,12 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: 
         The worst exit code of the runs. A signal ends the sequence; a run that failed does not.
 
     Raises:
-        UserError: the directory is taken or cannot be made, or a seed is given twice.
+        UserError: the directory is taken or cannot be made, or a seed is out of range or given twice.
     """
     if len(set(seeds)) < len(seeds):
         raise UserError("--seed: a seed is given twice")
+    for seed in seeds:
+        resolve({**settings.model_dump(), "seed": seed}, "--seed")
     folder = new_directory(settings.name, out)
     with claim(folder):
         _write(folder, settings, seeds)

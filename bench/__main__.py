@@ -4,7 +4,6 @@ Example:
   python -m bench train score --json
 """
 
-import argparse
 import importlib
 import json
 import logging
@@ -12,28 +11,36 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from aal.config.cores import core_count
 from aal.config.errors import RunFailed, UserError
-from bench.images import cifar
-from bench.options import Options, at_least_one
-from bench.table import Row, machine, markdown, versions
+from bench.rows import Options, Row, at_least_one, machine, markdown, parser_of, versions
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
-PARTS = ("score", "train", "pools", "startup", "memory", "endtoend")
+PARTS = {
+    **{"score": "bench.score:measure", "train": "bench.train:measure", "pools": "bench.pools:measure"},
+    **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
+}
 
 
 def main(words: list[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0 done, 1 a run failed, 2 the user's mistake, 130 interrupted."""
-    parser = _parser()
+    parser = parser_of("bench", __doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; else all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="one round, small sizes: a look, not a measurement")
+    parser.add_argument("--full", action="store_true", help="endtoend: the config as it is, not a smaller run")
+    threads = f"CPU threads to train with (default: {core_count()})"
+    parser.add_argument("--threads", type=at_least_one, default=core_count(), help=threads)
+    parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads); never downloaded")
     arguments = parser.parse_args(words)
-    if unknown := set(arguments.parts) - set(PARTS):
+    if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     logging.getLogger("aal").addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an exception, it ends what was started
     options = Options(arguments.quick, arguments.threads, arguments.data_dir, arguments.full)
-    facts = {"threads": options.threads, "rounds": options.rounds}
+    about = {**machine(), "threads": options.threads, "rounds": options.rounds}
     rows, code = [], 0
     try:
-        about = machine(facts)
         for row in _rows([part for part in PARTS if part in arguments.parts] or list(PARTS), options):
             rows.append(row)
             print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
@@ -46,8 +53,8 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if arguments.json:
-        told = {"rows": [row.as_dict() for row in rows], "machine": {**about, "notes": options.notes}}
-        print(json.dumps({**told, "versions": versions()}))
+        measured = {"rows": [row.as_dict() for row in rows], "machine": {**about, "notes": options.notes}}
+        print(json.dumps({**measured, "versions": versions()}))
     else:
         print(markdown(rows), *(f"- {note}" for note in options.notes), sep="\n")
         print("\n" + ", ".join(f"{key} {value}" for key, value in {**about, **versions()}.items() if value is not None))
@@ -55,26 +62,13 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _rows(parts: list[str], options: Options) -> Iterator[Row]:
+    from bench.harness import cifar  # torch is not for the processes that a bench starts, which import this module
+
     with cifar(options.data_dir) as source:
-        options.notes.append(f"images: {source.name}")
+        options.note("images", name=source.name)
         for part in parts:
-            yield from importlib.import_module(f"bench.{part}").measure(options, source)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    cores = Options().cores
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; else all")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="one round, small sizes: a look, not a measurement")
-    parser.add_argument("--full", action="store_true", help="endtoend: the config as it is, not a smaller run")
-    parser.add_argument(
-        "--threads", type=at_least_one, default=cores, help=f"CPU threads to train with (default: {cores})"
-    )
-    parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads); never downloaded")
-    return parser
+            module, function = PARTS[part].split(":")
+            yield from getattr(importlib.import_module(module), function)(options, source)
 
 
 if __name__ == "__main__":

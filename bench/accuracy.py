@@ -4,33 +4,29 @@ Not among the parts of `python -m bench`, for it takes long. Example:
   python -m bench.accuracy --labels 5000 25000 --data_dir data/downloads
 """
 
-import argparse
-import concurrent.futures
 import copy
 import functools
+import itertools
 import multiprocessing
 import pathlib
-import statistics
 import sys
-import tempfile
+from concurrent.futures import ProcessPoolExecutor
 
+import numpy as np
 import torch
 
 from aal.app import data
-from aal.app.data import ImageSet
-from aal.app.models import build_model
-from aal.app.server_train import Server
+from aal.app.data import ImageSet, Split
+from aal.config.cores import core_count
 from aal.config.errors import UserError
-from aal.config.loading import resolve
 from aal.config.seeding import derive
 from aal.config.settings import Settings
-from aal.coordination.messages import TrainingJob
-from aal.coordination.partition import Partition
 from aal.training.devices import keep_freed_memory, resolve_device
-from aal.training.images import ImageBank, normalisation_of
-from bench import plain
-from bench.images import cifar
-from bench.options import Options, at_least_one
+from aal.training.images import normalisation_of
+from bench.baseline import Baseline
+from bench.harness import cifar, network_of, trainer
+from bench.rows import at_least_one, parser_of
+from bench.settings import settings_of
 
 WAYS = ("ours", "plain loop")
 MOST_LABELS = 45_000  # the training images but those that validate
@@ -38,24 +34,21 @@ MOST_LABELS = 45_000  # the training images but those that validate
 
 def main(words: list[str] | None = None) -> int:
     """Prints a line for each pair of trainings and the means; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("bench.accuracy", __doc__)
     some = functools.partial(at_least_one, most=MOST_LABELS)
     parser.add_argument("--labels", type=some, nargs="+", default=[5000, 25_000], help="(default: 5000 25000)")
     parser.add_argument("--seeds", type=at_least_one, default=3, help="(default: 3)")
     parser.add_argument("--epochs", type=at_least_one, help="instead of the recipe's")
-    parser.add_argument(
-        "--jobs", type=at_least_one, help="trainings at a time, a CPU thread each (default: all cores; GPU: 1)"
-    )
+    jobs = "trainings at a time, a CPU thread each (default: all cores; GPU: 1)"
+    parser.add_argument("--jobs", type=at_least_one, help=jobs)
     parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads)")
     arguments = parser.parse_args(words)
-    jobs = arguments.jobs or (1 if torch.cuda.is_available() else Options().cores)
     try:
         with cifar(arguments.data_dir) as source:
             if not source.real:
                 raise UserError("accuracy needs CIFAR-10; give its folder with --data_dir")
-            _compare(source.images.folder, arguments.labels, arguments.seeds, arguments.epochs, jobs)
+            at_once = arguments.jobs or (1 if torch.cuda.is_available() else core_count())
+            _compare(source.images.folder, arguments.labels, arguments.seeds, arguments.epochs, at_once)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -63,67 +56,52 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | None, jobs: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
-        cases = [(labels, seed) for labels in sizes for seed in range(seeds)]
-        found = {case: [pool.submit(train, way, folder, *case, epochs) for way in WAYS] for case in cases}
+    def show(what: str, found: np.ndarray) -> None:
+        print(f"{what}: {', '.join(f'{way} {x:.2f} %' for way, x in zip(WAYS, found, strict=True))}", flush=True)
+
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        cases = itertools.product(sizes, range(seeds), WAYS)
+        found = pool.map(train, *zip(*((way, folder, *case, epochs) for *case, way in cases), strict=True))
         for labels in sizes:
-            pairs = []
+            pairs = np.empty((seeds, len(WAYS)))
             for seed in range(seeds):
-                pairs.append([future.result() for future in found[labels, seed]])
-                _tell(f"{labels} labels, seed {seed}", pairs[-1])
-            _tell(f"{labels} labels, mean", [statistics.mean(column) for column in zip(*pairs, strict=True)])
-
-
-def _tell(what: str, accuracies: list[float]) -> None:
-    print(f"{what}: {', '.join(f'{way} {x:.2f} %' for way, x in zip(WAYS, accuracies, strict=True))}", flush=True)
-
-
-def settings_of(labels: int, seed: int, epochs: int | None) -> Settings:
-    """The modern recipe on so many labels of CIFAR-10."""
-    tree = {"data_type": "cifar-10", "initial_size": labels, "seed": seed, "models": "vgg16_bn", "width": 0.25}
-    training = {} if epochs is None else {"epochs": epochs, "validate_after": 3 * epochs // 4}
-    return resolve({**tree, "training": training}, "bench")
+                pairs[seed] = [next(found) for _ in WAYS]
+                show(f"{labels} labels, seed {seed}", pairs[seed])
+            show(f"{labels} labels, mean", pairs.mean(axis=0))
 
 
 def train(way: str, folder: pathlib.Path, labels: int, seed: int, epochs: int | None) -> float:
     """Trains in one of the WAYS, from the same weights on the same labels; returns the test accuracy in percent."""
     torch.set_num_threads(1)
-    settings, images, device = settings_of(labels, seed, epochs), data.open_set(folder), resolve_device("auto", 0)
-    split = data.split(images, settings, settings.worker_num)
+    fewer = {} if epochs is None else {"training__epochs": epochs, "training__validate_after": 3 * epochs // 4}
+    settings = settings_of("learn", initial_size=labels, seed=seed, **fewer)
+    images, device = data.open_set(folder), resolve_device("auto", 0)
+    split = data.split(images, settings)
     if way != "ours":
-        return 100 * _plainly(images, split, settings, device)
+        return 100 * _train_plainly(images, split, settings, device)
     keep_freed_memory()
-    with tempfile.TemporaryDirectory(prefix="bench-accuracy-") as name:
-        (pathlib.Path(name) / "models").mkdir()
-        server = Server(0, pathlib.Path(name), settings, images, split, ImageBank(images.images, device))
-        ticket = TrainingJob(0, labels)
-        trained = server.train(ticket, split.initial, images.labels[split.initial], 0.0, lambda: None)
-    return 100 * (trained.test_accuracy or 0.0)
+    with trainer(settings, images, split, device) as train_ours:
+        return 100 * (train_ours().test_accuracy or 0.0)
 
 
-def _plainly(images: ImageSet, split: Partition, settings: Settings, device: torch.device) -> float:
+def _train_plainly(images: ImageSet, split: Split, settings: Settings, device: torch.device) -> float:
     """Returns the test accuracy of the plain loop, which keeps the best of the same epochs."""
     torch.manual_seed(settings.seed)
     training = settings.training
-    normalisation = normalisation_of(training, split.mean, split.std)
-    seed = derive(settings.seed, "weights", 0)  # as a server's first model
-    model = build_model("vgg16_bn", classes=10, channels=3, image_size=32, width=0.25, seed=seed)
-    best, weights = -1.0, model.state_dict()
+    network = network_of("vgg16_bn", 0.25, seed=derive(settings.seed, "weights", 0))  # as a server's first model
+    baseline = Baseline(network, images, normalisation_of(training, split.mean, split.std), device)
+    best, weights = -1.0, network.state_dict()
 
     def keep(epoch: int) -> None:
         nonlocal best, weights
-        if epoch <= min(training.validate_after, training.epochs - 1):
-            return
-        found = plain.accuracy(model, images, split.validation, normalisation, device)
-        if found >= best:
-            best, weights = found, copy.deepcopy(model.state_dict())
+        if epoch > min(training.validate_after, training.epochs - 1):
+            found = baseline.accuracy(split.validation)
+            if found >= best:
+                best, weights = found, copy.deepcopy(network.state_dict())
 
-    plain.train(
-        model, images, split.initial, training=training, normalisation=normalisation, device=device, after_epoch=keep
-    )
-    model.load_state_dict(weights)
-    return plain.accuracy(model, images, split.test, normalisation, device)
+    baseline.train(split.initial, training, after_epoch=keep)
+    network.load_state_dict(weights)
+    return baseline.accuracy(split.test)
 
 
 if __name__ == "__main__":

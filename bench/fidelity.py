@@ -4,7 +4,6 @@ Example:
   python -m bench.fidelity --config digits.yaml --seeds 3
 """
 
-import argparse
 import json
 import pathlib
 import statistics
@@ -13,57 +12,53 @@ import sys
 import tempfile
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-FIGURES = {
-    "annotator wait, mean (s)": lambda s: s["annotator_wait_s"]["mean"],
-    "annotator wait, p95 (s)": lambda s: s["annotator_wait_s"]["p95"],
-    "query interval, mean (s)": lambda s: s["query_interval_s"]["mean"],
-    "staleness, mean": lambda s: s["staleness"]["mean"],
-    "labels per second": lambda s: s["labels_per_s"],
-    "trainings": lambda s: s["trainings"],
-    "wall or virtual time (s)": lambda s: s["wall_s"],
-    "final test accuracy": lambda s: s["final_test_accuracy"],
+from aal.reporting.tables import markdown_table
+from bench.rows import parser_of
+from bench.run_process import ROOT
+
+FIGURES = {  # of summary.json
+    "annotator wait, mean (s)": ("annotator_wait_s", "mean"),
+    "annotator wait, p95 (s)": ("annotator_wait_s", "p95"),
+    "query interval, mean (s)": ("query_interval_s", "mean"),
+    "staleness, mean": ("staleness", "mean"),
+    "labels per second": ("labels_per_s",),
+    "trainings": ("trainings",),
+    "wall or virtual time (s)": ("wall_s",),
+    "final test accuracy": ("final_test_accuracy",),
 }
 ENGINES = {"local": [], "simulated": ["engine=simulated", "costs=measured"]}
 
 
 def main(words: list[str] | None = None) -> int:
     """Runs the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.fidelity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("bench.fidelity", __doc__)
     parser.add_argument("--config", default="digits.yaml", help="(default: digits.yaml)")
     parser.add_argument("--seeds", type=int, default=3, help="pairs of runs (default: 3)")
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="changes any setting of both runs")
     arguments = parser.parse_intermixed_args(words)
+    found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
     with tempfile.TemporaryDirectory(prefix="fidelity-") as folder:
-        found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
         for seed in range(arguments.seeds):
             for engine, more in ENGINES.items():
                 run = pathlib.Path(folder) / f"{engine}-{seed}"
-                settings = [*arguments.assignments, *more]
-                found[engine].append(_summary(arguments.config, seed, run, settings))
+                call = ["main.py", "--config", arguments.config, "--seed", str(seed), "--out", str(run)]
+                call += [*arguments.assignments, *more]
+                print(*call, file=sys.stderr, flush=True)
+                subprocess.run([sys.executable, *call], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+                found[engine].append(json.loads((run / "summary.json").read_text(encoding="utf-8")))
     print(table(found))
     return 0
 
 
-def _summary(config: str, seed: int, run: pathlib.Path, settings: list[str]) -> dict[str, Any]:
-    call = [sys.executable, "main.py", "--config", config, "--seed", str(seed), "--out", str(run), *settings]
-    print(*call[1:], file=sys.stderr, flush=True)
-    subprocess.run(call, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-    return dict(json.loads((run / "summary.json").read_text(encoding="utf-8")))
-
-
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """Returns the figures of both engines, mean and range over the seeds, and the ratio of the means."""
-    lines = ["| | local | simulated | simulated / local |", "|---|---|---|---|"]
-    for name, figure in FIGURES.items():
-        values = [[float(figure(summary)) for summary in found[engine]] for engine in ENGINES]
-        means = [statistics.mean(column) for column in values]
-        cells = [f"{mean:.3g} ({min(some):.3g} to {max(some):.3g})" for mean, some in zip(means, values, strict=True)]
-        ratio = f"{means[1] / means[0]:.2f}" if means[0] else "-"
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {ratio} |")
-    return "\n".join(lines)
+    rows = []
+    for name, (key, *inner) in FIGURES.items():
+        values = [[float(one[key][inner[0]] if inner else one[key]) for one in runs] for runs in found.values()]
+        local, simulated = map(statistics.mean, values)
+        cells = [f"{statistics.mean(some):.3g} ({min(some):.3g} to {max(some):.3g})" for some in values]
+        rows.append([name, *cells, f"{simulated / local:.2f}" if local else "-"])
+    return markdown_table(("", "local", "simulated", "simulated / local"), rows)
 
 
 if __name__ == "__main__":

@@ -1,81 +1,53 @@
 """How fast ids go through the pools, how long a draw takes under load, and what a large pool costs."""
 
-import contextlib
-import functools
-import multiprocessing
 import pathlib
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 
+from aal.config.cores import core_count
 from aal.coordination.hub import ANSWERED, DRAWN, OFFERED
-from aal.coordination.parts import Parts
-from aal.engines.local.engine import HubManager
+from aal.coordination.pools import LabeledPool, QueryPool
 from aal.storage.journal import SCHEMA, execute
-from bench import sizes, soak
-from bench.crowd import ask_desk, ask_queue, consume, keep_busy, label_batches, produce
-from bench.images import Source
-from bench.options import Options
-from bench.table import Row, alternate
+from bench import load_generator as load
+from bench.harness import Source
+from bench.rows import Options, Row, alternate, rate_of
 
-SHARD = 40_000  # ids of each of the 64 workers
+SHARD = 40_000  # ids of each worker
 LABELLERS = 4  # processes that draw and answer, when ids a second are counted
 CLIENTS = (1, 8, 64)
 WAITING = 10_000  # queries in S while draws are timed
+SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000)  # of S and of L
+MOVES, REPEATS = 1000, 9  # offers or draws that are timed together, and how often
+CALL = 100  # draws in a call
 
 
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the rows of the pools: ids a second, milliseconds of a draw, microseconds against the size of S."""
     seconds = 3.0 if options.quick else 10.0
-    found = alternate(
-        options.rounds,
-        {"ours": lambda: ids_per_s(seconds), "instead": lambda: queue_ids_per_s(seconds), "limit": rows_per_s},
-    )
-    yield Row("pools/ids", "ids/s", **found)
-    options.notes.append(
-        f"pools/ids: two processes offer for {soak.WORKERS} workers, {soak.BATCH} ids at a time, {LABELLERS} draw and "
-        "answer, up to 1,000 at a time; instead is Manager().Queue, an id a message and nothing on disk; the limit is "
-        "the same rows written to SQLite alone"
-    )
+    contenders = {
+        "ours": partial(ids_per_s, seconds),
+        "instead": partial(queue_ids_per_s, seconds),
+        "limit": partial(rows_per_s),
+    }
+    yield Row("pools/ids", "ids/s", **alternate(options.rounds, contenders))
+    options.note("pools/ids", workers=load.WORKERS, batch=load.BATCH, labellers=LABELLERS)
     yield from _draws(options, seconds)
-    yield from sizes.rows(sizes.SIZES[:3] if options.quick else sizes.SIZES)
-    options.notes.append(
-        "pools/draw/of-N, pools/offer/of-N: S and L alone, a hundred in a call, N queries and N labels in them; "
-        "the limit is the smallest pool"
-    )
-
-
-# ------------------------------------------------------------------ ids a second
-
-
-@contextlib.contextmanager
-def _served(shard: int, bound: int | None = None) -> Iterator[tuple[Any, Any, Any, float]]:
-    """Gives settings, context, hub and origin of a hub in its own process, as the local engine has it."""
-    settings = soak.settings_of(shard)
-    if bound is not None:
-        settings = settings.model_copy(update={"query_pool_size": bound})
-    total = 10 + soak.WORKERS * shard
-    first = np.arange(10)
-    shards = list(np.arange(10, total).reshape(soak.WORKERS, shard))
-    parts = Parts(10, np.arange(total) % 10, first[:4], first[4:6], first[6:], shards)
-    context = multiprocessing.get_context("forkserver")
-    with tempfile.TemporaryDirectory(prefix="bench-pools-") as folder, HubManager(ctx=context) as manager:
-        origin = time.monotonic()
-        hub = manager.hub(settings, parts, pathlib.Path(folder) / "run.db", origin, {}, None)  # type: ignore[attr-defined]
-        yield settings, context, hub, origin
-        hub.close("finished")
+    yield from sizes(SIZES[:3] if options.quick else SIZES)
+    options.note("pools/sizes")
 
 
 def ids_per_s(seconds: float) -> float:
     """Returns how many ids a second get from a shard into L, on disk."""
-    with _served(SHARD) as (settings, context, hub, origin):
-        halves = range(0, soak.WORKERS, 2), range(1, soak.WORKERS, 2)
-        machines = [context.Process(target=soak.machine, args=(settings, hub, origin, half)) for half in halves]
-        with _running([*machines, *(context.Process(target=label_batches, args=(hub,)) for _ in range(LABELLERS))]):
+    with load.served_hub(SHARD) as (hub, settings, origin, _):
+        halves = range(0, load.WORKERS, 2), range(1, load.WORKERS, 2)
+        machines = [(load.offer_and_train, hub, origin, half) for half in halves]
+        with load.running(*machines, *[(load.answer_batches, hub)] * LABELLERS):
             _until(lambda: hub.status().labels > 0)
             before, started_at = hub.status().labels, time.monotonic()
             _until(lambda: hub.status().labels == settings.budget, seconds)
@@ -86,26 +58,18 @@ def ids_per_s(seconds: float) -> float:
 
 def queue_ids_per_s(seconds: float) -> float:
     """Returns how many ids a second get through two plain queues of a Manager, a message each."""
-    context = multiprocessing.get_context("forkserver")
-    with context.Manager() as manager:
+    with load.CONTEXT.Manager() as manager:
         queries, answers = manager.Queue(1000), manager.Queue(1000)
-        ends = (produce, (queries,)), (consume, (queries, answers))
-        with _running([context.Process(target=target, args=args) for target, args in ends]):
+        with load.running((load.produce, queries), (load.consume, queries, answers)):
             answers.get()
-            count, started_at = 0, time.monotonic()
-            while time.monotonic() - started_at < seconds:
-                answers.get()
-                count += 1
-            return count / (time.monotonic() - started_at)
+            return rate_of(1, answers.get, seconds)
 
 
 def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
     """Returns how many ids a second SQLite takes the rows of, in large commits."""
     with tempfile.TemporaryDirectory(prefix="bench-pools-") as folder:
         database = sqlite3.connect(pathlib.Path(folder) / "run.db")
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.executescript(SCHEMA.read_text(encoding="utf-8"))
+        database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA.read_text(encoding="utf-8"))
         started_at = time.monotonic()
         for start in range(0, ids, commit):
             items = range(start, start + commit)
@@ -118,74 +82,68 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
     return ids / seconds
 
 
-# ------------------------------------------------------------------ the time of a draw
-
-
 def _draws(options: Options, seconds: float) -> Iterator[Row]:
-    """Times draws while two processes train: ours through the desk of all annotators, instead from a queue."""
-    context = multiprocessing.get_context("forkserver")
-    with _running([context.Process(target=keep_busy) for _ in range(options.cores)]):
-        time.sleep(3)  # until they train
+    """Times draws while every core is busy: ours through the desk of all annotators, instead from a queue."""
+    with load.running(*[(load.keep_a_core_busy,)] * core_count()):
+        time.sleep(3)  # until they compute
         for clients in CLIENTS:
             contenders = {
-                "ours": functools.partial(_of_desk, clients, seconds),
-                "instead": functools.partial(_of_queue, clients, seconds),
+                "ours": partial(desk_draws, clients, seconds),
+                "instead": partial(queue_gets, clients, seconds),
             }
             found = alternate(options.rounds, contenders)
             for name, share in (("median", 50), ("p99", 99)):
-                values = {
-                    key: [float(np.percentile(times, share)) for times in rounds] for key, rounds in found.items()
-                }
+                values = {key: [float(np.percentile(some, share)) for some in rounds] for key, rounds in found.items()}
                 yield Row(f"pools/draw/{clients}-clients/{name}", "ms", **values)
-    options.notes.append(
-        f"pools/draw: {options.cores} processes train meanwhile; a client draws, takes 50 ms and answers"
-    )
+    options.note("pools/draw", cores=core_count())
 
 
-def _of_desk(clients: int, seconds: float) -> list[float]:
+def desk_draws(clients: int, seconds: float) -> list[float]:
     """Returns the milliseconds of draws from a hub whose S is never empty."""
-    with _served(1000, bound=WAITING) as (settings, context, hub, origin):
-        receiver, sender = context.Pipe(duplex=False)
-        filler = context.Process(target=soak.machine, args=(settings, hub, origin))
-        crowd = context.Process(target=ask_desk, args=(hub, origin, clients, seconds, sender))
-        with _running([filler]):
-            _until(lambda: hub.status().waiting >= WAITING - soak.BATCH)
-            with _running([crowd]):
-                times = _received(receiver, sender)
-            hub.stop()
+    with load.served_hub(1000, bound=WAITING) as (hub, _, origin, _), load.running((load.offer_and_train, hub, origin)):
+        _until(lambda: hub.status().waiting >= WAITING - load.BATCH)
+        with ProcessPoolExecutor(1, load.CONTEXT) as pool:
+            times = pool.submit(load.draw_at_desk, hub, origin, clients, seconds).result()
+        hub.stop()
     return times
 
 
-def _of_queue(clients: int, seconds: float) -> list[float]:
+def queue_gets(clients: int, seconds: float) -> list[float]:
     """Returns the milliseconds of gets from a queue that is never empty."""
-    context = multiprocessing.get_context("forkserver")
-    with context.Manager() as manager:
+    with load.CONTEXT.Manager() as manager, ProcessPoolExecutor(1, load.CONTEXT) as pool:
         queries, answers = manager.Queue(), manager.Queue()
-        for item in range(int(clients * seconds / 0.05) + clients):
+        for item in range(int(clients * seconds / load.LABEL_S) + clients):
             queries.put(item)
-        receiver, sender = context.Pipe(duplex=False)
-        with _running([context.Process(target=ask_queue, args=(queries, answers, clients, seconds, sender))]):
-            return _received(receiver, sender)
-
-
-def _received(receiver: Any, sender: Any) -> list[float]:
-    sender.close()  # so that a child that dies is noticed
-    return receiver.recv()
-
-
-@contextlib.contextmanager
-def _running(processes: list[Any]) -> Iterator[None]:
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+        return pool.submit(load.draw_from_queue, queries, answers, clients, seconds).result()
 
 
 def _until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not reached() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def sizes(numbers: tuple[int, ...]) -> Iterator[Row]:
+    """Gives the microseconds of a draw with its answer, and of an offer; the limit is that of the smallest pool."""
+    found = {number: _moves(number) for number in numbers}
+    for move in ("draw", "offer"):
+        for number in numbers:
+            yield Row(f"pools/{move}/of-{number}", "us", found[number][move], limit=found[numbers[0]][move])
+
+
+def _moves(size: int) -> dict[str, list[float]]:
+    """Times moves in pools with `size` queries waiting and as many labels."""
+    queries = QueryPool(2 * size, seed=0)
+    labelled = LabeledPool(3 * size + REPEATS * MOVES, range(size), np.zeros(size, np.int64))
+    queries.offer(range(size, 2 * size))
+    times: dict[str, list[float]] = {"draw": [], "offer": []}
+    for start in range(2 * size, 2 * size + REPEATS * MOVES, MOVES):
+        began_at = time.perf_counter()
+        queries.offer(range(start, start + MOVES))
+        offered_at = time.perf_counter()
+        for _ in range(MOVES // CALL):
+            items = queries.draw(range(CALL), 1e9)
+            labelled.add([item for number, item in enumerate(items) if queries.settle(item, number)], [0] * CALL)
+        times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
+        times["draw"].append(1e6 * (time.perf_counter() - offered_at) / MOVES)
+    return times

@@ -7,37 +7,32 @@ Example:
   python -m bench.scaling --out docs
 """
 
-import argparse
-import csv
+import contextlib
+import io
 import itertools
 import pathlib
-import sqlite3
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from aal.app.data import imagined_set, split
-from aal.config.loading import resolve
-from aal.config.settings import Settings
-from aal.coordination.parts import Parts
-from aal.engines.local.supervisor import Role
-from aal.engines.simulated.engine import run_simulated
-from aal.reporting import plots as figures
-from aal.reporting.progress import Progress
+from aal.app import main as command
+from aal.reporting import plots
+from aal.storage.run_reader import RunReader
+from bench.rows import parser_of
+from bench.settings import settings_of
 
-SERVERS, WORKERS, ANNOTATORS, TRAINING_S = 4, 10, 100, 200.0
-LABEL_S, SELECTION_S, BATCH = 5.0, 20.0, 100  # a worker chooses 5 images a second, 100 annotators label 20
+MIDDLE = {"servers": 4, "workers": 10, "annotators": 100, "training_s": 200.0}
+BATCH = 100  # in 20 s a worker chooses 5 images a second, and 100 annotators label 20
 ROUND = 1000  # new labels that start a training: 50 s of work for 100 annotators
-ROUNDS = 40
 BOUNDS: tuple[int | None, ...] = (1, 4, None)
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "servers": ("Servers m", (1, 2, 3, 4, 5, 8, 16, 64)),
@@ -45,178 +40,118 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "annotators": ("Annotators", (10, 30, 100, 300, 1000, 10_000)),
     "training_s": ("Seconds of a training", (10, 50, 100, 200, 400, 800)),
 }
-MEASURES = {
-    "wait_s": "Mean wait (s)",
-    "unseen_rounds": "Unseen labels (rounds)",
-    "labels_per_s": "Labels per second",
-}
+MEASURES = {"wait_s": "Mean wait (s)", "unseen_rounds": "Unseen labels (rounds)", "labels_per_s": "Labels per second"}
 
-
-@dataclass(frozen=True)
-class Point:
-    """A setting and what came of the second half of its labels.
-
-    Attributes:
-        sweep: which setting moves.
-        bound: `max_staleness`; None for free workers.
-        servers, workers, annotators, training_s, images: the setting.
-        labels: bought in all.
-        wait_s, wait_p99_s: of an annotator for a query.
-        unseen_rounds: labels that were there when a query was drawn and that its model had not learned from.
-        labels_per_s: answers.
-        real_s: seconds that the simulation took.
-    """
-
-    sweep: str
-    bound: int | None
-    servers: int
-    workers: int
-    annotators: int
-    training_s: float
-    images: int
-    labels: int
-    wait_s: float
-    wait_p99_s: float
-    unseen_rounds: float
-    labels_per_s: float
-    real_s: float
+Point = dict[str, Any]  # a setting, and what came of the second half of its labels; a row of scaling.csv
 
 
 def main(words: list[str] | None = None) -> int:
     """Runs the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("bench.scaling", __doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), help="where to write (default: here)")
-    arguments = parser.parse_args(words)
+    out = parser.parse_args(words).out
     points = []
-    for point in itertools.chain(sweep(), largest()):
-        print(point, flush=True)
-        points.append(point)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with (arguments.out / "scaling.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(vars(points[0])))
-        writer.writeheader()
-        writer.writerows({**vars(point), "real_s": f"{point.real_s:.1f}"} for point in points)
-    figures.save(picture(points), arguments.out / "scaling")
+    for setting in settings():
+        points.append(simulate(*setting))
+        print(*(f"{key}={value}" for key, value in points[-1].items()), flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(points, dtype=object).to_csv(out / "scaling.csv", index=False)
+    plots.save(picture(points), out / "scaling")
     return 0
 
 
-def sweep() -> Iterator[Point]:
-    """One setting after another moves, each under three bounds of the staleness."""
+def settings() -> Iterator[tuple[Any, ...]]:
+    """Gives what `simulate` is to run: one number after another moves, each under three bounds of the staleness.
+
+    The last is the largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators.
+    """
     for name, (_, values) in SWEEPS.items():
-        for value in values:
-            for bound in BOUNDS:
-                moved: dict[str, Any] = {name: value}
-                yield simulate(name, bound, **moved)
-
-
-def largest() -> Iterator[Point]:
-    """The largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators."""
-    size: dict[str, Any] = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
-    yield simulate("largest", None, **size, images=10_000_000, threshold=100_000, rounds=10)
+        for value, bound in itertools.product(values, BOUNDS):
+            yield name, bound, {**MIDDLE, name: value}
+    size = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
+    yield "largest", None, size, 10_000_000, 100_000, 10
 
 
 def simulate(
-    name: str,
-    bound: int | None,
-    *,
-    servers: int = SERVERS,
-    workers: int = WORKERS,
-    annotators: int = ANNOTATORS,
-    training_s: float = TRAINING_S,
-    images: int = 100_000,
-    threshold: int = ROUND,
-    rounds: int = ROUNDS,
+    name: str, bound: int | None, size: Point, images: int = 100_000, threshold: int = ROUND, rounds: int = 40
 ) -> Point:
-    """Runs one setting; trainings cost the same whatever their labels, so that the rules are easy to see."""
+    """Runs one setting for some rounds of `threshold` labels; returns it and its figures."""
+    workers = size["workers"]
     batch = min(BATCH, threshold // workers)  # a round of all workers is no more than a training waits for
-    tree: dict[str, Any] = {
-        **{"data_type": "cifar-10", "engine": "simulated", "compute": "none", "examples": images},
-        **{"initial_size": 100, "val_size": 0, "server_num": servers, "worker_num": workers, "query_batch": batch},
+    chosen = settings_of(
+        "scaling",
+        **{"server_num": size["servers"], "worker_num": workers, "query_batch": batch, "examples": images},
         **{"worker_query_num": rounds * threshold // (workers * batch), "server_train_threshold": threshold},
-        **{"max_staleness": bound, "assignment_type": "DA", "query_strategy": "random"},
-        "costs": {"per_image_trained": 0.0, "per_selection": SELECTION_S, "per_model_published": training_s},
-        "annotators": {"number": annotators, "seconds_per_label": LABEL_S},
-    }
-    settings = resolve(tree, "bench.scaling")
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
-        run(settings, pathlib.Path(folder))
-        measured = measure(pathlib.Path(folder) / "run.db", threshold)
-    size: dict[str, Any] = {"servers": servers, "workers": workers, "annotators": annotators, "training_s": training_s}
-    return Point(name, bound, **size, images=images, **measured, real_s=time.monotonic() - began)
+        **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]},
+        max_staleness=bound,
+    )
+    began, output = time.monotonic(), io.StringIO()
+    with (
+        tempfile.TemporaryDirectory(prefix="scaling-") as folder,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+        unittest.mock.patch.object(command, "_conclude"),  # no report, whose pictures would take longer than the run
+    ):
+        run = pathlib.Path(folder) / "run"
+        if code := command._start(chosen, str(run)):
+            raise SystemExit(output.getvalue() if code == command.FAILED else code)
+        figures = {**measure(run, threshold), "real_s": f"{time.monotonic() - began:.1f}"}
+    return {"sweep": name, "bound": bound, **size, "images": images, **figures}
 
 
-def run(settings: Settings, folder: pathlib.Path) -> None:
-    """Runs the roles without images."""
-    images = imagined_set(settings, settings.examples or 0)
-    begin = split(images, settings, 1 if settings.mode == "sync" else settings.worker_num)
-    parts = Parts(len(images.classes), images.labels, begin.test, begin.validation, begin.initial, begin.shards)
-    roles = [
-        Role("server", "aal.app.server_train:start_costed", settings.server_num, (0, len(begin.test))),
-        Role("worker", "aal.app.work_query:start_costed", settings.worker_num, (settings.worker_num,)),
-        Role("annotators", "aal.annotators.simulated:start", 1, (images.labels, len(images.classes))),
-    ]
-    run_simulated(settings, folder, parts, roles, {}, Progress())
+def measure(run: pathlib.Path, threshold: int) -> dict[str, Any]:
+    """Returns the figures of a run; the first half of the labels, in which queues and models settle, does not count.
 
-
-def measure(path: pathlib.Path, threshold: int) -> dict[str, Any]:
-    """Returns the figures of a run; the first half of the labels, in which queues and models settle, does not count."""
-    with closing(sqlite3.connect(path)) as db:
-        answered = np.array(db.execute("select answered_at from queries order by answered_at").fetchall())[:, 0]
-        half = answered[len(answered) // 2]
-        asked, got = np.array(db.execute("select asked_at, got_at from waits where got_at >= ?", (half,)).fetchall()).T
-        seen = "select drawn_at, labels from queries join models using (version) where drawn_at >= ?"
-        drawn, labels = np.array(db.execute(seen, (half,)).fetchall()).T
-        initial = db.execute("select min(labels) from models").fetchone()[0]
+    `unseen_rounds` are labels that were there when a query was drawn and that its model had not learned from.
+    """
+    with RunReader(run) as record:
+        answered = record.columns("SELECT answered_at FROM queries ORDER BY answered_at")["answered_at"]
+        half = float(answered[len(answered) // 2])
+        waits = record.columns("SELECT got_at - asked_at AS s FROM waits WHERE got_at >= ?", half)["s"]
+        seen = "SELECT drawn_at, labels FROM queries JOIN models USING (version) WHERE drawn_at >= ?"
+        drawn, labels = record.columns(seen, half).values()
+        initial = record.value("SELECT min(labels) FROM models")
     unseen = initial + np.searchsorted(answered, drawn, "right") - labels
     return {
         "labels": len(answered),
-        "wait_s": float((got - asked).mean()),
-        "wait_p99_s": float(np.percentile(got - asked, 99)),
+        "wait_s": float(waits.mean()),
+        "wait_p99_s": float(np.percentile(waits, 99)),
         "unseen_rounds": float(unseen.mean() / threshold),
         "labels_per_s": (len(answered) - len(answered) // 2) / float(answered[-1] - half),
     }
 
 
-@mpl.rc_context(figures.STYLE)
+@mpl.rc_context(plots.STYLE)
 def picture(points: list[Point]) -> Figure:
-    """One column a sweep, one row a measure, one line a bound."""
-    figure = Figure(figsize=(figures.PAGE, 5.6))
+    """Draws one column a sweep, one row a measure, one line a bound."""
+    figure = Figure(figsize=(plots.PAGE, 5.6))
     panels = figure.subplots(len(MEASURES), len(SWEEPS), sharex="col", sharey="row", squeeze=False)
-    for column, (name, (label, _)) in enumerate(SWEEPS.items()):
-        for row, (measured, title) in enumerate(MEASURES.items()):
-            axes = panels[row][column]
-            for number, bound in enumerate(BOUNDS):
-                mine = [point for point in points if point.sweep == name and point.bound == bound]
-                axes.plot(
-                    [getattr(point, name) for point in mine],
-                    [getattr(point, measured) for point in mine],
-                    color=figures.COLOURS[number],
-                    marker=figures.MARKERS[number],
-                    markersize=3.5,
-                    linewidth=1,
-                    label="free" if bound is None else f"max_staleness {bound}",
-                )
-            axes.set_xscale("log")
-            if measured == "labels_per_s":
-                axes.set_yscale("log")
-                axes.set_yticks((2, 5, 10, 20, 50))
-                axes.yaxis.set_minor_formatter(NullFormatter())
-            else:
-                axes.set_yscale("symlog", linthresh=1)
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.grid(True)
-            if column == 0:
-                axes.set_ylabel(title)
-            if row == len(MEASURES) - 1:
-                axes.set_xlabel(label)
-    for row in range(2):
+    every = itertools.product(enumerate(MEASURES.items()), enumerate(SWEEPS.items()))
+    for (row, (measured, title)), (column, (name, (label, _))) in every:
+        axes = panels[row][column]
+        for number, bound in enumerate(BOUNDS):
+            mine = [point for point in points if point["sweep"] == name and point["bound"] == bound]
+            look: dict[str, Any] = {"color": plots.COLOURS[number], "marker": plots.MARKERS[number], "clip_on": False}
+            text = "free" if bound is None else f"max_staleness {bound}"
+            line = [point[name] for point in mine], [point[measured] for point in mine]
+            axes.plot(*line, markersize=3.5, linewidth=1, label=text, **look)
+        axes.set_xscale("log")
+        if measured == "labels_per_s":
+            axes.set_yscale("log")
+            axes.set_yticks((2, 5, 10, 20, 50))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(True)
+        if column == 0:
+            axes.set_ylabel(title)
+        if row == len(MEASURES) - 1:
+            axes.set_xlabel(label)
+    for row in range(2):  # when all is drawn, for that ends the automatic limits
         panels[row][0].set_ylim(bottom=0)
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc=figures.ABOVE, ncols=3)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc=plots.ABOVE, ncols=3)
     return figure
 
 

@@ -2,13 +2,18 @@
 
 import contextlib
 import pathlib
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+import yaml
 
-from aal.config.loading import resolve
+from aal.app.data import save_split
+from aal.app.experiments.aal_2021.plans import Run
+from aal.config.loading import dump, resolve
 from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
 from aal.coordination.hub import Hub
@@ -17,8 +22,13 @@ from aal.coordination.partition import Partition
 from aal.coordination.pools import Pools
 from aal.engines.base import Plan, Role
 from aal.storage.journal import SCHEMA, Journal, Statement
+from aal.storage.model_files import save_model
 from aal.storage.resume_state import ResumeState
 from aal.storage.run_recorder import RunRecorder
+
+META = {"wall_s": "9.5", "version_python": "3.11.9", "hardware": "a machine"}
+VALIDATION = [{"epoch": epoch, "loss": 1.0, "val_accuracy": score} for epoch, score in ((1, None), (2, 0.5), (3, 0.5))]
+CONFIG = {"data_type": "digits", "mode": "async", "engine": "local", "seed": 7, "server_num": 2}
 
 
 class HandClock:
@@ -139,3 +149,99 @@ def read_only(run: pathlib.Path) -> Iterator[sqlite3.Connection]:
     """A run's database."""
     with contextlib.closing(sqlite3.connect(f"{(run / 'run.db').resolve().as_uri()}?mode=ro", uri=True)) as db:
         yield db
+
+
+def make_run(
+    folder: pathlib.Path, config: Mapping[str, Any] = CONFIG, **tables: Iterable[Sequence[Any]]
+) -> pathlib.Path:
+    """A run directory with a record that was made up, so that every figure is known."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config)))
+    db = sqlite3.connect(folder / "run.db")
+    db.execute("pragma journal_mode=wal")
+    db.executescript(SCHEMA.read_text())
+    for table, rows in tables.items():
+        columns = [name for _, name, *_ in db.execute(f"pragma table_info({table})")]
+        for row in rows:
+            given = columns[: len(row)]
+            db.execute(f"insert into {table}({','.join(given)}) values({','.join('?' * len(row))})", row)
+    db.commit()
+    db.close()
+    return folder
+
+
+def model(
+    version: int, server: int, labels: int, start: float, end: float, test: float | None, name: str = "cnn"
+) -> tuple[Any, ...]:
+    """A row of `models`."""
+    return (version, server, labels, start, end, 0.5, test, f"models/{version}.pt", name, 9, version)
+
+
+def finished_run(
+    run: Run,
+    runs: pathlib.Path,
+    accuracies: Sequence[float | None],
+    *,
+    ended: str = "finished",
+    every_s: float = 1.0,
+    first_s: float | None = None,
+    offered: Sequence[int] = (),
+    initial: int = 20,
+    epoch: int = 3,
+) -> pathlib.Path:
+    """Makes the folder of a run.
+
+    Args:
+        run: what was planned; the labels are its own, the first `len(accuracies)` of its grid.
+        runs: the folder that the run's folder goes to.
+        accuracies: test accuracy of each model.
+        ended: what the run notes of its end.
+        every_s: seconds between two batches of a worker.
+        first_s: seconds between the first two, where they differ.
+        offered: ids that were offered besides those of the shards.
+        initial: the first id of the initial set.
+        epoch: that the models say they keep; 3 is right.
+    """
+    folder = runs / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    s, grid = run.settings, run.grid[: len(accuracies)]
+    start, bought = run.grid[0], grid[-1] - run.grid[0]
+    if s.compute == "none":
+        start = bought = 8  # what such a run looks at are times, not counts
+    first = initial + start
+    ids = np.arange(first, first + bought)
+    parts = (np.arange(10), np.arange(10, 20), np.arange(initial, first), [ids])
+    examples = [(int(item), "initial", None, 0) for item in parts[2]]
+    items = [int(item) for item in (*ids, *offered)]
+    versions = [min(number // s.server_train_threshold, len(grid) - 1) for number in range(len(items))]
+    offers = [(item, 0, "margin", versions[number], 0, number) for number, item in enumerate(items)]
+    answers = [(number, item, 0, 0, number + 0.5) for number, item in enumerate(items)]
+    models = [
+        (version, 0, labels, float(version), version + 0.5, 0.5, accuracy, f"models/{version}.pt", "cnn", 3, version)
+        for version, (labels, accuracy) in enumerate(zip(grid, accuracies, strict=True))
+    ]
+    late = 0.0 if first_s is None else first_s - every_s
+    times = [batch * every_s + (late if batch else 0.0) for batch in range(4)]
+    selections = [(0, batch, "margin", 0, 1, at, at) for batch, at in enumerate(times)]
+    tables: dict[str, list[tuple]] = {"examples": examples, "offers": offers, "models": models}
+    tables |= {"selections": selections, "answers": answers}
+    tables["waits"] = [(0, number - 0.5, number, item) for number, item in enumerate(items)]
+    tables["meta"] = [*META.items(), ("ended", ended)]
+    make_run(folder, yaml.safe_load(dump(s)), **tables)
+    (folder / "models").mkdir()
+    save_split(Partition(*parts, np.zeros(1, np.float32), np.ones(1, np.float32)), folder / "split.npz")
+    if s.compute == "full":
+        for version, labels in enumerate(grid):
+            _save(folder / "models" / f"{version}.pt", labels, epoch)
+    return folder
+
+
+def _save(path: pathlib.Path, labels: int, epoch: int) -> None:
+    architecture = {"name": "cnn", "classes": 10, "channels": 1, "image_size": 8, "width": 1.0}
+    about = {"data_type": "digits", "image_size": None, "test_share": None, "seed": 0, "images": "digits"}
+    payload = {
+        **{"state_dict": {"weight": torch.zeros(1)}, "architecture": architecture, "data": about},
+        **{"normalisation": {"mean": [0.0], "std": [1.0]}, "class_names": ["0"], "labels": labels},
+        **{"epoch": epoch, "history": VALIDATION},
+    }
+    save_model(path, payload)

@@ -1,5 +1,6 @@
 """The Python API: settings from names, dicts and objects; what a run left behind as data frames."""
 
+import asyncio
 import pathlib
 import subprocess
 import sys
@@ -11,11 +12,11 @@ import pytest
 import aal
 from aal.api import settings_from
 from aal.reporting.metrics import column
-from tests.records import make_run, model
+from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUICK = {
+QUICK: dict[str, Any] = {
     **{"engine": "simulated", "worker_query_num": 1, "annotators": {"number": 30, "seconds_per_label": 0.05}},
     "training": {"epochs": 1, "validate_after": 0},
 }
@@ -73,6 +74,7 @@ def test_objects_stand_for_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(aal.UserError, match="at the top of a module"):
         settings_from(tree, {"annotators": {"source": Local}})
     monkeypatch.setattr(Disagreement, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Disagreement", Disagreement, raising=False)
     with pytest.raises(aal.UserError, match=r"annotators\.source: .* cannot import"):
         settings_from(tree, {"annotators": {"source": Disagreement}})
     simulated = settings_from(tree, {"annotators": {"source": Disagreement}, "engine": "simulated"})
@@ -110,6 +112,17 @@ def test_a_run_is_a_set_of_data_frames(tmp_path: pathlib.Path) -> None:
 
 def aal_config() -> dict[str, Any]:
     return {"data_type": "digits", "mode": "async", "engine": "local", "seed": 7}
+
+
+@pytest.mark.process
+def test_a_run_inside_an_event_loop_as_in_a_notebook(tmp_path: pathlib.Path) -> None:
+    async def cell() -> aal.Run:
+        await asyncio.sleep(0)
+        run = aal.run("digits.yaml", out=tmp_path / "run", progress=False, compute="none", **QUICK)
+        await asyncio.sleep(0)  # the loop goes on
+        return run
+
+    assert len(asyncio.run(cell()).labels) == 120
 
 
 @pytest.mark.process

@@ -16,17 +16,29 @@ import psutil
 import pytest
 import torch
 
-from aal.app import data
+from aal.app import data, server_train, work_query
 from aal.app.models import Dropout, build_model
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
-from aal.training.networks import Architecture
 from bench import __main__ as command
-from bench import accuracy, bare, images, memory, plain, pools, score, sizes, startup, table, train, whole
-from bench.chaos import survivors
-from bench.images import Source
-from bench.options import Options
-from bench.table import Row
+from bench import (
+    accuracy,
+    end_to_end,
+    harness,
+    pools,
+    roofline,
+    rows,
+    run_process,
+    scaling,
+    score,
+    settings,
+    train,
+)
+from bench.baseline import Baseline
+from bench.harness import GREY, Selector, Source, network_of
+from bench.roofline import Roofline
+from bench.rows import Options, Row
+from bench.run_process import survivors
 
 KEYS = ["name", "unit", "ours", "instead", "limit", "vs_instead", "of_limit", "spread"]
 
@@ -34,10 +46,10 @@ KEYS = ["name", "unit", "ours", "instead", "limit", "vs_instead", "of_limit", "s
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[Source]:
     """A small set of random images."""
-    monkeypatch.setattr(images, "NUMBER", 600)
-    monkeypatch.setattr(images, "TEST", 100)
-    monkeypatch.setattr(images, "CHUNK", 100)
-    with images.made_up("cifar-10", images.CIFAR, classes=10) as folder:
+    monkeypatch.setattr(harness, "NUMBER", 600)
+    monkeypatch.setattr(harness, "TEST", 100)
+    monkeypatch.setattr(harness, "CHUNK", 100)
+    with harness.random_set("cifar-10", harness.CIFAR, classes=10) as folder:
         yield Source(data.open_set(folder), real=False)
 
 
@@ -56,15 +68,19 @@ def test_ratios_are_above_one_where_ours_is_the_better() -> None:
 @pytest.mark.unit
 def test_contenders_take_turns() -> None:
     turns = itertools.count(1)
-    found = table.alternate(2, {name: functools.partial(next, turns) for name in "abc"})
+    found = rows.alternate(2, {name: functools.partial(next, turns) for name in "abc"})
     assert found == {"a": [1, 4], "b": [2, 5], "c": [3, 6]}
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 @pytest.mark.unit
 def test_the_table_is_markdown() -> None:
-    lines = table.markdown([Row("pools/ids", "ids/s", [12345.0, 12345.0], [0.123456])]).splitlines()
+    lines = rows.markdown([Row("pools/ids", "ids/s", [12345.0, 12345.0], [0.123456])]).splitlines()
     assert len(lines) == 3
-    assert lines[2] == "| pools/ids | ids/s | 12,345 | 0.123 |  | 99995.14 |  | 0 % |"
+    assert cells(lines[2]) == ["pools/ids", "ids/s", "12,345", "0.123", "", "99995.14", "", "0 %"]
 
 
 @pytest.mark.unit
@@ -78,7 +94,7 @@ def test_json_is_one_object(
         def __exit__(self, *_: object) -> None:
             return None
 
-    monkeypatch.setattr(command, "cifar", lambda data_dir: Given())
+    monkeypatch.setattr(harness, "cifar", lambda data_dir: Given())
     monkeypatch.setattr(pools, "measure", lambda options, source: iter([Row("pools/ids", "ids/s", [1.0])]))
     assert command.main(["pools", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -88,7 +104,7 @@ def test_json_is_one_object(
     assert told["machine"]["notes"] == ["images: random images; speed does not depend on the pixels"]
     assert told["versions"]["torch"] == importlib.metadata.version("torch")
     assert command.main(["pools"]) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("| pools/ids | ids/s | 1 |")
+    assert cells(capsys.readouterr().out.splitlines()[2])[:3] == ["pools/ids", "ids/s", "1"]
 
 
 @pytest.mark.unit
@@ -106,12 +122,12 @@ def test_mistakes_are_told(capsys: pytest.CaptureFixture[str], tmp_path: pathlib
 @pytest.mark.unit
 def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
-    monkeypatch.setattr(bare, "SECONDS", 0.0)
-    monkeypatch.setattr(bare.Bare, "compile", lambda self: None)
+    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(Roofline, "compile", lambda self: None)
     options = Options(quick=True)
-    rows = {row.name: row.as_dict() for row in train.measure(options, source)}
-    assert list(rows) == ["train/vgg16/quarter/70"]
-    for row in rows.values():
+    found = {row.name: row.as_dict() for row in train.measure(options, source)}
+    assert list(found) == ["train/vgg16/quarter/70"]
+    for row in found.values():
         assert row["ours"] > 0 and row["vs_instead"] > 0 and row["of_limit"] > 0
     assert options.notes == ["train/vgg16/quarter/uncompiled: PyTorch cannot compile here"]
 
@@ -120,39 +136,61 @@ def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
 def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     rates = {False: 100.0, True: 125.0}
     monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
-    monkeypatch.setattr(bare.Bare, "compile", lambda self: 20.0)
+    monkeypatch.setattr(Roofline, "compile", lambda self: 20.0)
     monkeypatch.setattr(
-        bare.Bare, "train_rate", lambda self, is_compiled=None: rates[self.is_compiled or bool(is_compiled)]
+        Roofline, "train_rate", lambda self, is_compiled=None: rates[self.is_compiled or bool(is_compiled)]
     )
-    monkeypatch.setattr(bare.Bare, "score_rate", lambda self: 1e12)
+    monkeypatch.setattr(Roofline, "score_rate", lambda self: 1e12)
     asked = []
 
     def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         asked.append(device)
         return model
 
-    monkeypatch.setattr("aal.app.server_train.compile_network", compiled)
+    monkeypatch.setattr("aal.training.fitting.compiled", compiled)
     options = Options(quick=True)
-    rows = {row.name: row.as_dict() for row in train.measure(options, source)}
-    assert rows["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
+    found = {row.name: row.as_dict() for row in train.measure(options, source)}
+    assert found["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
     assert options.notes == [
         "train/vgg16/quarter/uncompiled: instead is compiled (with PyTorch's dropout, as training.compile has it), "
         "which takes 20 s and pays after 10,000 images; so ours is compiled, and that not counted"
     ]
-    assert rows["train/vgg16/quarter/70"]["limit"] == pytest.approx(125.0), "the limit is the better of the two"
+    assert found["train/vgg16/quarter/70"]["limit"] == pytest.approx(125.0), "the limit is the better of the two"
     assert len(asked) == 2, "once to warm up, once to measure"
 
 
 @pytest.mark.unit
 def test_score_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(score, "QUICK_CASES", (("vgg16_bn", "quarter", 0.25, 70, 10),))
-    monkeypatch.setattr(score, "_memory", lambda options, source, run: iter(()))
+    monkeypatch.setattr(score, "_memory", lambda options, selector: iter(()))
+    monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 70, 10))
+    monkeypatch.setattr(roofline, "SECONDS", 0.0)
     options = Options(quick=True)
-    row, evaluation = [row.as_dict() for row in score.measure(options, source)]
+    row, evaluation, new = [row.as_dict() for row in score.measure(options, source)]
     assert row["name"] == "score/vgg16_bn/quarter/70"
     assert row["ours"] > 0 and row["vs_instead"] > 0 and row["of_limit"] > 0
     assert evaluation["name"] == "score/vgg16_bn/quarter/70/evaluation" and evaluation["of_limit"] > 0
-    assert options.notes == ["score: overlap needs CIFAR-10 and a device that computes in bf16"]
+    assert new["name"] == "score/new-model/vgg16-full" and new["unit"] == "ms"
+    assert new["vs_instead"] > 0 and 0 < new["of_limit"] < 1, "it loads the model and scores"
+    assert options.notes[1:] == ["score: overlap needs CIFAR-10 and a device that computes in bf16"]
+
+
+@pytest.mark.unit
+def test_every_selection_with_a_new_model_reads_its_file(
+    monkeypatch: pytest.MonkeyPatch, source: Source, tmp_path: pathlib.Path
+) -> None:
+    read: list[str] = []
+    load = work_query.load_model
+
+    def watched(path: pathlib.Path) -> dict[str, Any]:
+        read.append(path.name)
+        return load(path)
+
+    monkeypatch.setattr(work_query, "load_model", watched)
+    monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 20, 10))
+    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    (row,) = score._new_model(Options(), Selector(tmp_path, source.images, torch.device("cpu")))
+    assert len(row.ours) == 3 and read == [f"new-{number}.pt" for number in range(4)], "once to warm up"
 
 
 @pytest.mark.process
@@ -160,19 +198,18 @@ def test_the_memory_of_a_selection_is_measured_in_its_own_process(
     monkeypatch: pytest.MonkeyPatch, source: Source, tmp_path: pathlib.Path
 ) -> None:
     monkeypatch.setattr(score, "SIZES", (300, 600))
-    (tmp_path / "models").mkdir()
-    (row,) = score._memory(Options(quick=True), source, tmp_path)
+    (row,) = score._memory(Options(quick=True), Selector(tmp_path, source.images, torch.device("cpu")))
     assert row.name == "score/memory/600-instead-of-300"
     assert row.ours[0] > 0
 
 
 @pytest.mark.unit
 def test_pools_of_two_sizes_are_timed() -> None:
-    rows = list(sizes.rows((1000, 4000)))
-    assert [row.name for row in rows] == [
+    found = list(pools.sizes((1000, 4000)))
+    assert [row.name for row in found] == [
         f"pools/{move}/of-{size}" for move in ("draw", "offer") for size in (1000, 4000)
     ]
-    assert all(len(row.ours) == sizes.REPEATS for row in rows)
+    assert all(len(row.ours) == pools.REPEATS for row in found)
 
 
 @pytest.mark.process
@@ -186,7 +223,7 @@ def test_ids_go_through_a_real_hub_and_through_queues() -> None:
 @pytest.mark.process
 @pytest.mark.timeout(300)
 def test_draws_are_timed_for_each_client() -> None:
-    ours, instead = pools._of_desk(3, 1.0), pools._of_queue(3, 1.0)
+    ours, instead = pools.desk_draws(3, 1.0), pools.queue_gets(3, 1.0)
     assert len(ours) >= 3 and len(instead) >= 3
     assert min(ours) > 0
 
@@ -195,9 +232,10 @@ def test_draws_are_timed_for_each_client() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("spawn", [False, True])
 def test_starts_are_timed_and_nothing_is_left(spawn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "WORDS", [word for word in startup.WORDS if "worker_num=10" not in word])
+    fewer = [word for word in settings.WORDS["startup"] if "worker_num=10" not in word]
+    monkeypatch.setitem(settings.WORDS, "startup", fewer)
     before = set(psutil.Process().children(recursive=True))
-    found = startup._start(spawn)
+    found = end_to_end.start(spawn)
     assert 0 < found["first-query"] <= found["first-annotator"]
     assert found["training"] > 0
     assert not survivors(list(set(psutil.Process().children(recursive=True)) - before), seconds=10.0)
@@ -219,7 +257,7 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
         )
     )
     words = ["--config", "digits.yaml", "training.epochs=1", "annotators.seconds_per_label=0.05", "worker_query_num=2"]
-    found = memory._watch(prepared, words)
+    found = end_to_end.largest_seen(prepared, words)
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         assert found[role, "private"] > 0, role
     assert 0 < found["all", "images"] < 2 * (prepared / "images.npy").stat().st_size / 2**20
@@ -227,45 +265,55 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.process
 def test_a_run_that_fails_is_told(tmp_path: pathlib.Path) -> None:
-    with whole.running(tmp_path / "run", ["--config", "nowhere.yaml"]) as process, pytest.raises(RunFailed):
-        whole.wait_for(process, lambda: False, limit_s=60)
+    with run_process.running(tmp_path / "run", ["--config", "nowhere.yaml"]) as process, pytest.raises(RunFailed):
+        run_process.wait_for(process, lambda: False, limit_s=60)
 
 
 @pytest.mark.unit
 def test_a_run_without_a_record_has_no_numbers(tmp_path: pathlib.Path) -> None:
-    assert whole.value(tmp_path, "select count(*) from queries") == 0
+    assert run_process.value(tmp_path, "select count(*) from queries") == 0
 
 
 @pytest.mark.unit
 def test_the_plain_loop_learns(source: Source) -> None:
-    model = plain.with_plain_dropout(build_model("vgg16", classes=10, channels=3, image_size=32, width=0.1, seed=0))
-    assert not any(isinstance(layer, Dropout) for layer in model.modules())
+    baseline = Baseline(network_of("vgg16", 0.1), source.images, GREY, torch.device("cpu"))
+    assert not any(isinstance(layer, Dropout) for layer in baseline.model.modules())
     training = resolve({"data_type": "cifar-10"}, "test").training.model_copy(update={"epochs": 2})
-    normalisation = {"mean": [0.5] * 3, "std": [0.25] * 3}
     epochs: list[int] = []
-    arguments: dict[str, Any] = {"normalisation": normalisation, "device": torch.device("cpu")}
-    plain.train(model, source.images, np.arange(130), training=training, after_epoch=epochs.append, **arguments)
+    before = baseline.probabilities(np.arange(30))
+    baseline.train(np.arange(130), training, after_epoch=epochs.append)
     assert epochs == [1, 2]
-    found = plain.probabilities(model, source.images, np.arange(30), **arguments)
-    assert found.shape == (30, 10)
+    found = baseline.probabilities(np.arange(30))
+    assert found.shape == (30, 10) and not np.allclose(found, before)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.unit
-def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
-    resolved, built = resolve, Architecture.build
-    weights: list[torch.Tensor] = []
+def test_a_scaling_point_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"servers": 1, "workers": 2, "annotators": 5, "training_s": 10.0}
+    point = scaling.simulate("servers", None, size, images=1000, threshold=20, rounds=4)
+    assert (point["sweep"], point["bound"], point["servers"], point["labels"]) == ("servers", None, 1, 80)
+    # Five people take 5 s a label: one a second where they never wait, and they wait for the first selection alone.
+    assert 0.5 < point["labels_per_s"] <= 1.5 and point["wait_s"] < 20 and point["unseen_rounds"] > 0
+    assert float(point["real_s"]) >= 0
+    slower = {**point, "workers": 1000, "sweep": "workers", "wait_s": 500.0}
+    panels = scaling.picture([point, slower]).axes
+    assert len(panels) == 12 and all(axes.get_ylim()[1] > 500 for axes in panels[:4]), "all columns share their limits"
 
-    def smaller(tree: dict[str, Any], where: str) -> Any:
-        return resolved({**tree, "val_size": 50, "server_train_threshold": 100}, where)
+
+@pytest.mark.unit
+def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
+    built, words = build_model, [*settings.WORDS["learn"], "val_size=50", "server_train_threshold=100"]
+    weights: list[torch.Tensor] = []
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         network = built(*args, **kwargs)
         weights.append(next(network.parameters()).detach().clone())
         return network
 
-    monkeypatch.setattr(accuracy, "resolve", smaller)
-    monkeypatch.setattr(Architecture, "build", watched)
+    monkeypatch.setitem(settings.WORDS, "learn", words)
+    for module in (harness, server_train):
+        monkeypatch.setattr(module, "build_model", watched)
     for way in accuracy.WAYS:
         assert 0 <= accuracy.train(way, source.images.folder, labels=64, seed=0, epochs=1) <= 100
     assert len(weights) == 2 and torch.equal(*weights)
@@ -283,7 +331,7 @@ def test_accuracy_needs_real_images(tmp_path: pathlib.Path, capsys: pytest.Captu
 
 @pytest.mark.process
 def test_ending_a_bench_ends_what_it_started() -> None:
-    code = "import bench.startup as s\nfrom bench.__main__ import main\nprint('begins', flush=True)\nmain(['startup'])"
+    code = "from bench.__main__ import main\nprint('begins', flush=True)\nmain(['startup'])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as bench:
         assert bench.stdout is not None and bench.stdout.readline() == "begins\n"
         family: list[psutil.Process] = []
@@ -296,5 +344,5 @@ def test_ending_a_bench_ends_what_it_started() -> None:
 
 @pytest.mark.unit
 def test_no_set_is_downloaded_for_a_bench(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match="holds no folder"), images.cifar(str(tmp_path)):
+    with pytest.raises(UserError, match="holds no folder"), harness.cifar(str(tmp_path)):
         pass

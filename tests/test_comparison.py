@@ -9,7 +9,7 @@ import pytest
 
 from aal import report as command
 from aal.reporting.groups import by_labels, by_time, grouped
-from tests.records import CONFIG, make_run, model
+from tests.builders import CONFIG, make_run, model
 
 pytestmark = pytest.mark.unit
 

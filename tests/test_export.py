@@ -16,7 +16,7 @@ from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.export import export
 from aal.reporting.labels import COLUMNS, read_labels
-from tests.records import make_run
+from tests.builders import make_run
 
 pytestmark = pytest.mark.unit
 SIZES = {"worker_num": 2, "worker_query_num": 3, "query_batch": 10, "server_train_threshold": 30}

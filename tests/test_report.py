@@ -14,7 +14,7 @@ from aal.reporting import plots
 from aal.reporting.metrics import read, summary_of
 from aal.reporting.pictures import PICTURES
 from aal.reporting.timeline import Spans, timeline
-from tests.records import CONFIG, make_run, model
+from tests.builders import CONFIG, make_run, model
 
 pytestmark = pytest.mark.unit
 

@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -15,13 +16,13 @@ import psutil
 import pytest
 
 from aal.app import reproduce
-from aal.app.experiments.aal_2021 import figure2, sweep
-from aal.app.experiments.aal_2021.places import Place
-from aal.app.experiments.aal_2021.scales import Setup
-from aal.app.experiments.aal_2021.work import Watch
+from aal.app.experiments.aal_2021.place import Place
+from aal.app.experiments.aal_2021.plans import Setup, plan_of
 from aal.config.errors import RunFailed
-from bench.chaos import survivors
-from tests.fake_runs import fake
+from aal.engines import sweep
+from aal.engines.sweep import Sweep, SweepProgress
+from bench.run_process import survivors
+from tests.builders import finished_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETUP = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
@@ -59,6 +60,15 @@ def place(tmp_path: pathlib.Path) -> Place:
     return place
 
 
+noted: dict[str, float] = {}
+
+
+def started(place: Place) -> Sweep:
+    """A sweep of two runs at a time that notes what they took."""
+    noted.clear()
+    return Sweep("figure2", place.out, plan_of("figure2", SETUP), jobs=2, note=noted.__setitem__)
+
+
 @pytest.mark.unit
 def test_all_mistakes_are_told_at_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["figure2", "--data_type", "digits", "--seeds", "0", "--jobs", "0", "--methods", "badge", "--batches", "7"]
@@ -93,8 +103,8 @@ def test_finished_runs_are_not_run_again(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sweep, "START", ["/nothing/here"])
-    for run in figure2.plan(SETUP):
-        fake(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
+    for run in plan_of("figure2", SETUP):
+        finished_run(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
     assert reproduce.main([*WORDS, "--out", str(tmp_path)]) == 0
     assert f"page: {tmp_path / 'figure2.md'}" in capsys.readouterr().out
     assert {path.name for path in tmp_path.glob("figure2.*")} == {
@@ -106,8 +116,8 @@ def test_finished_runs_are_not_run_again(
 def test_a_failed_check_is_an_error(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for run in figure2.plan(SETUP):
-        fake(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9], epoch=2 if run.seed else 3)
+    for run in plan_of("figure2", SETUP):
+        finished_run(run, tmp_path / "runs", [0.5, 0.6, 0.7, 0.8, 0.9], epoch=2 if run.seed else 3)
     assert reproduce.main([*WORDS, "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (
         "error: check failed: The epoch that was kept is the best on the validation images, the last of equals\n"
@@ -138,25 +148,25 @@ def test_a_run_that_fails_ends_the_others(
     with pytest.raises(
         RunFailed, match=r"^AAL-async-batch5000-seed0: the disk is full; see .*/logs/AAL-async-batch5000"
     ):
-        sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go()
+        started(place).go()
     assert not left_behind()
-    assert set(place.notes()["runs"]) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
+    assert set(noted) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
 
 
 @pytest.mark.process
 def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "START", [sys.executable, "-c", PATIENT.replace("time.sleep(600)", "")])
-    done, begun, *absent = figure2.plan(SETUP)
-    fake(done, place.runs, [0.5, 0.6, 0.7, 0.8, 0.9])
-    fake(begun, place.runs, [0.5, 0.6], ended="interrupted")
-    (place.runs / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
-    assert sweep.Sweep("figure2", place, figure2.plan(SETUP), jobs=2, gpus=0).go() == "finished"
+    done, begun, *absent = plan_of("figure2", SETUP)
+    finished_run(done, place.out / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
+    finished_run(begun, place.out / "runs", [0.5, 0.6], ended="interrupted")
+    (place.out / "runs" / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
+    assert started(place).go() == "finished"
     logs = {path.stem: path.read_text() for path in (place.out / "logs").iterdir()}
     assert set(logs) == {run.name for run in (begun, *absent)}
-    assert f"'--resume', '{place.runs / begun.name}'" in logs[begun.name]
+    assert f"'--resume', '{place.out / 'runs' / begun.name}'" in logs[begun.name]
     config = place.out / "configs" / f"{absent[0].name}.yaml"
-    assert f"'--config', '{config}', '--out', '{place.runs / absent[0].name}'" in logs[absent[0].name]
-    assert config.is_file() and not (place.runs / absent[0].name).exists()
+    assert f"'--config', '{config}', '--out', '{place.out / 'runs' / absent[0].name}'" in logs[absent[0].name]
+    assert config.is_file() and not (place.out / "runs" / absent[0].name).exists()
 
 
 @pytest.mark.process
@@ -169,9 +179,9 @@ def test_a_sweep_that_is_stopped_leaves_nobody_behind(
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(lambda: len(list(out.glob("runs/*/run.db"))) == min(2, len(os.sched_getaffinity(0))))
     process.send_signal(kind)
-    told, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[kind]
-    assert "stopped with 4 of 4 runs to go; to go on: python reproduce.py figure2 --scale tiny" in told
+    assert "stopped with 4 of 4 runs to go; to go on: python reproduce.py figure2 --scale tiny" in output
     assert not left_behind()
 
 
@@ -198,7 +208,7 @@ def test_a_figure_for_real(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "figure2: 2 runs left" in done.stderr
     page = (tmp_path / "out" / "figure2.md").read_text()
-    assert "**failed**" not in page and page.count("| kept |") == 5
+    assert "**failed**" not in page and len(re.findall(r"\| kept +\|", page)) == 5
     assert "one seed: nothing is concluded" in page
     again = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, "")
@@ -209,7 +219,7 @@ def test_a_file_gets_a_line_for_each_run_that_ends(monkeypatch: pytest.MonkeyPat
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     stream = io.StringIO()
-    watch = Watch("table1", total=1000.0, done=200.0, stream=stream)
+    watch = SweepProgress("table1", total=1000.0, done=200.0, stream=stream)
     watch.show(200.0, 8, 2)
     now += 30.0
     watch.show(300.0, 8, 2)  # nothing has ended, and the last line is young
@@ -234,7 +244,7 @@ def test_a_terminal_gets_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (40, 100))
     with os.fdopen(writer, "w") as terminal:
-        watch = Watch("figure2", total=1000.0, done=0.0, stream=terminal)
+        watch = SweepProgress("figure2", total=1000.0, done=0.0, stream=terminal)
         now += 5.0
         watch.show(500.0, 3, 2)
         watch.close()

@@ -7,13 +7,12 @@ import sqlite3
 
 import pytest
 
-from aal.app.experiments.aal_2021 import figure2
 from aal.app.experiments.aal_2021.checks import check, concluded
-from aal.app.experiments.aal_2021.plans import single
+from aal.app.experiments.aal_2021.page import Claim
+from aal.app.experiments.aal_2021.plans import Setup, plan_of, single
 from aal.app.experiments.aal_2021.results import read_results
-from aal.app.experiments.aal_2021.scales import Setup
-from aal.app.experiments.aal_2021.stats import Verdict
-from tests.fake_runs import fake
+from aal.app.experiments.aal_2021.statistics import Verdict
+from tests.builders import finished_run
 
 pytestmark = pytest.mark.unit
 TWO = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
@@ -39,44 +38,48 @@ def change(folder: pathlib.Path, *statements: str) -> None:
     ],
 )
 def test_every_fault_is_found(tmp_path: pathlib.Path, number: int, fault: dict) -> None:
-    plan = figure2.plan(TWO)
+    plan = plan_of("figure2", TWO)
     for run in plan:
-        fake(run, tmp_path, SOUND)
+        finished_run(run, tmp_path, SOUND)
     assert not any(one.broken for one in check(read_results(plan, tmp_path)))
-    fake(plan[1], tmp_path, **{"accuracies": SOUND, **fault})
+    finished_run(plan[1], tmp_path, **{"accuracies": SOUND, **fault})
     broken = {place: one.broken for place, one in enumerate(check(read_results(plan, tmp_path))) if one.broken}
     expected = {number} | ({3} if "offered" in fault else set())  # more was bought than was planned, too
     assert broken == {number: [plan[1].name] for number in expected}
 
 
 def test_only_models_of_the_run_are_looked_at(tmp_path: pathlib.Path) -> None:
-    plan = figure2.plan(TWO)
+    plan = plan_of("figure2", TWO)
     for run in plan:
-        fake(run, tmp_path / "runs", SOUND)
-    wrong = fake(plan[0], tmp_path / "elsewhere", SOUND, epoch=2) / "models" / "0.pt"
+        finished_run(run, tmp_path / "runs", SOUND)
+    wrong = finished_run(plan[0], tmp_path / "elsewhere", SOUND, epoch=2) / "models" / "0.pt"
     shutil.copy(wrong, tmp_path / "runs" / plan[0].name / "models" / "left-over.pt")
     assert not check(read_results(plan, tmp_path / "runs"))[4].broken
     shutil.copy(wrong, tmp_path / "runs" / plan[0].name / "models" / "3.pt")
     assert check(read_results(plan, tmp_path / "runs"))[4].broken == [plan[0].name]
 
 
+def claims(**verdicts: Verdict) -> list[Claim]:
+    return [Claim(text, verdict, "-", "-") for text, verdict in verdicts.items()]
+
+
 def test_a_conclusion_from_one_seed_is_a_fault(tmp_path: pathlib.Path) -> None:
-    plan = figure2.plan(TWO)
+    plan = plan_of("figure2", TWO)
     for run in plan:
-        fake(run, tmp_path, SOUND)
+        finished_run(run, tmp_path, SOUND)
     results = read_results(plan, tmp_path)
-    verdicts = {"it is better": Verdict.HOLDS, "it is worse": Verdict.UNCLEAR, "it is odd": Verdict.FAILS}
-    told = concluded(results, verdicts)
-    assert (told.broken, told.kept, told.looked_at) == ([], "kept", "3 claims, 2 seeds")
-    told = concluded(results[:3], verdicts)  # AAL has one seed
-    assert (told.broken, told.looked_at) == (["it is better", "it is odd"], "3 claims, 1 seed")
-    told = concluded(results[:2], {"it is worse": Verdict.UNCLEAR, "it is the same": Verdict.UNTRIED})
-    assert (told.broken, told.kept) == ([], "one seed: nothing is concluded")
+    three = claims(better=Verdict.HOLDS, worse=Verdict.UNCLEAR, odd=Verdict.FAILS)
+    found = concluded(results, three)
+    assert (found.broken, found.kept, found.looked_at) == ([], "kept", "3 claims, 2 seeds")
+    found = concluded(results[:3], three)  # AAL has one seed
+    assert (found.broken, found.looked_at) == (["better", "odd"], "3 claims, 1 seed")
+    found = concluded(results[:2], claims(worse=Verdict.UNCLEAR, same=Verdict.UNTRIED))
+    assert (found.broken, found.kept) == ([], "one seed: nothing is concluded")
 
 
 def test_labels_that_a_model_had_not_seen_are_counted_when_a_query_is_drawn(tmp_path: pathlib.Path) -> None:
     run = single(TWO, "AAL", "async", 5000, 0)
-    folder = fake(run, tmp_path, SOUND)  # query n is drawn at n s and answered half a second later, of 400
+    folder = finished_run(run, tmp_path, SOUND)  # query n is drawn at n s and answered half a second later, of 400
     (before,) = read_results([run], tmp_path)
     assert (before.unseen, before.by_initial) == (49.5, 0.25)  # a new model each 100 labels
     change(folder, "update offers set offered_at = 0")

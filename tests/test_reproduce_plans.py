@@ -7,17 +7,16 @@ import pathlib
 import pytest
 
 from aal.app.data import imagined_set, split
-from aal.app.experiments.aal_2021 import figure2, figure3, figure4, presets, published, table1
-from aal.app.experiments.aal_2021.places import Place, state_of, vacate
-from aal.app.experiments.aal_2021.plans import Run, several, single, timed
+from aal.app.experiments.aal_2021 import published
+from aal.app.experiments.aal_2021.place import Place, work_of
+from aal.app.experiments.aal_2021.plans import SCALES, Run, Setup, plan_of, several, single, timed
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
 from aal.app.experiments.aal_2021.results import read_results
-from aal.app.experiments.aal_2021.scales import SCALES, Setup
-from aal.app.experiments.aal_2021.work import share_done, work_of
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
 from aal.coordination.parts import Parts
-from tests.fake_runs import fake
+from aal.engines.sweep import share_done, state_of
+from tests.builders import finished_run
 from tests.test_simulated import simulate
 
 pytestmark = pytest.mark.unit
@@ -32,10 +31,10 @@ def setups() -> list[Setup]:
 @pytest.mark.parametrize("setup", setups(), ids=lambda setup: f"{setup.scale}-{setup.data_type}")
 def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
     plan = [
-        *figure2.plan(setup),
-        *figure3.plan(setup),
-        *table1.plan(setup),
-        *figure4.plan(setup, {"relative_std": 0.0}),
+        *plan_of("figure2", setup),
+        *plan_of("figure3", setup),
+        *plan_of("table1", setup),
+        *plan_of("figure4", setup, {"relative_std": 0.0}),
     ]
     for run in plan:
         settings = run.settings
@@ -49,15 +48,15 @@ def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
 def test_the_same_name_means_the_same_settings() -> None:
     setup = Setup("cpu", "cifar-10", "here", 2, STRATEGIES, BATCHES)
     plan = [
-        *figure2.plan(setup),
-        *figure3.plan(setup),
-        *table1.plan(setup),
-        *figure4.plan(setup, {"relative_std": 0.0}),
+        *plan_of("figure2", setup),
+        *plan_of("figure3", setup),
+        *plan_of("table1", setup),
+        *plan_of("figure4", setup, {"relative_std": 0.0}),
     ]
     by_name: dict[str, Run] = {}
     for run in plan:
         assert by_name.setdefault(run.name, run) == run
-    assert {run.name for run in figure2.plan(setup)} < {run.name for run in figure3.plan(setup)}
+    assert {run.name for run in plan_of("figure2", setup)} < {run.name for run in plan_of("figure3", setup)}
 
 
 def test_the_papers_own_settings() -> None:
@@ -135,28 +134,34 @@ def test_the_fewer_servers_the_older_the_models_that_choose(tmp_path: pathlib.Pa
 
 def test_the_published_numbers_have_the_shape_of_the_plans() -> None:
     for data_type, batch, method in itertools.product(DATA_TYPES, BATCHES, METHODS):
-        rounds = published.study(data_type).rounds[batch]
+        rounds = PUBLISHED["settings"][data_type]["rounds"][batch]
         curve = [published.accuracy(data_type, batch, method, number) for number in range(rounds + 2)]
         assert None not in curve[:-1] and curve[-1] is None
     assert published.accuracy("digits", 1000, "AAL", 1) is None
     assert published.accuracy("cifar-10", 5000, "AAL", 4) == 0.868
     assert published.seconds("mini-imagenet", "async", 10_000) == (150, 175)
     assert published.mean_accuracy("cifar-10", "AAL", 4) == 0.843
-    assert published.study("digits") == published.study("cifar-10")
     assert set(PUBLISHED) == {"settings", "figure2", "figure4", "table1"}
 
 
-def test_the_configs_of_the_paper_are_the_plans() -> None:
-    texts = presets.presets()
-    assert {path.name for path in presets.FOLDER.iterdir()} == set(texts)
-    for name, text in texts.items():
-        assert (presets.FOLDER / name).read_text() == text, f"{name}: run python -m reproduction.presets"
-    setup = Setup("paper", "cifar-10", "data/downloads", 1, ("AAL",), BATCHES)
-    for name, run in (
-        ("cifar10-batch1000", single(setup, "AAL", "async", 1000, 0)),
-        ("cifar10-servers4", several(setup, "AAL", 4, 0)),
-    ):
-        assert load(f"paper/{name}").model_copy(update={"name": None}) == run.settings
+@pytest.mark.parametrize("data_type", DATA_TYPES)
+def test_the_configs_of_the_paper_say_what_was_published(data_type: str) -> None:
+    about, short = PUBLISHED["settings"][data_type], data_type.replace("-", "")
+    for name in [*(f"batch{batch}" for batch in BATCHES), *(f"servers{servers}" for servers in published.SERVERS)]:
+        settings = load(f"paper/{short}-{name}")
+        assert (settings.data_type, settings.initial_size, settings.seed) == (data_type, about["initial"], 0)
+        changed = {key: getattr(settings.training, key) for key in about["training"]}
+        assert changed == about["training"] and settings.recipe == "paper"
+        if name.startswith("batch"):
+            rounds, batch = settings.worker_query_num, settings.server_train_threshold
+            assert (batch, rounds, settings.round_size) == (int(name[5:]), about["rounds"][batch], batch)
+        else:
+            assert (settings.server_num, settings.budget) == (int(name[7:]), 20_000)
+    setup = Setup("paper", data_type, "data/downloads", 1, ("AAL",), BATCHES)
+    run = single(setup, "AAL", "async", 1000, 0)
+    assert (
+        load(f"paper/{short}-batch1000", ["data_dir=data/downloads"]).model_copy(update={"name": None}) == run.settings
+    )
 
 
 def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:
@@ -168,24 +173,22 @@ def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:
     (folder / "models").mkdir()  # killed before it could write its settings
     (folder / ".tmp-config.yaml-7").write_text("seed")
     assert state_of(run, folder) == "absent"
-    vacate(folder)
-    assert not folder.exists()
-    (folder / "models").mkdir(parents=True)
+    (folder / ".tmp-config.yaml-7").unlink()
     (folder / "models" / "mine.pt").touch()
     with pytest.raises(UserError, match="holds no run"):
         state_of(run, folder)
     (folder / "models" / "mine.pt").unlink()
     (folder / "config.yaml").write_text(dump(run.settings))
     assert state_of(run, folder) == "begun" and share_done(run, folder) == 0
-    fake(run, tmp_path, [0.1, 0.2], ended="interrupted")
+    finished_run(run, tmp_path, [0.1, 0.2], ended="interrupted")
     assert state_of(run, folder) == "begun" and 0 < share_done(run, folder) < 0.5
-    fake(run, tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5])
+    finished_run(run, tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5])
     assert state_of(run, folder) == "finished" and share_done(run, folder) == 1
 
 
 def test_a_run_with_other_settings_is_not_mixed_in(tmp_path: pathlib.Path) -> None:
     run = single(TINY, "AAL", "async", 5000, 0)
-    fake(run, tmp_path, [0.1])
+    finished_run(run, tmp_path, [0.1])
     elsewhere = dataclasses.replace(run, config={**run.config, "data_dir": "there", "devices": {"servers": "auto"}})
     assert state_of(elsewhere, tmp_path / run.name) == "finished"
     other = dataclasses.replace(run, config={**run.config, "val_size": 50, "width": 0.5})

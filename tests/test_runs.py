@@ -22,7 +22,7 @@ from aal.engines.local.engine import LocalEngine
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
 from aal.storage.model_files import load_model
-from bench.chaos import survivors
+from bench.run_process import survivors
 from tests.builders import imagined_plan, query
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -219,9 +219,9 @@ def test_a_second_ctrl_c_ends_at_once(started: tuple[subprocess.Popen[str], path
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    out, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Traceback" not in errors and "to go on: python main.py --resume" in errors
+    assert "Traceback" not in errors and "to go on: python main.py --resume" in out
     assert_gone(children)
     assert not (run / "report").exists()
     assert query(run, "pragma integrity_check") == [("ok",)]

@@ -9,11 +9,12 @@ import yaml
 
 from aal import load_run
 from aal.app import main
+from aal.app.main import _seeds_of
 from aal.config.errors import UserError
 from aal.config.loading import dump, load
 from aal.config.settings import Settings
 from aal.seeds import MARKER, is_of_seeds, resume_seeds, run_seeds, runs_of
-from tests.records import make_run, model
+from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
 
@@ -80,7 +81,7 @@ def test_an_interrupted_sequence_goes_on_where_it_stopped(
 def test_the_command_takes_several_seeds(tmp_path: pathlib.Path) -> None:
     quick = ["engine=simulated", "worker_query_num=1", "training.epochs=1", "training.validate_after=0"]
     out = tmp_path / "out"
-    assert main.main(["--config", "digits.yaml", "--seed", "3", "4", "--out", str(out), *quick]) == 0
+    assert main.main(["--config", "digits.yaml", "--out", str(out), "--seed", "3", "4", *quick]) == 0
     record = (out / "seed-3" / "run.db").read_bytes()
     shutil.rmtree(out / "seed-4")
     assert main.main(["--resume", str(out)]) == 0
@@ -93,6 +94,10 @@ def test_mistakes_are_reported(settings: Settings, tmp_path: pathlib.Path) -> No
     runner, out = Runner(), tmp_path / "out"
     with pytest.raises(UserError, match="given twice"):
         run_seeds(settings, [1, 1], str(out), runner.start)
+    with pytest.raises(UserError, match="seed: must be at least 0, not -3"):
+        run_seeds(settings, [1, -3], str(out), runner.start)
+    with pytest.raises(UserError, match="must be whole numbers, not 1 two"):
+        _seeds_of(["1", "two"])
     with pytest.raises(UserError, match="not an empty directory"):
         run_seeds(settings, [1, 2], str(tmp_path.parent), runner.start)
     assert run_seeds(settings, [1, 2], str(out), runner.start) == 0

@@ -9,7 +9,7 @@ from aal.config.errors import UserError
 from aal.config.loading import load
 from aal.reporting.progress import Progress
 from aal.reporting.tensorboard import FOLDER, check_tensorboard, scalars
-from tests.records import make_run, model
+from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
 SETTINGS = load("digits.yaml", ["tensorboard=true"])

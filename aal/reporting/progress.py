@@ -62,7 +62,7 @@ class Progress:
         if self._stream is None:
             return
         if self._draws_bar:
-            self._bar = self._bar or self._new_bar()
+            self._bar = self._bar if self._bar is not None else self._new_bar(status.budget)
             self._bar.total = status.budget
             self._bar.n = status.labels
             self._bar.set_postfix_str(_words(status), refresh=True)
@@ -72,14 +72,14 @@ class Progress:
             write_line(f"{done}  {_words(status)}", self._stream)
             self._lined_at, self._lined_version = time.monotonic(), status.version
 
-    def _new_bar(self) -> Any:
+    def _new_bar(self, budget: int) -> Any:
         if self._notebook:
             from tqdm.auto import tqdm
 
-            return tqdm(unit=" label", bar_format=BAR.replace("{bar:10}", "{bar}"))
+            return tqdm(total=budget, unit=" label", bar_format=BAR.replace("{bar:10}", "{bar}"))
         from tqdm import tqdm as terminal_tqdm
 
-        return terminal_tqdm(file=self._stream, unit=" label", bar_format=BAR, dynamic_ncols=True)
+        return terminal_tqdm(total=budget, file=self._stream, unit=" label", bar_format=BAR, dynamic_ncols=True)
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar."""
@@ -88,6 +88,11 @@ class Progress:
         if self._bar is not None:
             self._bar.clear()
         write_line(text, self._stream)
+
+    def announce(self, text: str) -> None:
+        """Prints a line that scripts may read, such as where the run is, to standard output."""
+        if self._stream is not None:
+            write_line(text, sys.stdout)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""

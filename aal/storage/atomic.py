@@ -1,8 +1,13 @@
-"""Files that are never half-written."""
+"""Files that are never half-written, and folders that one program works in at a time."""
 
 import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
+
+from filelock import FileLock, Timeout
+
+from aal.config.errors import UserError
 
 TEMPORARY = ".tmp-"  # begins the name of a file that is being written, so that no pattern for good ones matches it
 
@@ -31,3 +36,22 @@ def write_whole(path: pathlib.Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path, taken: str) -> Iterator[None]:
+    """Holds a folder for this program alone; the system frees it when the program dies.
+
+    Raises:
+        UserError: another program holds it; `taken` says so.
+        OSError: the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(taken) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -89,7 +89,6 @@ def model_payload(
         **facts: anything else that is plain: numbers, strings, lists, dicts.
     """
     return {
-        "format": FORMAT,
         "state_dict": dict(state_dict),
         "architecture": dict(architecture),
         "normalisation": {key: list(values) for key, values in normalisation.items()},
@@ -119,7 +118,7 @@ def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
         OSError: the file cannot be written.
         ValueError: the payload is not of that form.
     """
-    path = pathlib.Path(path)
+    path, payload = pathlib.Path(path), {"format": FORMAT, **payload}
     state = payload["state_dict"]
     if any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in state.values()):
         raise ValueError(f"{path}: weights are stored in float32 only")
@@ -162,7 +161,7 @@ def load_model(path: str | pathlib.Path) -> dict[str, Any]:
         UserError: there is no such file, or it is no model file, or it is damaged.
     """
     try:
-        with pathlib.Path(path).open("rb"):  # PyTorch tells less of what cannot be opened
+        with pathlib.Path(path).open("rb"):  # an OSError of PyTorch's has no strerror
             return _checked(_read(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None

@@ -9,13 +9,11 @@ import platform
 import time
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
-
 from aal import __version__
 from aal.config.errors import UserError
 from aal.config.loading import dump, keys_of, override, read_config, resolve
 from aal.config.settings import Settings
-from aal.storage.atomic import write_whole
+from aal.storage.atomic import claimed, write_whole
 
 MODELS = "models"
 # What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
@@ -84,12 +82,9 @@ def claim(run: pathlib.Path) -> Iterator[None]:
     Raises:
         UserError: another program holds it.
     """
-    lock = FileLock(run / ".lock", timeout=0)
     try:
-        with lock:
+        with claimed(run, f"{run}: another program runs in this directory"):
             yield
-    except Timeout:
-        raise UserError(f"{run}: another program runs in this directory") from None
     except PermissionError:
         raise UserError(f"{run}: cannot be written; its owner may resume it") from None
 

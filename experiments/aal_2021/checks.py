@@ -1,128 +1,81 @@
 """The faults that readers of this field look for first, looked for in the folders of the runs."""
 
-import contextlib
-import pathlib
-import sqlite3
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
 from aal.app.data import load_split
+from aal.app.experiments.aal_2021.page import TEXTS, Check, Claim, count
 from aal.app.experiments.aal_2021.results import Result
-from aal.app.experiments.aal_2021.stats import Verdict, seeds_told
-from aal.coordination.partition import Partition
+from aal.app.experiments.aal_2021.statistics import Verdict
 from aal.storage.model_files import load_model
+from aal.storage.run_reader import RunReader
 
-
-@dataclass(frozen=True)
-class Check:
-    """A promise, and the runs that break it.
-
-    Attributes:
-        promise: in words.
-        broken: names of runs, or claims; empty when it is kept.
-        looked_at: how many runs, models, seeds or claims were looked at, in words.
-        kept: what to say when it is kept.
-    """
-
-    promise: str
-    broken: list[str]
-    looked_at: str
-    kept: str = "kept"
+PROMISES: dict[str, str] = TEXTS["checks"]
 
 
 def check(results: list[Result]) -> list[Check]:
     """Looks for leaks and unequal starts in all runs of a figure."""
-    runs, seeds = f"{len(results)} runs", seeds_told(len({result.run.seed for result in results}))
+    runs, seeds = f"{len(results)} runs", count(len({result.run.seed for result in results}), "seed")
     models = f"{sum(len(result.summary['curve']) for result in results)} models"
-    splits = {result.run.name: load_split(result.folder / "split.npz") for result in results}
+
+    def broken(is_broken: Callable[[Result], bool]) -> list[str]:
+        return [result.run.name for result in results if is_broken(result)]
+
+    def unequal(of: Callable[[Result], Hashable]) -> list[str]:
+        """Returns the runs that differ from the first of their seed."""
+        first: dict[int, Hashable] = {}
+        return broken(lambda result: first.setdefault(result.run.seed, of(result)) != of(result))
+
     return [
-        Check(
-            "No test image was validated on, labelled at the start or offered; nor was a validation image; whatever "
-            "was offered is of a worker's shard",
-            [result.run.name for result in results if _leaks(splits[result.run.name], result.folder)],
-            runs,
-        ),
-        Check(
-            "All runs of a seed have the same test, validation and initial images",
-            _unequal(results, lambda result: _start(splits[result.run.name])),
-            seeds,
-        ),
-        Check(
-            "The initial models of all runs of a seed have the same test accuracy, to the last digit",
-            _unequal(results, lambda result: result.summary["curve"][0]["test_accuracy"]),
-            seeds,
-        ),
-        Check(
-            "Every run bought as many labels as were planned, and its last model learned from all of them",
-            [result.run.name for result in results if _short(result)],
-            runs,
-        ),
-        Check(
-            "The epoch that was kept is the best on the validation images, the last of equals",
-            [result.run.name for result in results if not all(map(_validated, _models(result.folder)))],
-            models,
-        ),
+        Check(PROMISES["leaks"], broken(_leaks), runs),
+        Check(PROMISES["splits"], unequal(_start), seeds),
+        Check(PROMISES["starts"], unequal(lambda result: result.summary["curve"][0]["test_accuracy"]), seeds),
+        Check(PROMISES["budgets"], broken(_fell_short), runs),
+        Check(PROMISES["epochs"], broken(_keeps_another_epoch), models),
     ]
 
 
-def concluded(results: list[Result], verdicts: Mapping[str, Verdict]) -> Check:
-    """Looks for conclusions from a single seed.
-
-    Args:
-        results: of the runs that were judged.
-        verdicts: on accuracy, by the claim.
-    """
+def concluded(results: list[Result], claims: list[Claim]) -> Check:
+    """Looks for conclusions about accuracy from a single seed."""
     seeds: dict[Hashable, set[int]] = {}
     for run in (result.run for result in results):
         seeds.setdefault((run.method, run.mode, run.servers, run.batch), set()).add(run.seed)
     least = min(map(len, seeds.values()))
-    told = [claim for claim, verdict in verdicts.items() if verdict in (Verdict.HOLDS, Verdict.FAILS)]
-    return Check(
-        "Every conclusion about accuracy is from at least two seeds",
-        told if least < 2 else [],
-        f"{len(verdicts)} claims, {seeds_told(least)}",
-        "kept" if least > 1 else "one seed: nothing is concluded",
-    )
+    decided = [claim.text for claim in claims if claim.verdict in (Verdict.HOLDS, Verdict.FAILS)]
+    looked_at = f"{len(claims)} claims, {count(least, 'seed')}"
+    if least > 1:
+        return Check(PROMISES["seeds"], [], looked_at)
+    return Check(PROMISES["seeds"], decided, looked_at, "one seed: nothing is concluded")
 
 
-def _column(folder: pathlib.Path, query: str) -> list[Any]:
-    address = (folder / "run.db").resolve().as_uri() + "?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
-        return [value for (value,) in db.execute(query)]
-
-
-def _leaks(split: Partition, folder: pathlib.Path) -> bool:
+def _leaks(result: Result) -> bool:
     """Whether an id is in two parts, or one was offered that is in no worker's shard."""
-    offered = np.array(_column(folder, "select item from queries"), np.int64)
+    split = load_split(result.folder / "split.npz")
+    with RunReader(result.folder) as record:
+        offered = record.columns("SELECT item FROM queries")["item"]
     shards = np.concatenate(split.shards)
     parts = np.concatenate([split.test, split.validation, split.initial, shards])
     return len(np.unique(parts)) < len(parts) or not np.isin(offered, shards).all()
 
 
-def _models(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files of the models that were published; others may lie there, of a training that was cut off."""
-    return [folder / path for path in _column(folder, "select path from models where published_at is not null")]
-
-
-def _start(split: Partition) -> tuple[bytes, ...]:
+def _start(result: Result) -> Hashable:
+    split = load_split(result.folder / "split.npz")
     return split.test.tobytes(), split.validation.tobytes(), split.initial.tobytes()
 
 
-def _unequal(results: Iterable[Result], of: Callable[[Result], Hashable]) -> list[str]:
-    """Returns the runs that differ from the first of their seed."""
-    first: dict[int, Hashable] = {}
-    return [result.run.name for result in results if first.setdefault(result.run.seed, of(result)) != of(result)]
-
-
-def _short(result: Result) -> bool:
+def _fell_short(result: Result) -> bool:
     labels, last = result.summary["labels"], result.summary["curve"][-1]
     return labels["bought"] != result.run.settings.budget or last["labels"] != labels["total"]
 
 
-def _validated(path: pathlib.Path) -> bool:
-    payload = load_model(path)
-    last = {entry["val_accuracy"]: entry["epoch"] for entry in payload["history"] if entry["val_accuracy"] is not None}
-    return bool(last) and payload["epoch"] == last[max(last)]
+def _keeps_another_epoch(result: Result) -> bool:
+    """Looks at the published models; other files may lie beside them, of a training that was cut off."""
+    with RunReader(result.folder) as record:
+        payloads = [load_model(result.folder / model["path"]) for model in record.models()]
+    for payload in payloads:
+        validated = [entry for entry in payload["history"] if entry["val_accuracy"] is not None]
+        best = max(validated, key=lambda entry: (entry["val_accuracy"], entry["epoch"]), default=None)
+        if best is None or payload["epoch"] != best["epoch"]:
+            return True
+    return False

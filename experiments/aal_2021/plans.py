@@ -1,48 +1,86 @@
-"""What is to be run for each figure: the paper's settings, at its size or a stated fraction of it."""
+"""What is to be run for each figure: the paper's settings in `configs/paper`, at their size or a fraction of it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
 from typing import Any
 
-from aal.app.experiments.aal_2021.published import SERVERS, study
-from aal.app.experiments.aal_2021.scales import SCALES, Scale, Setup
-from aal.config.loading import resolve
+import yaml
+
+from aal.app.experiments.aal_2021.published import BATCHES, FOLDER, METHODS, SERVERS, STRATEGIES, TIMED_BATCHES
+from aal.config.loading import CONFIGS, read_config, resolve
 from aal.config.settings import Settings
 
 WORKERS = 10  # paper, section 4.1
-BOUGHT_BY_SERVERS = 20_000  # labels of the study of several servers
-OUTSIDE_TEST = 50_000  # images of each of the paper's sets
+COUNTS = ("initial_size", "server_train_threshold", "query_pool_size")  # settings that are scaled
 TIMED_ROUNDS = 4  # more do not fit CIFAR-10 with batches of 10,000
+OUTSIDE_TEST = 50_000  # images of each of the paper's sets
 ANNOTATORS = 20
 # Virtual seconds of a VGG-16 of a quarter of the width on one CPU core; fixed, so that a run is the same everywhere.
 COSTS = {"per_image_trained": 0.00085, "per_image_scored": 0.0003, "per_selection": 0.05, "per_model_published": 0.1}
-FREE = {"number": 100, "seconds_per_label": 0.0}  # labels cost nothing in the published code, where nobody labels
+# What may be chosen for a figure: methods and batch sizes.
+CHOICES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    "figure2": (METHODS, BATCHES),
+    "figure3": (STRATEGIES, BATCHES),
+    "figure4": ((), ()),
+    "table1": ((*STRATEGIES, "AAL"), ()),
+}
+# Kinds of runs in figure 4: mode and bound.
+KINDS = {("sync", 1): "synchronous", ("async", 1): "asynchronous, bound 1", ("async", None): "asynchronous, unbounded"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much smaller than the paper; its attributes are explained in `scales.yaml`."""
+
+    fraction: Fraction
+    queries: int
+    settings: dict[str, Any]
+    differs: str
+
+    def labels(self, count: int) -> int:
+        """Returns a label count of the paper at this scale, a whole number for all that the plans use."""
+        scaled = count * self.fraction
+        assert scaled.denominator == 1, count
+        return int(scaled)
+
+
+SCALES = {
+    name: Scale(**{**scale, "fraction": Fraction(scale["fraction"])})
+    for name, scale in yaml.safe_load((FOLDER / "scales.yaml").read_text(encoding="utf-8")).items()
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a person chose."""
+
+    scale: str  # a key of SCALES
+    data_type: str
+    data_dir: str
+    seeds: int  # how many; they are 0, 1, 2 ...
+    methods: tuple[str, ...]  # strategies of all workers, or AAL
+    batches: tuple[int, ...]  # labels of a round in the paper
+
+    @property
+    def size(self) -> Scale:
+        """How much smaller than the paper."""
+        return SCALES[self.scale]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a plan.
+    """One run of a plan."""
 
-    Attributes:
-        name: of its folder; the same name means the same settings.
-        method: a strategy of all workers, or AAL.
-        mode: async or sync.
-        servers: how many train.
-        batch: labels of a round in the paper, whatever the scale.
-        seed: of the run.
-        config: what its YAML file says.
-        bound: `max_staleness`.
-        costs: whose times it is about: paper, measured; empty for a run about accuracy.
-    """
-
-    name: str
-    method: str
-    mode: str
+    name: str  # of its folder; the same name means the same settings
+    method: str  # a strategy of all workers, or AAL
+    mode: str  # async or sync
     servers: int
-    batch: int
+    batch: int  # labels of a round in the paper, whatever the scale
     seed: int
-    config: dict[str, Any] = field(hash=False)
-    bound: int | None = 1
-    costs: str = ""
+    config: dict[str, Any] = field(hash=False)  # what its YAML file says
+    bound: int | None = 1  # `max_staleness`
+    costs: str = ""  # whose times it is about: paper, measured; empty for a run about accuracy
 
     @property
     def settings(self) -> Settings:
@@ -56,100 +94,96 @@ class Run:
         return list(range(initial, initial + self.settings.budget + 1, threshold))
 
 
+def plan_of(figure: str, setup: Setup, measured: dict[str, float] | None = None) -> list[Run]:
+    """Returns the runs of a figure, seed by seed, so that a sweep that is stopped has whole seeds.
+
+    The asynchronous runs of figure 3 are those of figure 2. Figure 4, whose times do not depend on the seed, needs what
+    work costs on this machine, as `measured`.
+    """
+    seeds, methods, batches = range(setup.seeds), setup.methods, setup.batches
+    if figure == "figure2":
+        kinds = product(seeds, batches, methods)
+        return [single(setup, method, "async", batch, seed) for seed, batch, method in kinds]
+    if figure == "figure3":
+        pairs = product(seeds, batches, methods, ("async", "sync"))
+        return [single(setup, method, mode, batch, seed) for seed, batch, method, mode in pairs]
+    if figure == "table1":
+        return [several(setup, method, servers, seed) for seed, method, servers in product(seeds, methods, SERVERS)]
+    sources = (("paper", None), ("measured", measured))
+    return [timed(setup, *costs, *kind, batch) for costs, kind, batch in product(sources, KINDS, TIMED_BATCHES)]
+
+
 def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
     """Returns a run of the study with one server (paper, figures 2 and 3)."""
-    threshold, rounds = setup.size.labels(batch), study(setup.data_type).rounds[batch]
-    config = {
-        **_common(setup, seed, method),
-        "mode": mode,
-        "worker_query_num": rounds,
-        "query_batch": threshold // WORKERS,
-        "server_train_threshold": threshold,
-        **_pace(setup, threshold, rounds),
-    }
+    config = _scaled(setup, f"batch{batch}", method, seed) | {"mode": mode}
+    threshold = config["server_train_threshold"]
+    config |= {"query_batch": threshold // WORKERS, **_pace(setup, config, threshold, config["worker_query_num"])}
     return Run(f"{method}-{mode}-batch{batch}-seed{seed}", method, mode, 1, batch, seed, config)
 
 
 def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
     """Returns a run of the study with several servers (paper, table 1).
 
-    The bound is the published code's, and at most two trainings overlap under it. The room in S and the pace of the
-    labels are those that suit the most servers, whose rounds are the shortest, and the same for any number.
+    The room in S and the pace of the labels suit the most servers, whose rounds are the shortest, and are the same for
+    any number.
     """
-    bought, slowest = setup.size.labels(BOUGHT_BY_SERVERS), BOUGHT_BY_SERVERS // 2
-    shortest = setup.size.labels(slowest // SERVERS[-1])
-    config = {
-        **_common(setup, seed, method),
-        "server_num": servers,
-        "worker_query_num": setup.size.queries,
-        "query_batch": bought // (WORKERS * setup.size.queries),
-        "server_train_threshold": setup.size.labels(slowest // servers),
-        "max_staleness": 1,
-        "query_pool_size": 2 * shortest,
-        **_pace(setup, shortest, bought // shortest),
-    }
-    batch = slowest // servers
+    paper = paper_settings(setup.data_type, f"servers{servers}")
+    bought = setup.size.labels(WORKERS * paper["worker_query_num"] * paper["query_batch"])
+    config = _scaled(setup, f"servers{servers}", method, seed)
+    config |= {"worker_query_num": setup.size.queries, "query_batch": bought // (WORKERS * setup.size.queries)}
+    shortest = config["query_pool_size"] // 2
+    config |= _pace(setup, config, shortest, bought // shortest)
+    batch = paper["server_train_threshold"]
     return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config)
 
 
 def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, bound: int | None, batch: int) -> Run:
     """Returns a run about times alone (paper, figure 4): the paper's label counts, no images, no models.
 
-    Args:
-        setup: scale and data.
-        costs: `paper`, or `measured`.
-        times: the measured costs.
-        mode: async or sync.
-        bound: how many rounds selection may run ahead.
-        batch: labels of a round.
+    `costs` says whose they are, `paper` or `measured`; `times` are the measured ones.
     """
+    from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
+
     data_type = "cifar-10" if setup.data_type == "digits" else setup.data_type  # digits are too few for these batches
-    network = replace(setup, data_type=data_type, scale="paper" if times is None else setup.scale)
-    config = {
-        **_common(network, 0, "entropy", SCALES["paper"]),
-        "compute": "none",
-        "examples": _examples(data_type),
-        "mode": mode,
-        "worker_query_num": TIMED_ROUNDS,
-        "query_batch": batch // WORKERS,
-        "server_train_threshold": batch,
-        "max_staleness": bound,
+    config = paper_settings(data_type, f"batch{BATCHES[0]}") | {"assignment_type": "DA", "query_strategy": "entropy"}
+    if times is not None:
+        config = _resized(config, setup)
+    config |= {
+        **{"data_dir": setup.data_dir, "compute": "none", "mode": mode, "max_staleness": bound},
+        **{"worker_query_num": TIMED_ROUNDS, "query_batch": batch // WORKERS, "server_train_threshold": batch},
+        "examples": round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE))),  # as the paper has
         "costs": costs if times is None else times,
-        "annotators": FREE,
     }
     kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
     return Run(f"times-{costs}-{kind}-batch{batch}", "entropy", mode, 1, batch, 0, config, bound, costs)
 
 
-def _examples(data_type: str) -> int:
-    """Returns how many images to imagine, so that as many are outside the test set as in the paper."""
-    from aal.app.data.splits import share_for_testing
+def paper_settings(data_type: str, name: str) -> dict[str, Any]:
+    """Returns the paper's own settings; those of CIFAR-10 for the digits, which it does not have."""
+    short = "cifar10" if data_type == "digits" else data_type.replace("-", "")
+    return read_config(CONFIGS / "paper" / f"{short}-{name}.yaml")
 
-    return round(OUTSIDE_TEST / (1 - share_for_testing(data_type)))
+
+def _resized(config: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """Returns settings with the network, the training and the devices of the scale."""
+    if setup.scale != "paper":
+        config.pop("training", None)
+    return config | setup.size.settings
 
 
-def _common(setup: Setup, seed: int, method: str, counts: Scale | None = None) -> dict[str, Any]:
-    paper, size = study(setup.data_type), setup.size
+def _scaled(setup: Setup, name: str, method: str, seed: int) -> dict[str, Any]:
+    config = _resized(paper_settings(setup.data_type, name), setup)
     strategy = {"assignment_type": "RA"} if method == "AAL" else {"assignment_type": "DA", "query_strategy": method}
-    training = {"training": paper.training} if setup.scale == "paper" and paper.training else {}
-    return {
-        "data_type": setup.data_type,
-        "data_dir": setup.data_dir,
-        "engine": "simulated",
-        "seed": seed,
-        "initial_size": (counts or size).labels(paper.initial),
-        "worker_num": WORKERS,
-        **strategy,
-        **size.settings,
-        **training,
-    }
+    counts = {key: setup.size.labels(config[key]) for key in COUNTS if key in config}
+    chosen = {"data_type": setup.data_type, "data_dir": setup.data_dir, "seed": seed}
+    return config | counts | chosen | strategy
 
 
-def _pace(setup: Setup, threshold: int, rounds: int) -> dict[str, Any]:
+def _pace(setup: Setup, config: dict[str, Any], threshold: int, rounds: int) -> dict[str, Any]:
     """What work and labels cost: below the paper's scale, a round is labelled while the middle training goes on."""
     if setup.scale == "paper":
-        return {"costs": "paper", "annotators": FREE}
+        return {}
     epochs = resolve({"data_type": "folder", **setup.size.settings}, setup.scale).training.epochs
-    middle = setup.size.labels(study(setup.data_type).initial) + threshold * rounds / 2
+    middle = config["initial_size"] + threshold * rounds / 2
     seconds = middle * epochs * COSTS["per_image_trained"] * ANNOTATORS / threshold
     return {"costs": COSTS, "annotators": {"number": ANNOTATORS, "seconds_per_label": round(seconds, 2)}}

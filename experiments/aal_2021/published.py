@@ -1,15 +1,13 @@
 """What the paper and its repository publish, read from `paper.yaml`, which tells where each number is from."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
-FILE = pathlib.Path(__file__).with_name("paper.yaml")
-PUBLISHED: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+FOLDER = pathlib.Path(__file__).parent
+PUBLISHED: dict[str, Any] = yaml.safe_load((FOLDER / "paper.yaml").read_text(encoding="utf-8"))
 
-STRATEGIES = ("entropy", "least_confidence", "margin")
-METHODS = ("random", *STRATEGIES, "AAL")
 TITLES = {
     "random": "Random",
     "entropy": "Entropy",
@@ -17,37 +15,18 @@ TITLES = {
     "margin": "Margin",
     "AAL": "AAL",
 }
+METHODS = tuple(TITLES)
+STRATEGIES = METHODS[1:-1]
 BATCHES = (1000, 2500, 5000)
 TIMED_BATCHES = (*BATCHES, 10000)
 SERVERS = (1, 2, 4)
 DATA_TYPES = tuple(PUBLISHED["settings"])
 
 
-class Study(NamedTuple):
-    """The settings of a data set in the paper.
-
-    Attributes:
-        initial: labels at the start.
-        rounds: trainings after the initial one, by batch size.
-        training: what differs from the recipe `paper`.
-    """
-
-    initial: int
-    rounds: dict[int, int]
-    training: dict[str, float]
-
-
-def study(data_type: str) -> Study:
-    """Returns the paper's settings of a data set; those of CIFAR-10 for one that the paper does not have."""
-    return Study(**PUBLISHED["settings"].get(data_type, PUBLISHED["settings"]["cifar-10"]))
-
-
 def accuracy(data_type: str, batch: int, method: str, training: int) -> float | None:
     """Returns figure 2's test accuracy after `training` trainings (0 is the initial one); None where it has none."""
     panel = PUBLISHED["figure2"].get(data_type)
-    if panel is None:
-        return None
-    curve = [panel["start"], *panel[batch][method]]
+    curve = [panel["start"], *panel[batch][method]] if panel else []
     return curve[training] if training < len(curve) else None
 
 

@@ -1,7 +1,5 @@
 """What the runs of a plan came to, read from their folders."""
 
-import csv
-import io
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,24 +8,18 @@ from typing import Any
 import numpy as np
 
 from aal.app.experiments.aal_2021.plans import Run
-from aal.app.experiments.aal_2021.stats import Numbers, at_labels
+from aal.app.experiments.aal_2021.statistics import Numbers
 from aal.config.errors import UserError
+from aal.reporting.curves import at_labels
 from aal.reporting.metrics import Record, read, summary_of
-from aal.storage.atomic import write_whole
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run.
+    """A finished run: its plan, folder, `summary.json`, and what it noted of its origin.
 
-    Attributes:
-        run: what was planned.
-        folder: of the run.
-        summary: as in its `summary.json`.
-        meta: what it noted of its origin.
-        unseen: labels in L when a query was drawn that the model which chose it had not learned from; mean over the
-            answered queries.
-        by_initial: share of these queries that the initial model chose.
+    `unseen` counts the labels in L when a query was drawn that the model which chose it had not learned from, the mean
+    over the answered queries; `by_initial` is the share of these that the initial model chose.
     """
 
     run: Run
@@ -37,14 +29,10 @@ class Result:
     unseen: float
     by_initial: float
 
-    def at(self, labels: Iterable[int]) -> Numbers:
-        """Returns the test accuracy at label counts.
-
-        Raises:
-            UserError: the run has too few labels.
-        """
-        curve = self.summary["curve"]
-        have, accuracy = (np.array([point[key] for point in curve], float) for key in ("labels", "test_accuracy"))
+    def accuracy_at(self, labels: Iterable[int]) -> Numbers:
+        """Returns the test accuracy at label counts; raises UserError where the run has too few labels."""
+        points = self.summary["curve"]
+        have, accuracy = (np.array([point[key] for point in points], float) for key in ("labels", "test_accuracy"))
         try:
             return at_labels(have, accuracy, np.array(list(labels), float))
         except ValueError as error:
@@ -52,15 +40,7 @@ class Result:
 
 
 def read_results(plan: Iterable[Run], runs: pathlib.Path) -> list[Result]:
-    """Reads the finished runs of a plan.
-
-    Args:
-        plan: what was run.
-        runs: the folder of their folders.
-
-    Raises:
-        UserError: a folder holds no readable run.
-    """
+    """Reads the finished runs of a plan from the folder of their folders; raises UserError where one is unreadable."""
     records = [(run, runs / run.name, read(runs / run.name)) for run in plan]
     return [Result(run, folder, summary_of(record), record.meta, *_age(record)) for run, folder, record in records]
 
@@ -81,29 +61,15 @@ def of_kind(results: Iterable[Result], **kind: Any) -> list[Result]:
     return sorted(chosen, key=lambda result: result.run.seed)
 
 
-def matrix(results: Iterable[Result], labels: Sequence[int], **kind: Any) -> Numbers:
+def accuracies(results: Iterable[Result], labels: Sequence[int], **kind: Any) -> Numbers:
     """Returns test accuracies (seeds, labels) of the runs with these attributes."""
-    return np.array([result.at(labels) for result in of_kind(results, **kind)])
+    return np.array([result.accuracy_at(labels) for result in of_kind(results, **kind)])
 
 
-def write_csv(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows that have the same keys, with a line that names them."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
-
-
-def point_rows(
+def points(
     results: Iterable[Result], published: Callable[[Run, int], float | None] | None = None
 ) -> list[dict[str, Any]]:
-    """Returns a row for each point of each curve.
-
-    Args:
-        results: of the runs.
-        published: from a run and the number of a point to the paper's accuracy; None where the paper has no points.
-    """
+    """Returns a row for each point of each curve; `published` gives the paper's accuracy, where it has such points."""
     return [
         {
             "run": result.run.name,

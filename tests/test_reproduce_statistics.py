@@ -8,14 +8,11 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aal.app.experiments.aal_2021.stats import (
+from aal.app.experiments.aal_2021.statistics import (
     Interval,
     Verdict,
     all_of,
-    at_labels,
-    aubc,
     certain,
-    given_by,
     interval,
     judge,
 )
@@ -75,7 +72,7 @@ def test_differences_that_are_all_equal_tell_nothing(bounds: dict[str, float]) -
 
 
 def test_what_was_put_in_is_no_finding() -> None:
-    assert (given_by(True), given_by(False)) == (Verdict.GIVEN, FAILS)
+    assert (certain(True, given=True), certain(False, given=True)) == (Verdict.GIVEN, FAILS)
     assert str(Verdict.GIVEN) == "by construction"
 
 
@@ -100,20 +97,3 @@ def test_a_claim_and_its_opposite_never_both_hold(values: list[float], bound: fl
 )
 def test_several_claims_at_once(verdicts: list[Verdict], together: Verdict) -> None:
     assert all_of(verdicts) is together
-
-
-def test_a_curve_is_read_between_its_points_and_not_beyond() -> None:
-    labels, accuracy = np.array([300.0, 100.0, 200.0, 200.0]), np.array([0.9, 0.5, 0.6, 0.8])
-    assert at_labels(labels, accuracy, np.array([100.0, 150.0, 200.0, 300.0])) == pytest.approx([0.5, 0.6, 0.7, 0.9])
-    for beyond in (99.0, 301.0):
-        with pytest.raises(ValueError, match="says nothing"):
-            at_labels(labels, accuracy, np.array([beyond]))
-
-
-@given(st.floats(0, 1), st.floats(0, 1), st.lists(st.integers(1, 50), min_size=1, max_size=8))
-def test_the_area_of_a_line_is_its_middle_wherever_its_points_are(start: float, end: float, steps: list[int]) -> None:
-    labels = np.cumsum([10, *steps]).astype(float)
-    line = start + (end - start) * (labels - labels[0]) / np.ptp(labels)
-    assert aubc(labels, line) == pytest.approx((start + end) / 2)
-    assert aubc(labels, np.array([line, line])).shape == (2,)
-    assert at_labels(labels, line, labels) == pytest.approx(line)

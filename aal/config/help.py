@@ -1,0 +1,29 @@
+"""The list of all settings that `--help` prints."""
+
+from collections.abc import Iterator
+
+import yaml
+from pydantic import BaseModel
+
+from aal.config.presets import RECIPES
+from aal.config.settings import Settings
+
+
+def settings_help() -> str:
+    """Returns a line for every setting, with its default, and one with its meaning."""
+    return "\n".join(["settings (key: default, meaning):", *_described(Settings, "")])
+
+
+def _described(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            yield from _described(group, f"{prefix}{name}.")
+            continue
+        if prefix == "training.":
+            default = ", ".join(f"{recipe} {RECIPES[recipe][name]}" for recipe in RECIPES)
+        elif field.is_required():
+            default = "must be given"
+        else:
+            default = yaml.safe_dump(field.default, default_flow_style=True).removesuffix("...\n").strip()
+        yield f"  {prefix}{name}: {default}\n      {field.description}"

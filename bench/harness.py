@@ -1,0 +1,134 @@
+"""The images, networks, servers and workers that are measured: here alone bench knows how they are called."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from aal.app import data
+from aal.app.data import ImageSet, Split
+from aal.app.data.arrays import ImageWriter, Meta, write_labels, write_meta
+from aal.app.models import Network, build_model
+from aal.app.server_train import Server
+from aal.app.work_query import Worker
+from aal.config.errors import UserError
+from aal.config.loading import resolve
+from aal.config.settings import Settings
+from aal.coordination.messages import ModelRef, SelectionGrant, TrainedModel, TrainingJob
+from aal.storage.model_files import save_model
+from aal.strategies import STRATEGIES, choose
+from aal.training.images import ImageBank
+
+MODEL = "models/model.pt"  # within the folder of a run
+GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accuracy does not matter
+CIFAR, MINI_IMAGENET = (32, 32, 3), (84, 84, 3)  # of an image
+NUMBER, TEST = 60_000, 10_000
+CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Prepared images to measure with; `real` ones are CIFAR-10, which a model can learn."""
+
+    images: ImageSet
+    real: bool
+
+    @property
+    def name(self) -> str:
+        """What they are, for the reader of a table."""
+        return "CIFAR-10" if self.real else "random images; speed does not depend on the pixels"
+
+
+@contextlib.contextmanager
+def cifar(data_dir: str | None) -> Iterator[Source]:
+    """Gives CIFAR-10 from `data_dir`, where None stands for the default; it is not downloaded for a bench."""
+    settings = resolve({"data_type": "cifar-10", **({"data_dir": data_dir} if data_dir else {})}, "bench")
+    if (pathlib.Path(settings.data_dir).expanduser() / "cifar-10-batches-py").is_dir():
+        yield Source(data.open_set(data.prepare(settings)), real=True)
+    elif data_dir:
+        raise UserError(f"--data_dir {data_dir}: holds no folder cifar-10-batches-py")
+    else:
+        with random_set("cifar-10", CIFAR, classes=10) as folder:
+            yield Source(data.open_set(folder), real=False)
+
+
+@contextlib.contextmanager
+def random_set(data_type: str, shape: tuple[int, int, int], classes: int) -> Iterator[pathlib.Path]:
+    """Gives a prepared set of random images (NUMBER, *shape) in a temporary folder."""
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(prefix="bench-images-") as name:
+        folder = pathlib.Path(name)
+        with ImageWriter(folder, shape) as writer:
+            for _ in range(NUMBER // CHUNK):
+                writer.add(random.integers(0, 256, (CHUNK, *shape), np.uint8))
+        write_labels(folder, np.arange(NUMBER) % classes)
+        own_test = (NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
+        write_meta(folder, data_type, Meta([f"class {number}" for number in range(classes)], own_test))
+        os.sync()  # pages that are not written yet would count as the memory of whoever maps them first
+        yield folder
+
+
+def network_of(name: str, width: float, seed: int = 0) -> Network:
+    """Returns a network for images as those of CIFAR-10."""
+    return build_model(name, classes=10, channels=3, image_size=32, width=width, seed=seed)
+
+
+def publish(run: pathlib.Path, path: str, network: Network, images: ImageSet) -> None:
+    """Writes a model file as a server does, to `path` within the folder of a run."""
+    about = {"data_type": "cifar-10", "image_size": None, "test_share": None, "seed": 0, "images": images.folder.name}
+    (run / path).parent.mkdir(exist_ok=True)
+    payload = {
+        **{"state_dict": network.state_dict(), "architecture": network.architecture, "normalisation": GREY},
+        **{"class_names": list(images.classes), "data": about, "labels": 0, "epoch": 0},
+    }
+    save_model(run / path, payload)
+
+
+@contextlib.contextmanager
+def trainer(
+    settings: Settings, images: ImageSet, split: Split, device: torch.device, run: pathlib.Path | None = None
+) -> Iterator[Callable[[], TrainedModel]]:
+    """Gives what trains on the initial labels, tests and saves a model: a server doing one training job after another.
+
+    The models go to the folder of a run, or to a temporary one.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
+        folder = run or pathlib.Path(name)
+        (folder / "models").mkdir(exist_ok=True)
+        server = Server(0, folder, settings, images, split, ImageBank(images.images, device))
+        ids, numbers = split.initial, itertools.count()
+
+        def train() -> TrainedModel:
+            job = TrainingJob(next(numbers), len(ids))
+            return server.train(job, ids, images.labels[ids], 0.0, lambda: None)
+
+        yield train
+
+
+class Selector:
+    """A worker that selects with the model files in the folder of a run."""
+
+    def __init__(self, run: pathlib.Path, images: ImageSet, device: torch.device) -> None:
+        self.run, self.images, self.device = run, images, device
+        self.bank = ImageBank(images.images, device)
+
+    def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
+        """Chooses so many of the ids."""
+        worker = Worker(0, self.run, STRATEGIES[strategy], self.bank, 0)
+        return worker.select(SelectionGrant(0, count, ModelRef(0, path, 0)), ids)
+
+    def probabilities(self, ids: np.ndarray, precision: str) -> np.ndarray:
+        """Returns the class probabilities (n, classes) that are computed with a precision of the settings."""
+        worker = Worker(0, self.run, STRATEGIES["entropy"], self.bank, 0)
+        return worker.probabilities(SelectionGrant(0, 1, ModelRef(0, MODEL, 0)), ids, precision)
+
+
+def choose_by(strategy: str, probabilities: np.ndarray, count: int) -> np.ndarray:
+    """Returns the positions that a strategy chooses by class probabilities (n, classes)."""
+    return choose(STRATEGIES[strategy].score(len(probabilities), probabilities), count, 0)
