@@ -1,5 +1,6 @@
 """The documentation is true: commands run, links lead somewhere, settings and files exist, lines are wrapped."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -133,6 +134,15 @@ def test_settings_that_are_named_exist(page: pathlib.Path) -> None:
     wanted |= {key for row in table.splitlines()[1:] for key in re.findall(r"`([a-z_.]+)`", row.split("|")[1])}
     for key in wanted:
         assert key in KEYS | OTHERS or key.startswith(FREE), f"{named(page)}: {key}"
+
+
+@pytest.mark.unit
+def test_modules_that_are_run_can_be_imported() -> None:
+    commands = {name for page in PAGES for name in re.findall(r"python -m ([a-z_.]+)", page.read_text())}
+    ours = {name for name in commands if name.split(".")[0] in ("aal", "bench")}
+    assert {"aal.report", "bench", "bench.chaos"} <= ours
+    for name in ours:
+        importlib.import_module(name)
 
 
 @pytest.mark.unit

@@ -7,10 +7,9 @@ import pandas as pd
 
 import aal
 
-if __name__ == "__main__":  # engine local starts processes, which import this file
-    curves = {}
-    for strategy in ("entropy", "random"):
-        run = aal.run("small.yaml", assignment_type="DA", query_strategy=strategy, out=f"runs/{strategy}")
-        curves[strategy] = run.curve.set_index("labels")["test_accuracy"]
-        print(f"{strategy}: annotators waited {run.summary['annotator_wait_s']['mean']:.2f} s for a query in the mean")
-    print(pd.DataFrame(curves))
+curves = {}
+for strategy in ("entropy", "random"):
+    run = aal.run("small.yaml", assignment_type="DA", query_strategy=strategy, out=f"runs/{strategy}")
+    curves[strategy] = run.curve.set_index("labels")["test_accuracy"]
+    print(f"{strategy}: annotators waited {run.summary['annotator_wait_s']['mean']:.2f} s for a query in the mean")
+print(pd.DataFrame(curves))
