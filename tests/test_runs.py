@@ -1,5 +1,6 @@
 """Whole runs as a user starts them: real processes on the digits, finished, interrupted, killed."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -81,9 +82,10 @@ def kill(main: subprocess.Popen[str], run: pathlib.Path, role: str) -> None:
         return
     known = {int(line.split()[3]) for line in (run / "log.txt").read_text().splitlines() if line[:1].isdigit()}
     for process in family(main):
-        holds = [file.path for file in process.open_files()]
-        if process.pid not in known and str(run / "run.db") in holds:
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that was killed before may be gone by now
+            holds = [file.path for file in process.open_files()]
+            if process.pid not in known and str(run / "run.db") in holds:
+                process.kill()
 
 
 def resume(run: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -315,7 +317,7 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
         config = (run / "config.yaml").read_bytes()
         second = resume(run, "worker_query_num=9")
         assert (run / "config.yaml").read_bytes() == config
-        assert second.returncode == 2 and "another main.py runs in this folder" in second.stderr
+        assert second.returncode == 2 and "another program runs in this directory" in second.stderr
         children = family(process)
         process.kill()
         process.communicate(timeout=30)
