@@ -29,7 +29,7 @@ TEMPLATES = {
 LONGEST = 60  # characters of a value that a message repeats
 
 
-def told(detail: Any) -> tuple[str, str]:
+def line_of(detail: Any) -> tuple[str, str]:
     """Returns the setting, with dots, and what is wrong with it.
 
     Args:

@@ -1,4 +1,4 @@
-"""From a config file and the command line to settings; every mistake is told at once, a line each."""
+"""From a config file and the command line to settings; every mistake is reported at once, a line each."""
 
 import difflib
 import logging
@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from aal.config.contradictions import contradictions
-from aal.config.error_lines import told
+from aal.config.error_lines import line_of
 from aal.config.errors import UserError
 from aal.config.presets import PAPER_COSTS, RECIPES
 from aal.config.registry import IMAGE_SETS
@@ -150,7 +150,7 @@ def resolve(
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        problems = list(dict.fromkeys(told(detail) for detail in error.errors()))
+        problems = list(dict.fromkeys(line_of(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
         sound = {key: value for key, value in tree.items() if str(key) not in bad}
         settings = Settings.model_validate(_with_recipe({"data_type": "folder", **sound}))  # to find contradictions

@@ -184,10 +184,10 @@ def check_options(target: Any, options: Mapping[str, Any], given: Collection[str
         # As JSON, in which a list may stand for a tuple, as it must in YAML.
         checked = model.model_validate_json(json.dumps(dict(options), default=str))
     except ValidationError as error:
-        from aal.config.error_lines import told
+        from aal.config.error_lines import line_of
 
         known = ", ".join(fields) or "none"
-        lines = [(key, text) for key, text in map(told, error.errors())]
+        lines = [(key, text) for key, text in map(line_of, error.errors())]
         raise UserError(
             *(
                 f"{where}.{key}: " + (f"no such option; there are: {known}" if "no such setting" in text else text)

@@ -51,7 +51,7 @@ class TrainingSettings(Group):
     )
     channels_last: bool = Field(description="memory layout of the images and kernels")
     compile: bool = Field(
-        description="compile the network (on a GPU with CUDA graphs); docs/performance.md tells when it pays"
+        description="compile the network (on a GPU with CUDA graphs); docs/performance.md says when it pays"
     )
     validate_after: Count = Field(
         description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
@@ -80,7 +80,7 @@ class DeviceSettings(Group):
     servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
     workers: Devices = Field(["auto"], description="the same for the workers")
     server_threads: Positive | None = Field(
-        None, description="CPU threads a server; null: those that train share the cores on which nobody selects"
+        None, description="CPU threads a server; null: those that train share the cores on which no worker selects"
     )
     worker_threads: Positive | None = Field(
         None, description="threads of a worker's process; null: 1, in mode sync all; simulated roles use server_threads"

@@ -53,7 +53,7 @@ def timeline(
             "training",
             "Servers (a bar: one training; the two tones only tell neighbours apart; shaded below: some server trains)",
         ),
-        (selections, "selection", "Workers (a bar: one batch being chosen)"),
+        (selections, "selection", "Workers (a bar: one selection)"),
         (labellings, "labelling", "Annotators (a bar: one label being given)"),
     )
     share = "" if waited is None else f": they waited {100 * waited:.1f} % of their time"

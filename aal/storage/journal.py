@@ -138,7 +138,7 @@ class Journal:
                 self.failure = self._failed(error)
                 self._changed.notify_all()
         finally:
-            with contextlib.suppress(sqlite3.Error):  # fails while somebody reads it
+            with contextlib.suppress(sqlite3.Error):  # fails while another program reads it
                 connection.execute("PRAGMA journal_mode=DELETE")  # one file, for read-only readers too
             connection.close()
 
