@@ -108,7 +108,7 @@ def test_json_is_one_object(
 
 
 @pytest.mark.unit
-def test_mistakes_are_told(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["trian"])
     assert "there is no part trian; there are: score, train" in capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
 
 
 @pytest.mark.unit
-def test_whether_compiling_pays_is_told(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
+def test_whether_compiling_pays_is_reported(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     rates = {False: 100.0, True: 125.0}
     monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
     monkeypatch.setattr(Roofline, "compile", lambda self: 20.0)
@@ -264,7 +264,7 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.process
-def test_a_run_that_fails_is_told(tmp_path: pathlib.Path) -> None:
+def test_a_run_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
     with run_process.running(tmp_path / "run", ["--config", "nowhere.yaml"]) as process, pytest.raises(RunFailed):
         run_process.wait_for(process, lambda: False, limit_s=60)
 

@@ -86,7 +86,7 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
         ({"engine": "simulated", "devices": {"worker_processes": 2}}, "devices.worker_processes"),
     ],
 )
-def test_contradictions_are_told(tree: dict[str, Any], key: str) -> None:
+def test_contradictions_are_reported(tree: dict[str, Any], key: str) -> None:
     (told,) = problems({"data_type": "cifar-10", **tree})
     assert told.startswith(f"my.yaml: {key}: ")
 
@@ -153,7 +153,7 @@ keys = st.sampled_from(sorted(resolve({"data_type": "digits", "models": "cnn"}, 
 
 @settings(max_examples=300, deadline=None)
 @given(tree=st.dictionaries(keys, values, max_size=6))
-def test_any_tree_is_either_right_or_told(tree: dict[str, Any]) -> None:
+def test_any_tree_is_either_right_or_reported(tree: dict[str, Any]) -> None:
     try:
         resolve(tree, "x")
     except UserError as error:
@@ -162,7 +162,7 @@ def test_any_tree_is_either_right_or_told(tree: dict[str, Any]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=60))
-def test_any_bytes_are_either_read_or_told(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_bytes_are_either_read_or_reported(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
     path.write_bytes(content)
     try:

@@ -164,7 +164,7 @@ def test_a_range_of_the_paper_stays_one(tmp_path: pathlib.Path) -> None:
     assert "150 to 175" in query_times.figure4(setup, read_results(plan, tmp_path)).tables[0]
 
 
-def test_a_curve_that_is_too_short_is_told(tmp_path: pathlib.Path) -> None:
+def test_a_curve_that_is_too_short_is_reported(tmp_path: pathlib.Path) -> None:
     setup = Setup(*SCALE, 1, ("AAL",), (5000,))
     run = single(setup, "AAL", "async", 5000, 0)
     finished_run(run, tmp_path, [0.5, 0.6])

@@ -11,7 +11,7 @@ from multiprocessing.managers import RemoteError
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from aal.config.errors import RunFailed
+from aal.config.errors import RunFailed, UserError
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.local.hub_process import HubManager
 from aal.engines.local.processes import (
@@ -69,18 +69,15 @@ class LocalEngine(Engine):
 
             slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
             supervisor = Supervisor(plan.settings, slots, monitor, process_of, display, caught)
-            ended = "failed: see the error"
             try:
                 result = supervisor.watch()
-                ended = result.ended
-            except RunFailed as error:
-                ended = f"failed: {error}"
-                raise
+            except (RunFailed, UserError) as error:
+                result = RunResult.failed(error)
             finally:
                 supervisor.end()
-                with contextlib.suppress(*HUB_GONE):
-                    if unwritten := monitor.close(ended):
-                        raise RunFailed(unwritten)
+            with contextlib.suppress(*HUB_GONE):
+                if unwritten := monitor.close(result.ended):
+                    return RunResult.failed(RunFailed(unwritten))
         return result
 
 
