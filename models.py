@@ -47,6 +47,8 @@ class Network(nn.Module):
 
 def _initialised(network: Network, draw_kernel: Callable[[Tensor], Tensor]) -> Network:
     """Draws kernels anew, those of linear layers by Xavier and those of convolutions as given, and zeroes biases."""
+    if network.head.weight.is_meta:  # there are no numbers to draw, and PyTorch would load its compiler to do it
+        return network
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             draw = draw_kernel if isinstance(module, nn.Conv2d) else nn.init.xavier_uniform_

@@ -4,7 +4,7 @@ import logging
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +13,23 @@ from torch import nn
 
 from aal.app.data import ImageSet, load_split, open_set
 from aal.app.eval import evaluate
-from aal.config.errors import Stopped, UserError
+from aal.config.errors import Stopped
 from aal.config.registry import TRAINERS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.context import Context
 from aal.coordination.clock import Work
-from aal.coordination.interfaces import ServerHub
+from aal.coordination.interfaces import JobRunner, ServerHub
 from aal.coordination.messages import TrainedModel, TrainingJob
 from aal.coordination.partition import Partition
-from aal.storage.model_files import load_model, model_payload, save_with_retry
+from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
 from aal.training.acceleration import compile_network, fuse_batch_norm
 from aal.training.cost import epoch_shape, training_cost
 from aal.training.devices import autocast, resolve_device
 from aal.training.heads import freeze_all_but_head, set_training_mode
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of, shared_bank
-from aal.training.inference import ADVICE, predict
+from aal.training.inference import predict
 from aal.training.networks import Architecture, architecture_of
 from aal.training.optimizers import build_optimizer, build_schedule
 from aal.training.pretrained import Pretrained, load_matching, normalisation_for, read_pretrained
@@ -37,7 +37,7 @@ from aal.training.trainer import (
     FittedModel,
     Trainer,
     TrainingTask,
-    find_trained,
+    reuse_or_train,
     training_fingerprint,
     weights_of,
 )
@@ -172,19 +172,16 @@ class Server:
             UserError: the device has no memory left.
         """
         s, shape = self.settings, self.images.images.shape
-        name = s.models[self.index % len(s.models)]
+        name = s.models[job.network]
         size = {"classes": len(self.images.classes), "channels": shape[3], "image_size": shape[1]}
         architecture = architecture_of(s, name, **size)
         path = f"{MODELS}/training-{job.number:04d}-server-{self.index}.pt"
-        fingerprint = training_fingerprint(s, job, architecture, ids, labels)
-        model_file = find_trained(self.run / path, fingerprint)
-        if model_file is None:
-            try:
-                model_file = self._trained(job, architecture, ids, labels, heartbeat)
-            except torch.OutOfMemoryError:
-                raise UserError(f"{self.bank.device}: has no memory left for a training; {ADVICE}") from None
-            model_file["fingerprint"] = fingerprint
-            save_with_retry(self.run / path, model_file, heartbeat)
+        model_file = reuse_or_train(
+            self.run / path,
+            training_fingerprint(s, job, architecture, ids, labels),
+            lambda: self._trained(job, architecture, ids, labels, heartbeat),
+            heartbeat,
+        )
         accuracies = model_file["val_accuracy"], model_file["test_accuracy"]
         return TrainedModel(job.number, self.index, name, path, model_file["epoch"], started_at, *accuracies)
 
@@ -212,9 +209,10 @@ class Server:
             validation_labels=truth[split.validation],
             freeze=s.freeze,
             heartbeat=heartbeat,
+            job=job,
         )
         trainer: Trainer = TRAINERS.load(job.kind)
-        fitted = trainer(model, task)
+        fitted = trainer(model, task, **s.trainer_options)
         test = evaluate(
             model,
             self.bank,
@@ -253,20 +251,6 @@ class Server:
         return kept
 
 
-class Trains(Protocol):
-    """What the role of a server computes with: a `Server`, or its stand-in in a simulation."""
-
-    def cost(self, job: TrainingJob) -> Work:
-        """Returns how much a training is."""
-        ...
-
-    def train(
-        self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
-    ) -> TrainedModel:
-        """Trains a model for a job and puts its file in place."""
-        ...
-
-
 def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
     """Builds a server in its own process.
 
@@ -281,22 +265,16 @@ def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
     return Server(context.index, context.run, settings, image_set, load_split(context.run / "split.npz"), bank)
 
 
-async def serve(server: Trains, context: Context[ServerHub]) -> None:
+async def serve(server: JobRunner, context: Context[ServerHub]) -> None:
     """The role of a server: wait for a job, train on the labels that it may read, publish; until the run is over."""
     hub, clock = context.hub, context.clock
-    ids, labels = hub.labels(0, 0)
     try:
         while True:
             job = await clock.until(hub.job, context.index)
             started_at = clock.now()
-            if job.owner is None:
-                new_ids, new_labels = hub.labels(len(ids), job.labels)  # L only grows
-                ids, labels = np.concatenate([ids, new_ids]), np.concatenate([labels, new_labels])
-                read = ids[: job.labels], labels[: job.labels]
-            else:
-                read = hub.labels(0, job.labels, job.owner)
-            log.info("trains on %d labels (job %d)", len(read[0]), job.number)
-            trained = await clock.spend(server.cost(job), server.train, job, *read, started_at, context.heartbeat)
+            ids, labels = hub.labels(0, job.labels, job.owner)
+            log.info("trains on %d labels (job %d)", len(ids), job.number)
+            trained = await clock.spend(server.cost(job), server.train, job, ids, labels, started_at, context.heartbeat)
             version = hub.publish(trained)
             log.info("published v%d%s", version, _tested(trained))
     except Stopped:

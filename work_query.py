@@ -3,9 +3,9 @@
 import logging
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from aal.config.errors import Stopped
 from aal.config.seeding import derive
 from aal.context import Context
 from aal.coordination.clock import Work
-from aal.coordination.interfaces import WorkerHub
+from aal.coordination.interfaces import Selector, WorkerHub
 from aal.coordination.messages import QueryBatch, SelectionGrant
 from aal.strategies.assignment import assign
 from aal.strategies.pool import CandidatePool, Labelled
@@ -38,6 +38,7 @@ class Worker:
         seed: of the run.
         options: of the strategy.
         networks: of the run; those of a user's own may be imported for a model file that names them.
+        heartbeat: called before each batch of images.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Worker:
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    heartbeat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._strategy: Strategy = build_strategy(self.strategy, self.options)
@@ -71,27 +73,13 @@ class Worker:
         """
         seed = derive(self.seed, "worker", self.index, grant.batch)
         models = [
-            ModelScorer(self.run / model.path, self.bank, slot, self.networks)
+            ModelScorer(self.run / model.path, self.bank, slot, self.networks, self.heartbeat)
             for slot, model in enumerate(grant.models)
         ]
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed)
         rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
         return remaining[select_checked(self._strategy, self.strategy, pool, grant.count, rng)]
-
-
-class Selects(Protocol):
-    """What the role of a worker computes with: a `Worker`, or its stand-in in a simulation."""
-
-    strategy: str
-
-    def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
-        """Returns how much a selection is."""
-        ...
-
-    def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
-        """Returns at most `grant.count` of the remaining ids."""
-        ...
 
 
 def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Worker:
@@ -106,10 +94,11 @@ def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Wo
     devices = settings.devices.workers
     bank = shared_bank(images / "images.npy", resolve_device(devices[index % len(devices)], index))
     strategy, options = assign(settings, workers)[index], settings.query_strategy_options
-    return Worker(index, context.run, strategy, bank, settings.seed, options, tuple(settings.models))
+    networks = tuple(settings.models)
+    return Worker(index, context.run, strategy, bank, settings.seed, options, networks, context.heartbeat)
 
 
-async def work(worker: Selects, context: Context[WorkerHub]) -> None:
+async def work(worker: Selector, context: Context[WorkerHub]) -> None:
     """The role of a worker: wait for a grant, select, offer; until its batches or its shard are used up."""
     hub, clock, index = context.hub, context.clock, context.index
     remaining = hub.remaining(index)
@@ -125,8 +114,7 @@ async def work(worker: Selects, context: Context[WorkerHub]) -> None:
             chosen = await clock.spend(worker.cost(grant, remaining), worker.select, grant, remaining, labelled)
             versions = tuple(model.version for model in grant.models)
             hub.offer(QueryBatch(index, grant.batch, chosen.tolist(), worker.strategy, versions, started_at))
-            about = (index, len(chosen), grant.version, grant.batch)
-            log.info("worker %d offered %d ids selected with v%d (batch %d)", *about)
+            log.info("worker %d offered %d ids selected with v%d", index, len(chosen), grant.version)
             remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
     except Stopped:
         return

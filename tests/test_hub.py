@@ -288,10 +288,10 @@ def test_a_full_pool_makes_the_worker_wait_and_drops_nothing() -> None:
     hub, _ = make_hub(make_settings(query_pool_size=5))
     train(hub)
     assert offer(hub, 0)
-    assert hub.grant(1) == Pending(Change.ROOM)
+    assert hub.grant(1) == Pending(Change.ROOM, in_turn=True)
     assert answer_all(hub) == 5
     assert isinstance(hub.grant(0), SelectionGrant)
-    assert hub.grant(1) == Pending(Change.ROOM), "the room is kept for what worker 0 is selecting"
+    assert hub.grant(1) == Pending(Change.ROOM, in_turn=True), "the room is kept for what worker 0 is selecting"
     hub.release("worker", 0)
     assert offer(hub, 1)
 
@@ -469,7 +469,7 @@ def test_a_monitor_knows_who_makes_progress_and_who_failed() -> None:
     assert monitor.heartbeat("worker-0") == Computing(0, 0)
     assert monitor.seconds_since_heartbeat() == {"server-0": 50.0, "worker-0": 0.0}
     monitor.report_failure("worker-0", "ValueError: no")
-    assert monitor.failures() == ["worker-0: ValueError: no"]
+    assert monitor.take_failures() == ["worker-0: ValueError: no"] and monitor.take_failures() == []
     monitor.stop()
     with pytest.raises(Stopped):
         monitor.heartbeat("server-0")

@@ -36,6 +36,7 @@ class AnnotatorClient:
         self._draws: deque[tuple[int, float, asyncio.Future[int]]] = deque()
         self._answers: list[tuple[int, int, int, asyncio.Future[bool]]] = []
         self._event = asyncio.Event()
+        self.closed = False  # whether the run is over
 
     async def draw(self, annotator: int) -> int:
         """Waits for a query; returns its id, leased to this annotator. Raises `Stopped` at the end of the run."""
@@ -67,6 +68,7 @@ class AnnotatorClient:
             with contextlib.suppress(Stopped):
                 self._send_answers()
         finally:
+            self.closed = True
             waiting: list[asyncio.Future[Any]] = [future for _, _, future in self._draws]
             for future in [*waiting, *(future for _, _, _, future in self._answers)]:
                 if not future.done():
@@ -79,11 +81,13 @@ class AnnotatorClient:
         taken = self._hub.answer(ids, annotators, labels)
         del self._answers[: len(ids)]
         for future, was_taken in zip(futures, taken, strict=True):
-            future.set_result(was_taken)
+            if not future.done():  # an answer is taken even if its annotator is gone
+                future.set_result(was_taken)
         return len(ids)
 
     def _send_draws(self) -> int:
         before = len(self._draws)
+        self._draws = deque(draw for draw in self._draws if not draw[-1].done())  # a cancelled draw takes no query
         while self._draws:
             annotators, asked_at, _ = zip(*itertools.islice(self._draws, self.AT_ONCE), strict=True)
             ids = self._hub.draw(annotators, asked_at, len(self._draws))

@@ -2,6 +2,7 @@
 
 import abc
 import asyncio
+import contextlib
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from aal.annotators.client import AnnotatorClient
-from aal.config.errors import Stopped
+from aal.config.errors import RunFailed, Stopped
 from aal.config.registry import LABEL_SOURCES, check_options
 from aal.config.settings import AnnotatorSettings
 from aal.context import Context
@@ -117,11 +118,20 @@ async def annotate(source: LabelSource, context: Context[AnnotatorHub]) -> None:
     client = AnnotatorClient(context.hub, context.clock, context.heartbeat)
     try:
         async with asyncio.TaskGroup() as group:
-            people = group.create_task(source.annotate(client, context.clock))
+            labelling = group.create_task(_label(source, client, context.clock))
             await client.run()
-            people.cancel()
+            labelling.cancel()
     except BaseExceptionGroup as failures:  # what is wrong, not that it came from a group
         raise _innermost(failures) from None
+
+
+async def _label(source: LabelSource, client: AnnotatorClient, clock: Clock) -> None:
+    """Lets a source label; raises `RunFailed` where it ends while queries are still to be answered."""
+    with contextlib.suppress(Stopped):
+        await source.annotate(client, clock)
+        await asyncio.sleep(0)
+        if not client.closed:
+            raise RunFailed("the label source ended before the run did; annotate() must go on until Stopped is raised")
 
 
 def _innermost(error: BaseException) -> BaseException:

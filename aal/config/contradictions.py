@@ -1,9 +1,19 @@
 """Settings that are right one by one and wrong together."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from aal.config.errors import UserError
-from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS, check_options
+from aal.config.registry import (
+    IMAGE_SETS,
+    LABEL_SOURCES,
+    NETWORKS,
+    SCHEDULES,
+    STRATEGIES,
+    TRAINERS,
+    Registry,
+    check_options,
+)
 from aal.config.settings import Settings
 
 
@@ -96,20 +106,33 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds what is wrong with the schedule, and what it finds wrong with the settings."""
-    if problem := SCHEDULES.problem(s.mode):
-        yield ("mode",), problem
-        return
-    try:
+    """Finds what is wrong with the schedule and its options, and what it finds wrong with the settings."""
+    problems = list(_of_choice(SCHEDULES, s.mode, s.mode_options, given=("settings", "pools")))
+    yield from problems
+    if not problems:
         yield from SCHEDULES.load(s.mode).contradictions(s)
-    except UserError as error:
-        yield from ((("mode",), text.removeprefix("mode: ")) for text in error.problems)
 
 
 def trainer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds a trainer that is not there."""
-    if problem := TRAINERS.problem(s.trainer):
-        yield ("trainer",), problem
+    """Finds what is wrong with the trainer and its options."""
+    return _of_choice(TRAINERS, s.trainer, s.trainer_options, given=("model", "task"))
+
+
+def _of_choice(
+    registry: Registry, name: str, options: Mapping[str, Any], given: Collection[str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what is wrong with a name and its options; an object is imported only where that is needed."""
+    if problem := registry.problem(name):
+        yield (registry.setting,), problem
+        return
+    if not registry.is_users_own(name) and not options:
+        return
+    try:
+        registry.checked_options(name, options, given)
+    except UserError as error:
+        for line in error.problems:
+            key, _, text = line.partition(": ")
+            yield (key, registry.setting), text
 
 
 def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES
+from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
 
 
 def _listed(value: object) -> object:
@@ -89,10 +89,6 @@ class DeviceSettings(Group):
         None, description="processes that the workers share, one at a time in each; null: one each"
     )
 
-    def processes_for(self, workers: int) -> int:
-        """Returns how many processes so many workers have."""
-        return min(self.worker_processes or workers, workers)
-
 
 class CostSettings(Group):
     """What work costs on the virtual clock, in its seconds; `annotators` say what a label costs.
@@ -120,7 +116,11 @@ class Settings(Group):
     mode: ScheduleName = Field(
         "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
     )
-    trainer: str = Field("fit", description="what a training job computes")
+    mode_options: Options = Field({}, description="parameters of a schedule of your own")
+    trainer: Annotated[str, BeforeValidator(TRAINERS.canonical)] = Field(
+        "fit", description="what a training job computes"
+    )
+    trainer_options: Options = Field({}, description="parameters of a trainer of your own")
     engine: Literal["local", "simulated"] = Field(
         "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
     )

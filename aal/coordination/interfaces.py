@@ -1,10 +1,11 @@
 """What each role sees of the hub, and what the hub needs of the record: narrow interfaces, one for each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from aal.coordination.clock import Work
 from aal.coordination.messages import (
     Computing,
     Pending,
@@ -64,23 +65,61 @@ class AnnotatorHub(Protocol):
         ...
 
 
-class Monitor(Protocol):
-    """What an engine and the roles' heartbeats may call."""
+class JobRunner(Protocol):
+    """What the role of a server computes with: a `Server`, or its stand-in in a simulation."""
+
+    def cost(self, job: TrainingJob) -> Work:
+        """Returns how much a training is."""
+        ...
+
+    def train(
+        self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
+    ) -> TrainedModel:
+        """Trains a model for a job and puts its file in place."""
+        ...
+
+
+class Selector(Protocol):
+    """What the role of a worker computes with: a `Worker`, or its stand-in in a simulation."""
+
+    strategy: str
+
+    def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
+        """Returns how much a selection is."""
+        ...
+
+    def select(
+        self, grant: SelectionGrant, remaining: np.ndarray, labelled: Callable[[], tuple[np.ndarray, np.ndarray]]
+    ) -> np.ndarray:
+        """Returns at most `grant.count` of the remaining ids."""
+        ...
+
+
+class Heart(Protocol):
+    """What the process of a role may call besides its part of the hub."""
 
     def heartbeat(self, name: str) -> Computing:
         """Notes that a process makes progress; returns what is computed at the moment. Raises `Stopped` at the end."""
+        ...
+
+    def report_failure(self, name: str, reason: str) -> None:
+        """Keeps what a process reports of why it fails."""
+        ...
+
+
+class Monitor(Protocol):
+    """What an engine may call."""
+
+    def expect(self, name: str) -> None:
+        """Notes that a process starts, so that one that never makes progress is found too."""
         ...
 
     def seconds_since_heartbeat(self) -> dict[str, float]:
         """Returns the seconds since the last heartbeat of each process."""
         ...
 
-    def report_failure(self, name: str, reason: str) -> None:
-        """Keeps a process's own words about why it fails."""
-        ...
-
-    def failures(self) -> list[str]:
-        """Returns what failing processes reported, the first failure first."""
+    def take_failures(self) -> list[str]:
+        """Returns, once, what failing processes reported, the first failure first."""
         ...
 
     def status(self) -> Status:

@@ -21,15 +21,21 @@ class Change(enum.Flag):
     STOP = enum.auto()  # the run is over
 
 
-# Whoever comes first takes what has changed, so these wake one waiter after another; all others wake everybody.
-TAKEN_IN_TURN = (Change.LABELS, Change.ROOM)
+ANY = ~Change.STOP  # what a rule waits for that does not say more; the end of a run wakes every waiter anyway
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The answer "not yet": which changes make it worth asking again."""
+    """The answer "not yet": which changes make it worth asking again.
+
+    Attributes:
+        until: the changes.
+        in_turn: whether those who wait are served in the order in which they came, so that only the first need ask
+            again; the next one asks when the first has been served or has left.
+    """
 
     until: Change
+    in_turn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class TrainingJob:
         target: which target model it trains.
         owner: the worker whose labels it may read; None for all of L.
         start: the model whose weights it starts from; None to train from scratch.
+        network: which of the networks in `models` it trains.
     """
 
     number: int
@@ -68,6 +75,7 @@ class TrainingJob:
     target: int = 0
     owner: int | None = None
     start: ModelRef | None = None
+    network: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ import threading
 from aal.coordination.hub import Hub, Now
 from aal.coordination.messages import Computing, Status
 
+START_S = 60.0  # to start a process and import what it needs, on a busy machine
+
 
 class HubMonitor:
-    """What an engine sees of a hub; implements `aal.coordination.interfaces.Monitor`.
+    """What an engine sees of a hub; implements `Monitor` and `Heart` of `aal.coordination.interfaces`.
 
     Args:
         hub: of the run.
@@ -34,14 +36,20 @@ class HubMonitor:
             return {name: now - beat for name, beat in self._beats.items()}
 
     def report_failure(self, name: str, reason: str) -> None:
-        """Keeps a process's own words about why it fails."""
+        """Keeps what a process reports of why it fails."""
         with self._lock:
             self._failures.append(f"{name}: {reason}")
 
-    def failures(self) -> list[str]:
-        """Returns what failing processes reported, the first failure first."""
+    def take_failures(self) -> list[str]:
+        """Returns, once, what failing processes reported, the first failure first."""
         with self._lock:
-            return list(self._failures)
+            reported, self._failures = self._failures, []
+            return reported
+
+    def expect(self, name: str) -> None:
+        """Notes that a process starts: it has `START_S` more than others until its first heartbeat."""
+        with self._lock:
+            self._beats[name] = self._clock.now() + START_S
 
     def status(self) -> Status:
         """Returns how far the run is."""

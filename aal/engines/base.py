@@ -214,7 +214,7 @@ def open_hub(
     settings, state = plan.settings, plan.resume
     seed = derive(settings.seed, "draw", state.draws if state else 0)
     pools = Pools(plan.partition, plan.labels, plan.schedule.pool_bound(settings), seed)
-    schedule = plan.schedule(settings, pools)
+    schedule = plan.schedule(settings, pools, **settings.mode_options)
     record = RunRecorder(plan.run / "run.db", durable)
     if state is None:
         record.begin(plan.partition.rows(plan.labels, plan.paths), plan.meta)

@@ -91,7 +91,7 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         "SELECT version, path, labels, target, ticket, test_accuracy FROM models ORDER BY version"
     ).fetchall()
     refs = [ModelRef(version, path, labels, target) for version, path, labels, target, *_ in models]
-    jobs = db.execute("SELECT number, labels, kind, target, owner, start FROM jobs ORDER BY number").fetchall()
+    jobs = db.execute("SELECT number, labels, kind, target, owner, start, network FROM jobs ORDER BY number").fetchall()
     last = db.execute(LAST_TIME).fetchone()[0] or 0.0
     unanswered = db.execute("SELECT item FROM offers WHERE item NOT IN (SELECT item FROM answers)")
     return ResumeState(
@@ -101,8 +101,8 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         models=[(ref, model[4]) for ref, model in zip(refs, models, strict=True)],
         test_accuracy=models[-1][5] if models else None,
         jobs=[
-            TrainingJob(number, labels, kind, target, owner, None if start is None else refs[start])
-            for number, labels, kind, target, owner, start in jobs
+            TrainingJob(number, labels, kind, target, owner, None if start is None else refs[start], network)
+            for number, labels, kind, target, owner, start, network in jobs
         ],
         draws=db.execute("SELECT count(*) FROM waits").fetchone()[0],
         seconds=max(last, float(meta.get("wall_s", 0.0))),

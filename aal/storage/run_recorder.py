@@ -10,7 +10,7 @@ from aal.storage.journal import Journal
 
 META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
 EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?)"
-JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?)"
+JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?)"
 MODELS = "INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
@@ -49,7 +49,7 @@ class RunRecorder:
     def job_given(self, job: TrainingJob, server: int, at: float) -> None:
         """Records that a training began."""
         start = job.start.version if job.start else None
-        row = (job.number, server, job.labels, at, job.kind, job.target, job.owner, start)
+        row = (job.number, server, job.labels, at, job.kind, job.target, job.owner, start, job.network)
         self._journal.write((JOBS, [row]))
 
     def model_published(self, version: int, job: TrainingJob, trained: TrainedModel, at: float) -> None:

@@ -31,9 +31,10 @@ CREATE VIEW IF NOT EXISTS queries AS
     ) AS draws ON draws.item = offers.item
     LEFT JOIN answers ON answers.item = offers.item;
 -- One row a training job that was given out, published or not: its training set is the first `labels` of L, or those of
--- them that began in the shard of worker `owner`; it starts from the weights of version `start`, or from scratch.
+-- them that began in the shard of worker `owner`; it starts from the weights of version `start`, or from
+-- scratch, and trains number `network` of the networks in `models`.
 CREATE TABLE IF NOT EXISTS jobs(number INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, given_at REAL, kind TEXT,
-    target INTEGER, owner INTEGER, start INTEGER);
+    target INTEGER, owner INTEGER, start INTEGER, network INTEGER);
 -- The jobs under the name of earlier versions.
 CREATE VIEW IF NOT EXISTS tickets AS SELECT number, server, labels, given_at FROM jobs;
 -- One row an interruption that the run was resumed from: the last time on record before it, and when it went on.

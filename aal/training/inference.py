@@ -107,10 +107,19 @@ class ModelScorer:
         bank: the images, on the device to score on.
         slot: place among the models of a selection; each place of each device keeps the model that it had last.
         trusted: names of users' own networks that may be imported for the file.
+        heartbeat: called before each batch; what it raises ends the work.
     """
 
-    def __init__(self, path: pathlib.Path, bank: ImageBank, slot: int = 0, trusted: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        bank: ImageBank,
+        slot: int = 0,
+        trusted: Collection[str] = (),
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path, self._bank, self._slot, self._trusted = path, bank, slot, trusted
+        self._heartbeat = heartbeat
 
     @property
     def is_coarse(self) -> bool:
@@ -121,7 +130,14 @@ class ModelScorer:
         """Scores images in one pass; see `aal.strategies.pool.Scorer`."""
         model, normalisation = self._load()
         if not with_embeddings:
-            logits = predict(model, self._bank, ids, normalisation=normalisation, precision=precision)
+            logits = predict(
+                model,
+                self._bank,
+                ids,
+                normalisation=normalisation,
+                precision=precision,
+                heartbeat=self._heartbeat,
+            )
             return Outputs(logits.numpy(), torch.softmax(logits, dim=1).numpy(), None)
         model.eval()
         with _embeddings_of(model) as kept:
@@ -131,7 +147,7 @@ class ModelScorer:
                 logits = model(images)
                 return logits, kept[-1]
 
-            logits, embeddings = _run(both, self._bank, ids, normalisation, precision)
+            logits, embeddings = _run(both, self._bank, ids, normalisation, precision, heartbeat=self._heartbeat)
         return Outputs(logits.numpy(), torch.softmax(logits, dim=1).numpy(), embeddings.numpy())
 
     def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
@@ -149,7 +165,14 @@ class ModelScorer:
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(seed)
                 for _ in range(passes):
-                    (logits,) = _run(lambda images: (model(images),), self._bank, ids, normalisation, "auto")
+                    (logits,) = _run(
+                        lambda images: (model(images),),
+                        self._bank,
+                        ids,
+                        normalisation,
+                        "auto",
+                        heartbeat=self._heartbeat,
+                    )
                     found.append(torch.softmax(logits, dim=1))
         finally:
             model.eval()

@@ -1,19 +1,14 @@
 """PyTorch in a process: how many CPU threads a role computes with, memory, determinism."""
 
-import os
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 
+from aal.config.cores import core_count
 from aal.config.settings import Settings
 from aal.coordination.messages import Computing
 from aal.training.devices import keep_freed_memory
-
-
-def cores() -> int:
-    """Returns the CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_for(
@@ -34,13 +29,13 @@ def threads_for(
     """
     given: int | None = getattr(settings.devices, f"{role}_threads")
     if given is not None or takes_turns:
-        return given or cores()
+        return given or core_count()
     if role == "worker":
         return 1
     if computing is None or settings.training.compile:
         computing = Computing(settings.server_num, 1)
     selecting = computing.selections * (settings.devices.worker_threads or 1)
-    return max(1, (cores() - selecting) // max(1, computing.trainings))
+    return max(1, (core_count() - selecting) // max(1, computing.trainings))
 
 
 def set_up_local(
@@ -66,5 +61,5 @@ def set_up_local(
 
 def set_up_simulated(settings: Settings) -> None:
     """Sets up PyTorch in the one process of the simulated engine, where one role computes at a time."""
-    torch.set_num_threads(settings.devices.server_threads or cores())
+    torch.set_num_threads(settings.devices.server_threads or core_count())
     torch.backends.cudnn.deterministic = True

@@ -1,5 +1,6 @@
 """What a trainer is given and gives back."""
 
+import contextlib
 import hashlib
 import pathlib
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from aal import __version__
 from aal.config.errors import UserError
 from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.messages import TrainingJob
-from aal.storage.model_files import load_model
+from aal.storage.model_files import load_model, save_with_retry
 from aal.training.images import Ids, ImageBank, Normalisation
+from aal.training.inference import ADVICE
 from aal.training.networks import Architecture
 
 
@@ -38,6 +40,7 @@ class TrainingTask:
         validation_labels: (v,) of these.
         freeze: whether only the output layer is trained.
         heartbeat: called before each batch; what it raises ends the training.
+        job: that asks for the training; None outside a run.
     """
 
     bank: ImageBank
@@ -50,6 +53,7 @@ class TrainingTask:
     validation_labels: Ids = field(default_factory=_no_ids)
     freeze: bool = False
     heartbeat: Callable[[], None] = lambda: None
+    job: TrainingJob | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ class FittedModel:
 class Trainer(Protocol):
     """Computes what a training job of one kind asks for; `@TRAINERS.register(kind)` registers it."""
 
-    def __call__(self, model: nn.Module, task: TrainingTask) -> FittedModel:
-        """Trains a model in place, which has its initial weights."""
+    def __call__(self, model: nn.Module, task: TrainingTask, **options: Any) -> FittedModel:
+        """Trains a model in place, which has its initial weights; its typed parameters are `trainer_options`."""
         ...
 
 
@@ -96,16 +100,32 @@ def training_fingerprint(
     return hashlib.blake2b(text.encode() + ids.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
 
 
-def find_trained(path: pathlib.Path, fingerprint: str) -> dict[str, Any] | None:
-    """Returns what a model file of the same fingerprint holds; None when there is none.
+def reuse_or_train(
+    path: pathlib.Path, fingerprint: str, train: Callable[[], dict[str, Any]], heartbeat: Callable[[], None]
+) -> dict[str, Any]:
+    """Returns what a model file of this fingerprint holds: of the file that is there, or of one that is made now.
 
     It is there when its server died before it could publish, or when a simulated run is repeated up to where it broke
     off.
+
+    Args:
+        path: of the model file.
+        fingerprint: of the training.
+        train: trains and returns what the file is to hold, see `aal.storage.model_files.model_payload`.
+        heartbeat: called while the disk does not take the file; what it raises ends the attempts.
+
+    Raises:
+        UserError: the device has no memory left for the training.
+        RunFailed: the disk did not take the file.
     """
-    if not path.exists():
-        return None
+    if path.exists():
+        with contextlib.suppress(UserError):  # a damaged file is made again
+            known = load_model(path)
+            if known.get("fingerprint") == fingerprint:
+                return known
     try:
-        known = load_model(path)
-    except UserError:
-        return None
-    return known if known.get("fingerprint") == fingerprint else None
+        payload = {**train(), "fingerprint": fingerprint}
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"a GPU has no memory left for a training ({error}); {ADVICE}") from None
+    save_with_retry(path, payload, heartbeat)
+    return payload

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
+from aal.coordination.messages import Change
 from aal.coordination.schedules.base import Schedule
 
 
@@ -15,6 +16,9 @@ class Asynchronous(Schedule):
     round b * round_size // server_train_threshold and may be selected once version round - max_staleness exists; with
     `max_staleness: null` workers run free.
     """
+
+    changes_for_job = Change.LABELS | Change.MODELS | Change.IDLE
+    changes_for_grant = Change.MODELS | Change.IDLE
 
     @classmethod
     def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

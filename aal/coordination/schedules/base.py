@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
 from aal.config.settings import Settings
-from aal.coordination.messages import Change, Computing, ModelRef, Pending, SelectionGrant, TrainingJob
+from aal.coordination.messages import ANY, Change, Computing, ModelRef, Pending, SelectionGrant, TrainingJob
 
 if TYPE_CHECKING:
     from aal.coordination.pools import Pools  # loads NumPy, which a mistake in the settings need not wait for
@@ -24,9 +24,13 @@ class Schedule:
 
     Attributes:
         takes_turns: whether roles compute one after another, so that each may have all cores.
+        changes_for_job: which changes can make a training due; any, unless a subclass knows better.
+        changes_for_grant: which changes can let a worker select; any, unless a subclass knows better.
     """
 
     takes_turns = False
+    changes_for_job = ANY
+    changes_for_grant = ANY
 
     def __init__(self, settings: Settings, pools: "Pools") -> None:
         self.settings = settings
@@ -95,18 +99,24 @@ class Schedule:
             if holder == server:
                 return job
         self._idle_servers.setdefault(server)
-        first = next(iter(self._idle_servers)) == server
-        if first and self._returned:
+        if next(iter(self._idle_servers)) != server:
+            return Pending(self.changes_for_job, in_turn=True)
+        if self._returned:
             job = self._returned.pop(0)
-        elif first and self.training_due():
-            job = TrainingJob(self.issued, self.pools.labels, kind=self.settings.trainer)
+        elif self.training_due():
+            job = self.new_job(server)
             self.issued += 1
-            self.trained_on = job.labels  # a surplus over the threshold is absorbed
+            self.trained_on = max(self.trained_on, job.labels)  # a surplus over the threshold is absorbed
         else:
-            return Pending(Change.LABELS | Change.MODELS | Change.IDLE)
+            return Pending(self.changes_for_job)
         del self._idle_servers[server]
         self._held[job.number] = (server, job)
         return job
+
+    def new_job(self, server: int) -> TrainingJob:
+        """Returns the job of a training that is due: all of L, with the networks dealt out to the servers in turn."""
+        network = server % len(self.settings.models)
+        return TrainingJob(self.issued, self.pools.labels, kind=self.settings.trainer, network=network)
 
     def settle(self, number: int, server: int, path: str) -> tuple[TrainingJob, ModelRef]:
         """Ends a job; returns it with the model's place in the order of versions, to be announced when it is on disk.
@@ -127,8 +137,8 @@ class Schedule:
         self._unannounced -= len(models)
         self._add_models(models)
 
-    def newest(self) -> tuple[ModelRef, ...]:
-        """Returns the newest version of each target model."""
+    def models_for(self, worker: int) -> tuple[ModelRef, ...]:
+        """Returns the models that a worker selects with: the newest version of each target model."""
         return tuple(self._newest.values())
 
     # ------------------------------------------------------------------ selections
@@ -146,12 +156,12 @@ class Schedule:
             raise Stopped
         self.release_worker(worker)  # one that asks again has lost its grant
         if not self.models or not self.may_select(worker):
-            return Pending(Change.MODELS | Change.IDLE)
+            return Pending(self.changes_for_grant)
         if self.room < size:
-            return Pending(Change.ROOM)
+            return Pending(Change.ROOM, in_turn=True)
         self._selecting[worker] = size
         self._promised += size
-        return SelectionGrant(self.batches[worker], size, self.newest())
+        return SelectionGrant(self.batches[worker], size, self.models_for(worker))
 
     def check_offer(self, worker: int, batch: int, size: int) -> None:
         """Checks that a worker holds the grant for a batch.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
+from aal.coordination.messages import Change
 from aal.coordination.schedules.base import Schedule
 
 
@@ -12,6 +13,8 @@ class Synchronous(Schedule):
     """One server and one worker that owns the whole pool; each round waits for the one before."""
 
     takes_turns = True
+    changes_for_job = Change.LABELS | Change.MODELS | Change.IDLE
+    changes_for_grant = Change.MODELS | Change.IDLE
 
     @classmethod
     def server_num(cls, settings: Settings) -> int:

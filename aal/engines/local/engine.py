@@ -35,8 +35,7 @@ class LocalEngine(Engine):
         settings, restarts = plan.settings, 0
         while True:
             try:
-                with without_main_module():
-                    return self._attempt(plan, display, caught)
+                return self._attempt(plan, display, caught)
             except HUB_GONE:
                 if caught:
                     return RunResult.interrupted(caught[0])
@@ -61,10 +60,11 @@ class LocalEngine(Engine):
                 monitor = manager.open(plan, origin)
             except RemoteError as error:  # the hub's traceback as text; its last line is the reason
                 raise RunFailed(str(error).strip("- \n").splitlines()[-1].partition(": ")[2]) from None
+            heart = manager.heart()
             hubs = {role.name: getattr(manager, role.name)() for role in plan.roles}
 
             def process_of(slot: Slot) -> BaseProcess:
-                args = (slot, plan.run, plan.settings, hubs[slot.role.name], monitor, origin)
+                args = (slot, plan.run, plan.settings, hubs[slot.role.name], heart, origin)
                 return context.Process(target=run_slot, args=args, name=slot.name, daemon=True)
 
             slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
@@ -84,7 +84,8 @@ class LocalEngine(Engine):
 @contextlib.contextmanager
 def _manager(context: ForkServerContext) -> Iterator[Any]:
     manager = HubManager(ctx=context)
-    manager.start(end_with_parent, (signal.SIGTERM,))  # it outlives a signal to the whole group, to write what is left
+    with without_main_module():  # it ignores a signal to the whole group, to write what is left
+        manager.start(end_with_parent, (signal.SIGTERM,))
     try:
         yield manager
     finally:

@@ -24,6 +24,7 @@ from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
 from aal.context import Context, at_most_every
 from aal.coordination.clock import WallClock
+from aal.coordination.interfaces import Heart
 from aal.coordination.messages import Computing
 from aal.coordination.schedules.base import Schedule
 from aal.engines.base import Role
@@ -32,6 +33,7 @@ from aal.storage.run_directory import log_to
 PACKAGE = pathlib.Path(__file__).resolve().parents[3]  # the folder that holds aal
 HUB_GONE = (EOFError, BrokenPipeError, ConnectionError)
 HEARTBEAT_S = 0.5
+MAIN_MODULE = threading.Lock()  # held while it is replaced
 
 # Exit codes of a role's process.
 USER_ERROR = 2  # only the user can mend it
@@ -67,12 +69,13 @@ def fork_context() -> ForkServerContext:
 @contextlib.contextmanager
 def without_main_module() -> Iterator[None]:
     """Keeps processes that are started meanwhile from importing the user's script again, which would run it twice."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with MAIN_MODULE:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager
@@ -120,7 +123,7 @@ def end_with_parent(*ignored: signal.Signals) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def run_slot(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monitor: Any, origin: float) -> None:
+def run_slot(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, heart: Heart, origin: float) -> None:
     """The main function of a role's process: runs the roles of a slot until the run is over.
 
     Args:
@@ -128,7 +131,7 @@ def run_slot(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monito
         run: the run directory.
         settings: of the run.
         hub: proxy of the part of the hub that the role sees.
-        monitor: proxy of the monitor.
+        heart: proxy that takes heartbeats and failures.
         origin: of the run's clock.
     """
     end_with_parent()
@@ -137,7 +140,7 @@ def run_slot(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monito
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     log.info("started")
     try:
-        asyncio.run(_members(slot, run, settings, hub, monitor, origin))
+        asyncio.run(_members(slot, run, settings, hub, heart, origin))
     except Stopped:
         return
     except HUB_GONE:
@@ -147,17 +150,17 @@ def run_slot(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monito
         log.exception("failed")
         is_known = isinstance(error, UserError | RunFailed)
         with contextlib.suppress(*HUB_GONE):
-            monitor.report_failure(slot.name, str(error) if is_known else f"{type(error).__name__}: {error}")
+            heart.report_failure(slot.name, str(error) if is_known else f"{type(error).__name__}: {error}")
         codes = {UserError: USER_ERROR, RunFailed: PERMANENT}
         raise SystemExit(codes.get(type(error), 1)) from None
 
 
-async def _members(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, monitor: Any, origin: float) -> None:
+async def _members(slot: Slot, run: pathlib.Path, settings: Settings, hub: Any, heart: Heart, origin: float) -> None:
     """Runs the roles of a slot side by side."""
     adapt = _set_up(slot.role, settings)
 
     def beat() -> None:
-        adapt(monitor.heartbeat(slot.name))
+        adapt(heart.heartbeat(slot.name))
 
     heartbeat = at_most_every(HEARTBEAT_S, beat)
     heartbeat()

@@ -14,7 +14,7 @@ from aal.config.errors import RunFailed, UserError
 from aal.config.settings import Settings
 from aal.coordination.interfaces import Monitor
 from aal.engines.base import Display, RunResult, RunStatus
-from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, Slot
+from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, Slot, without_main_module
 
 FORK_SERVER_GONE = 255  # the exit code that multiprocessing reports when the fork server died; the child may live
 POLL_S = 0.2
@@ -67,8 +67,8 @@ class Supervisor:
             RunFailed: a process failed for good, or the record cannot be written.
             UserError: a role met what only the user can mend.
         """
-        for process in self._processes.values():
-            process.start()
+        for slot in self._processes:
+            self._start(slot)
         while not self._caught:
             try:
                 if self._ended():
@@ -86,7 +86,8 @@ class Supervisor:
         if status.failure is not None:
             raise RunFailed(status.failure)
         for slot, process in list(self._processes.items()):
-            if not process.is_alive() and process.exitcode != 0 and not self._caught:
+            has_failed = not process.is_alive() and process.exitcode != 0
+            if has_failed and not self._caught and not status.finished:
                 self._restart(slot, process)
         self._kill_hung()
         if any(process.is_alive() for process in self._processes.values()):
@@ -121,7 +122,13 @@ class Supervisor:
         for member in slot.role.members(slot.index):
             self._monitor.release(slot.role.name, member)
         self._processes[slot] = self._process_of(slot)
-        self._processes[slot].start()
+        self._start(slot)
+
+    def _start(self, slot: Slot) -> None:
+        with contextlib.suppress(*HUB_GONE):  # the next look at its status reports that
+            self._monitor.expect(slot.name)
+        with without_main_module():
+            self._processes[slot].start()
 
     def _cause(self, slot: Slot, process: BaseProcess) -> str:
         code = process.exitcode or 0
@@ -129,7 +136,7 @@ class Supervisor:
             self._hung.discard(slot.name)
             stack = "its stack is in log.txt, if it could still run"
             return f"{slot.name}: made no progress for {self._settings.hung_after_s:g} s ({stack})"
-        for reported in self._monitor.failures():
+        for reported in reversed(self._monitor.take_failures()):
             if reported.startswith(f"{slot.name}: "):
                 return reported
         if code == FORK_SERVER_GONE:
@@ -144,9 +151,9 @@ class Supervisor:
         if time.monotonic() - self._looked_at < 1.0:
             return
         self._looked_at = time.monotonic()
-        silence = self._monitor.seconds_since_heartbeat()
+        ages = self._monitor.seconds_since_heartbeat()
         for slot, process in self._processes.items():
-            if process.is_alive() and silence.get(slot.name, 0.0) > self._settings.hung_after_s:
+            if process.is_alive() and ages.get(slot.name, 0.0) > self._settings.hung_after_s:
                 assert process.pid is not None
                 self._hung.add(slot.name)
                 os.kill(process.pid, signal.SIGUSR1)

@@ -13,6 +13,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
+import yaml
+
 from aal.config.errors import RecordFailed, RunFailed, Stopped, UserError
 from aal.context import Context, at_most_every
 from aal.coordination.hub import Hub
@@ -34,8 +36,7 @@ class SimulatedEngine(Engine):
     _loop: VirtualLoop | None = None
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            (plan.run / f"run.db{suffix}").unlink(missing_ok=True)
+        _remove_record(plan)
         if plan.settings.compute == "full":
             from aal.training.process import set_up_simulated  # loads PyTorch
 
@@ -113,6 +114,25 @@ async def _role(plan: Plan, role: Role, index: int, hub: Hub, clock: VirtualCloc
     except Exception as error:
         log.exception("failed")
         raise RunFailed(f"{name}: {type(error).__name__}: {error}") from None
+
+
+def _remove_record(plan: Plan) -> None:
+    """Removes the record of an earlier attempt, which this one repeats to the last row.
+
+    Raises:
+        UserError: the record holds answers that cannot be repeated: those of another engine, or of people.
+    """
+    state = plan.resume
+    if state is not None and state.answers:
+        before = yaml.safe_load(state.meta["config"])
+        source = before.get("annotators", {}).get("source", "simulated")
+        if before.get("engine") != "simulated" or source != "simulated":
+            raise UserError(
+                f"{plan.run}: its record holds {len(state.answers)} answers that a simulation cannot repeat; resume it "
+                "with the engine and the label source that it began with"
+            )
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        (plan.run / f"run.db{suffix}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,13 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aal.config.errors import RunFailed
 from aal.config.seeding import log_normal, uniforms
 from aal.config.settings import CostSettings
 from aal.coordination.clock import Work
-from aal.coordination.messages import TAKEN_IN_TURN, Change, Pending
+from aal.coordination.messages import Change, Pending
 
 T = TypeVar("T")
 
@@ -59,7 +59,8 @@ class VirtualClock:
         self._loop = loop
         self._costs = costs
         self._seed = seed
-        self._waiting: dict[Change, dict[object, asyncio.Future[Change]]] = {change: {} for change in Change}
+        self._watching: dict[object, _Waiter] = {}
+        self._lines: dict[str, dict[object, _Waiter]] = {}  # by kind of attempt, first come, first served
         self._events: dict[asyncio.Event, Change] = {}
         self.computed_s = 0.0
 
@@ -74,27 +75,31 @@ class VirtualClock:
     async def until(self, attempt: Callable[..., T | Pending], *args: Any) -> T:
         """Attempts again whenever the hub emits a change that the last attempt was pending on.
 
-        Of those that wait for a change which is taken in turn (labels, room), the first tries first, and the next one
-        when it has succeeded. A task that tries in vain keeps its place.
+        Of those that wait in turn for the same kind of attempt only the first tries again, and keeps its place when it
+        tries in vain; the next one tries when a waiter of this kind has been served or has left.
         """
-        place, registered = object(), Change(0)
-        woken: Change | None = None
+        line = self._lines.setdefault(getattr(attempt, "__name__", ""), {})
+        place = object()
         try:
             while isinstance(result := attempt(*args), Pending):
-                future: asyncio.Future[Change] = self._loop.create_future()
-                wanted = result.until | Change.STOP
-                for change in registered & ~wanted:
-                    del self._waiting[change][place]
-                for change in wanted:
-                    self._waiting[change][place] = future
-                registered = wanted
-                woken = await future
+                waiter = _Waiter(self._loop.create_future(), result.until | Change.STOP)
+                if result.in_turn:
+                    line[place] = waiter
+                    self._watching.pop(place, None)
+                else:
+                    self._watching[place] = waiter
+                    self._leave(line, place)
+                await waiter.future
+            return result
         finally:
-            for change in registered:
-                del self._waiting[change][place]
-        if woken in TAKEN_IN_TURN:
-            self._wake_first(woken)
-        return result
+            self._watching.pop(place, None)
+            line.pop(place, None)
+            _wake(next(iter(line.values()), None))
+
+    def _leave(self, line: "dict[object, _Waiter]", place: object) -> None:
+        """Leaves a line without being served; the next one may try."""
+        if line.pop(place, None) is not None:
+            _wake(next(iter(line.values()), None))
 
     async def changed(self, event: asyncio.Event, changes: Change, poll_s: float) -> None:
         """Waits until the event is set, by another task or by a change of the hub; never polls."""
@@ -118,23 +123,27 @@ class VirtualClock:
         return seconds * log_normal(costs.relative_std, pace)
 
     def notify(self, changes: Change) -> None:
-        """Wakes who waits for one of the changes."""
-        for change in changes:
-            if change in TAKEN_IN_TURN:
-                self._wake_first(change)
-            else:
-                for future in self._waiting[change].values():
-                    _wake(future, change)
+        """Wakes who waits for one of the changes: every watcher, and the first of each line."""
+        firsts = [next(iter(line.values())) for line in self._lines.values() if line]
+        for waiter in [*self._watching.values(), *firsts]:
+            if waiter.changes & changes:
+                _wake(waiter)
+        if changes & Change.STOP:
+            for line in self._lines.values():
+                for waiter in line.values():
+                    _wake(waiter)
         for event, wanted in self._events.items():
             if wanted & changes:
                 event.set()
 
-    def _wake_first(self, change: Change) -> None:
-        future = next(iter(self._waiting[change].values()), None)
-        if future is not None:
-            _wake(future, change)
+
+class _Waiter(NamedTuple):
+    """A task that waits for changes."""
+
+    future: "asyncio.Future[None]"
+    changes: Change
 
 
-def _wake(future: "asyncio.Future[Change]", change: Change) -> None:
-    if not future.done():
-        future.set_result(change)
+def _wake(waiter: _Waiter | None) -> None:
+    if waiter is not None and not waiter.future.done():
+        waiter.future.set_result(None)
