@@ -1,5 +1,6 @@
 """A server: train a model on all labels that are there, publish it, and again when more have come."""
 
+import functools
 import logging
 import pathlib
 from collections.abc import Callable
@@ -211,8 +212,8 @@ class Server:
             heartbeat=heartbeat,
             job=job,
         )
-        trainer: Trainer = TRAINERS.load(job.kind)
-        fitted = trainer(model, task, **s.trainer_options)
+        trainer: Trainer = functools.partial(TRAINERS.load(job.kind), **s.trainer_options)
+        fitted = trainer(model, task)
         test = evaluate(
             model,
             self.bank,

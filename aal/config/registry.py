@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import sys
+import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -171,7 +172,10 @@ def check_options(target: Any, options: Mapping[str, Any], given: Collection[str
     """Checks options against the typed parameters of a class or function; see `Registry.checked_options`."""
     signature = inspect.signature(target)
     function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True) if hasattr(function, "__annotations__") else {}
+    annotations = {key: hint for key, hint in getattr(function, "__annotations__", {}).items() if key not in given}
+    # Of the options alone: what the program passes may be imported for type checkers only.
+    options_of = types.SimpleNamespace(__annotations__=annotations)
+    hints = get_type_hints(options_of, getattr(function, "__globals__", {}), include_extras=True)
     fields: dict[str, Any] = {}
     is_open = False
     for parameter in signature.parameters.values():

@@ -76,8 +76,8 @@ class FittedModel:
 class Trainer(Protocol):
     """Computes what a training job of one kind asks for; `@TRAINERS.register(kind)` registers it."""
 
-    def __call__(self, model: nn.Module, task: TrainingTask, **options: Any) -> FittedModel:
-        """Trains a model in place, which has its initial weights; its typed parameters are `trainer_options`."""
+    def __call__(self, model: nn.Module, task: TrainingTask) -> FittedModel:
+        """Trains a model in place, which has its initial weights. Further typed parameters are `trainer_options`."""
         ...
 
 
