@@ -53,7 +53,7 @@ def _leaks(result: Result) -> bool:
     """Whether an id is in two parts, or one was offered that is in no worker's shard."""
     split = load_split(result.folder / "split.npz")
     with RunReader(result.folder) as record:
-        offered = record.columns("SELECT item FROM queries")["item"]
+        offered = record.query_times()["item"]
     shards = np.concatenate(split.shards)
     parts = np.concatenate([split.test, split.validation, split.initial, shards])
     return len(np.unique(parts)) < len(parts) or not np.isin(offered, shards).all()
@@ -74,8 +74,8 @@ def _keeps_another_epoch(result: Result) -> bool:
     with RunReader(result.folder) as record:
         payloads = [load_model(result.folder / model["path"]) for model in record.models()]
     for payload in payloads:
-        validated = [entry for entry in payload["history"] if entry["val_accuracy"] is not None]
-        best = max(validated, key=lambda entry: (entry["val_accuracy"], entry["epoch"]), default=None)
-        if best is None or payload["epoch"] != best["epoch"]:
+        scores = {entry["epoch"]: entry["val_accuracy"] for entry in payload["history"]}
+        validated = [epoch for epoch in scores if scores[epoch] is not None]
+        if payload["epoch"] != max(validated, key=lambda epoch: (scores[epoch], epoch), default=None):
             return True
     return False

@@ -1,4 +1,4 @@
-"""The Markdown page of a figure: its words from `pages.yaml`, its order from `page.md`, its numbers from the runs."""
+"""The Markdown page of a figure: its words and their order from `pages.yaml`, its numbers from the runs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from aal.app.experiments.aal_2021.results import Result
 from aal.app.experiments.aal_2021.statistics import Numbers, Verdict
 from aal.reporting.tables import markdown_table
 
-TEXTS: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "pages.yaml").read_text(encoding="utf-8"))
+TEXTS: dict[str, Any] = yaml.safe_load((FOLDER / "pages.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def mean_and_deviation(values: Numbers, published: float | None = None) -> str:
-    """Returns mean and standard deviation of accuracies in percent, the paper's in brackets."""
+def mean_and_deviation(values: Numbers, paper: float | None = None) -> str:
+    """Returns mean and standard deviation of accuracies in percent, the paper's in brackets unless it has none."""
     deviation = f" ± {100 * values.std(ddof=1):.1f}" if values.size > 1 else ""
-    beside = "" if published is None else f" ({100 * published:.1f})"
+    beside = "" if paper is None or np.isnan(paper) else f" ({100 * paper:.1f})"
     return f"{100 * values.mean():.1f}{deviation}{beside}"
 
 
@@ -91,8 +91,9 @@ def compose(
         return "; ".join(sorted({result.meta.get(key, "unknown") for result in results}))
 
     versions = sorted({key for result in results for key in result.meta if key.startswith("version_")})
-    found = [f"**failed**: {', '.join(one.broken)}" if one.broken else one.kept for one in checks]
-    looked = [(one.promise, said, one.looked_at) for one, said in zip(checks, found, strict=True)]
+    software = ((key.removeprefix("version_"), distinct(key)) for key in versions)
+    found = [(one, f"**failed**: {', '.join(one.broken)}" if one.broken else one.kept) for one in checks]
+    looked = [(one.promise, result, one.looked_at) for one, result in found]
     about = "Read from the folders of the runs, after the last had ended."
     claims = ((claim.text, f"**{claim.verdict}**", claim.evidence, claim.runs) for claim in story.claims)
     parts = {
@@ -102,13 +103,11 @@ def compose(
         "claims": markdown_table(("claim", "verdict", "evidence", "from"), claims),
         "tables": "\n".join(story.tables),
         "checks": titled(about, ("promise", "", "looked at"), looked) if checks else TEXTS["checks"]["none"] + "\n",
-        "versions": markdown_table(
-            ("software", "version"), ((key.removeprefix("version_"), distinct(key)) for key in versions)
-        ),
-        **{"sweep_took": _long(seconds[0]), "runs_took": _long(seconds[1])},
+        "versions": markdown_table(("software", "version"), software),
+        **dict(zip(("sweep_took", "runs_took"), map(_long, seconds), strict=True)),
         **story.words,
     }
-    return (FOLDER / "page.md").read_text(encoding="utf-8").format(**parts)
+    return str(TEXTS["page"].format(**parts))
 
 
 def _long(seconds: float) -> str:
