@@ -10,12 +10,12 @@ Runs that are finished are not run again: the same command goes on with a sweep 
 
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
 import shlex
 import sys
 import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import Any
 
 from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, measuring, paper_settings, plan_of
@@ -45,9 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED["SIGINT"]
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__, formatter_class=layout)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("reproduce.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("figure", choices=CHOICES)
     add("--data_type", metavar="D", help=f"{', '.join(DATA_TYPES)}, or digits (at scale tiny, where it is the default)")
@@ -61,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _checked(arguments: argparse.Namespace) -> tuple[Setup, pathlib.Path]:
+def _checked(arguments: Namespace) -> tuple[Setup, pathlib.Path]:
     """Returns what was chosen, and the folder for it; raises UserError with all that is wrong, a line each."""
     figure, scale = arguments.figure, arguments.scale
     problems = []
@@ -113,7 +112,7 @@ def _measured(setup: Setup, out: pathlib.Path) -> dict[str, float]:
         print("measuring what training and scoring cost on this machine", flush=True)
         began = time.monotonic()
         main.start(measuring(setup), str(folder), Progress(None))
-        add_seconds(out, "figures", "figure4", time.monotonic() - began)
+        add_seconds(out, "figure4", time.monotonic() - began)
     costs: dict[str, float] = read_config(folder / "config.yaml")["costs"]
     return costs
 
@@ -140,12 +139,8 @@ def _write(figure: str, setup: Setup, out: pathlib.Path, plan: list[Run], comman
 
     results = read_results(plan, out / "runs")
     story = getattr(query_times if figure == "figure4" else accuracy, figure)(setup, results)
-    found = []
-    if figure != "figure4":
-        found = [*checks.check(results), checks.concluded(results, story.claims)]
-    taken = seconds_taken(out)
-    seconds = taken["figures"].get(figure, 0.0), sum(taken["runs"].get(run.name, 0.0) for run in plan)
-    page = compose(figure, story, setup, results, found, command, seconds)
+    found = [] if figure == "figure4" else [*checks.check(results), checks.concluded(results, story.claims)]
+    page = compose(figure, story, setup, results, found, command, seconds_taken(out))
     table = pd.DataFrame(story.rows, dtype=object)  # numbers stay as they are, also beside missing ones
     try:
         save(story.picture, out / figure)

@@ -71,45 +71,39 @@ def claimed_folder(out: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def seconds_taken(out: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Returns the seconds that `runs` and `figures` took, by name, over all calls of the command."""
-    path = out / "sweep.json"
-    return {"runs": {}, "figures": {}, **(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})}
+def seconds_taken(out: pathlib.Path) -> dict[str, float]:
+    """Returns the seconds that runs and figures took, by name, over all calls of the command."""
+    path = out / "seconds.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def add_seconds(out: pathlib.Path, kind: str, name: str, seconds: float) -> None:
-    """Notes that one of `runs` or `figures` took so long, beside what it took before."""
+def add_seconds(out: pathlib.Path, name: str, seconds: float) -> None:
+    """Notes that a run or a figure took so long, beside what it took before."""
     taken = seconds_taken(out)
-    taken[kind][name] = round(taken[kind].get(name, 0.0) + seconds, 1)
-    write_whole(out / "sweep.json", (json.dumps(taken, indent=2) + "\n").encode())
+    taken[name] = round(taken.get(name, 0.0) + seconds, 1)
+    write_whole(out / "seconds.json", (json.dumps(taken, indent=2) + "\n").encode())
 
 
 class _Child(NamedTuple):
     run: Planned
+    log: pathlib.Path
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes]
     began: float
 
 
-def run_all(title: str, out: pathlib.Path, runs: Sequence[Planned], environments: Sequence[Mapping[str, str]]) -> str:
-    """Starts or resumes runs in `out/runs`, with configs in `out/configs` and outputs in `out/logs`.
-
-    Args:
-        title: of the figure that the runs are for.
-        out: a folder that `claimed_folder` holds.
-        runs: in the order in which they are begun.
-        environments: one for each run that goes on at the same time.
+def run_all(figure: str, out: pathlib.Path, runs: Sequence[Planned], environments: Sequence[Mapping[str, str]]) -> str:
+    """Starts or resumes runs in `out/runs`, an environment for each that goes on at the same time.
 
     Returns:
         `finished`, or the name of the signal that ended it. A second signal ends at once.
 
     Raises:
-        RunFailed: a run failed, its last error is the message.
-        UserError: the same, when the user can mend it.
+        RunFailed, UserError: a run failed, its last error is the message; the latter when the user can mend it.
     """
     waiting, free, noted = list(runs), list(environments), time.monotonic()
     children: list[_Child] = []
-    bar = tqdm(total=len(runs), desc=title, unit="run", dynamic_ncols=True, disable=None)
+    bar = tqdm(total=len(runs), desc=figure, unit="run", dynamic_ncols=True, disable=None)
     with collected(limit=1) as caught, contextlib.closing(bar):
         try:
             while (waiting or children) and not caught:
@@ -119,55 +113,45 @@ def run_all(title: str, out: pathlib.Path, runs: Sequence[Planned], environments
                     children.remove(child)
                     free.append(child.environment)
                     _end(child, out)
-                    add_seconds(out, "figures", title, time.monotonic() - noted)
+                    add_seconds(out, figure, time.monotonic() - noted)
                     noted = time.monotonic()
                     bar.update()
                     if bar.disable:  # not a terminal
-                        write_line(f"{title}: {child.run.name} is finished, {len(waiting + children)} left", sys.stderr)
+                        write_line(f"{figure}: {child.run.name} is done, {len(waiting + children)} left", sys.stderr)
                 bar.refresh()
                 time.sleep(LOOK_EVERY_S)
         finally:
             _stop(children, out)
-            add_seconds(out, "figures", title, time.monotonic() - noted)
+            add_seconds(out, figure, time.monotonic() - noted)
     return caught[0] if caught else "finished"
 
 
 def _begin(run: Planned, out: pathlib.Path, environment: Mapping[str, str]) -> _Child:
     """Starts or resumes a run in a session of its own: this program passes a terminal's Ctrl-C on, once."""
-    folder, config, log = out / "runs" / run.name, out / "configs" / f"{run.name}.yaml", _log(run, out)
+    folder, log, nothing = out / "runs" / run.name, out / "logs" / f"{run.name}.txt", subprocess.DEVNULL
     if (folder / "config.yaml").exists():
         words = ["--resume", str(folder), f"data_dir={json.dumps(run.settings.data_dir)}"]
     else:
         for left in folder.glob(f"{TEMPORARY}*"):  # by a run that was killed before it had begun
             left.unlink()
+        config = out / "configs" / f"{run.name}.yaml"
         write_whole(config, yaml.safe_dump(run.config, sort_keys=False).encode())
         words = ["--config", str(config), "--out", str(folder)]
-    with log.open("wb") as output:
+    with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [*START, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
+            [*START, *words], env=environment, stdin=nothing, stdout=file, stderr=file, start_new_session=True
         )
-    return _Child(run, environment, process, time.monotonic())
-
-
-def _log(run: Planned, out: pathlib.Path) -> pathlib.Path:
-    return out / "logs" / f"{run.name}.txt"
+    return _Child(run, log, environment, process, time.monotonic())
 
 
 def _end(child: _Child, out: pathlib.Path) -> None:
     """Notes the time of a run that has ended; raises what it failed by."""
-    add_seconds(out, "runs", child.run.name, time.monotonic() - child.began)
+    add_seconds(out, child.run.name, time.monotonic() - child.began)
     if code := child.process.returncode:
-        log = _log(child.run, out)
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()
         ended = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-        kind = UserError if code == 2 else RunFailed
-        raise kind(f"{child.run.name}: {errors[-1] if errors else ended}; see {log}")
+        errors = [ended, *(line.removeprefix("error: ") for line in lines if line.startswith("error: "))]
+        raise (UserError if code == 2 else RunFailed)(f"{child.run.name}: {errors[-1]}; see {child.log}")
 
 
 def _stop(children: Sequence[_Child], out: pathlib.Path) -> None:
@@ -181,16 +165,13 @@ def _stop(children: Sequence[_Child], out: pathlib.Path) -> None:
         except subprocess.TimeoutExpired:
             child.process.kill()
             child.process.wait()
-        add_seconds(out, "runs", child.run.name, time.monotonic() - child.began)
+        add_seconds(out, child.run.name, time.monotonic() - child.began)
 
 
 def environments_of(jobs: int, gpus: int, own: Mapping[str, str]) -> list[dict[str, str]]:
-    """Returns an environment for each run at a time: our own, this program's modules first, one of the GPUs we may use.
+    """Returns environments for runs at the same time: our own, our modules first, one of the GPUs that we may use.
 
-    Args:
-        jobs: how many runs go on at a time.
-        gpus: how many are shared out; 0 leaves the choice to the runs.
-        own: this program's environment.
+    Without `gpus` to share out, the choice is left to the runs.
     """
     common = {**own, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])}
     if not gpus:

@@ -26,6 +26,10 @@ LOOKS: dict[Any, tuple[str, str]] = {
     **dict(zip(SERVERS, zip(COLOURS, "os^", strict=False), strict=True)),
 }
 
+Curves = dict[str, Numbers]  # of each method
+Pairs = dict[tuple[str, int], Numbers]  # of each strategy and batch size: accuracies (2 modes, seeds, trainings)
+Means = dict[tuple[str, int], Numbers]  # of each method and number of servers: mean accuracies (seeds,)
+
 
 def _panels(number: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(max(width, PAGE / 2), height))
@@ -55,18 +59,12 @@ def _areas(grid: list[int], curves: Numbers) -> Numbers:
     return np.array([aubc(np.array(grid, float), curve) for curve in curves])
 
 
-# ------------------------------------------------------------------ figure 2: accuracy against labels, one server
-
-Curves = dict[str, Numbers]  # of each method
-
-
 @mpl.rc_context(STYLE)
 def figure2(setup: Setup, results: list[Result]) -> Story:
     """Returns what the asynchronous runs of one server say of strategies against random sampling and AAL."""
     words = words_of("figure2", margin=100 * MARGIN)
     words["caption"] += "; dotted: the paper." if setup.scale == "paper" else "."
-    claims: list[Claim] = []
-    tables: list[str] = []
+    claims, tables = list[Claim](), list[str]()
     grids = {result.run.batch: result.run.grid for result in results}
     figure, row = _panels(len(grids), PAGE * len(grids) / 3, 2.9)
     for axes, (batch, grid) in zip(row, grids.items(), strict=True):
@@ -130,16 +128,11 @@ def _areas_table(grid: list[int], areas: Curves, paper: Curves) -> str:
     return markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), rows)
 
 
-# ------------------------------------------------------------------ figure 3: synchronous against asynchronous
-
-Pairs = dict[tuple[str, int], Numbers]  # of each strategy and batch size, the two modes first
-
-
 def figure3(setup: Setup, results: list[Result]) -> Story:
     """Returns what pairs of runs of one strategy say of synchronous against asynchronous accuracy."""
     grids = {result.run.batch: result.run.grid for result in results}
     words = words_of("figure3", margin=100 * MARGIN, close=100 * CLOSE)
-    later: Pairs = {}  # accuracies (2, seeds, trainings) without the initial models, which are the same
+    later: Pairs = {}  # without the initial models, which are the same
     point_rows, area_rows = [], []
     for method, batch in product(setup.methods, setup.batches):
         grid, named = grids[batch], [TITLES[method], f"{batch:,}"]
@@ -149,13 +142,11 @@ def figure3(setup: Setup, results: list[Result]) -> Story:
         point_rows += [[*named, f"{labels:,}", *_side_by_side(*both.T)] for labels, both in by_labels]
         area_rows.append([*named, *_side_by_side(*(_areas(grid, curve) for curve in pair))])
     modes = ("synchronous", "asynchronous")
+    point_head = ("strategy", "batch size", "labels", *modes, "difference, points")
+    area_head = ("strategy", "batch size", *(f"AUBC, {mode}" for mode in modes), "difference, points")
     tables = [
-        titled(words["points_about"], ("strategy", "batch size", "labels", *modes, "difference, points"), point_rows),
-        titled(
-            words["areas_about"],
-            ("strategy", "batch size", *(f"AUBC, {mode}" for mode in modes), "difference, points"),
-            area_rows,
-        ),
+        titled(words["points_about"], point_head, point_rows),
+        titled(words["areas_about"], area_head, area_rows),
     ]
     return Story(_draw_pairs(setup, later), points(results), _claims_of_pairs(setup, later), tables, words)
 
@@ -210,11 +201,6 @@ def _draw_pairs(setup: Setup, pairs: Pairs) -> Figure:
     return _finished(figure, row, "Asynchronous accuracy (%)", columns=3)
 
 
-# ------------------------------------------------------------------ table 1: several servers
-
-Means = dict[tuple[str, int], Numbers]  # of each method and number of servers, mean accuracies (seeds,)
-
-
 def table1(setup: Setup, results: list[Result]) -> Story:
     """Returns what runs with one, two and four servers say of the mean accuracy over the curve."""
     sparse, dense = (of_kind(results, servers=servers)[0].run.grid for servers in (SERVERS[0], SERVERS[-1]))
@@ -228,15 +214,12 @@ def table1(setup: Setup, results: list[Result]) -> Story:
     few, many = (accuracies(results, grid, servers=SERVERS[0]).mean() for grid in (sparse, dense))
     words = words_of("table1", gained=100 * (many - few))
     words["differs"] += "\n\n" + words["pace_of_selections" if setup.scale == "paper" else "pace_of_trainings"]
+    claims = [claim for kind in (WHOLE, EQUAL) for claim in _claims_of_means(setup, kind, means[kind])]
     return Story(
         _draw_means(setup, {kind: means[kind] for kind in (WHOLE, EQUAL)}),
         points(results),
-        [claim for kind in (WHOLE, EQUAL) for claim in _claims_of_means(setup, kind, means[kind])],
-        [
-            *(_means_table(setup, kind, values) for kind, values in means.items()),
-            words["note"],
-            _staleness(results, words["age"]),
-        ],
+        claims,
+        [*(_means_table(setup, *one) for one in means.items()), words["note"], _staleness(results, words["age"])],
         words,
     )
 

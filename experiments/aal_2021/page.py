@@ -1,6 +1,6 @@
 """The Markdown page of a figure: its words and their order from `pages.yaml`, its numbers from the runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from aal.app.experiments.aal_2021.results import Result
 from aal.app.experiments.aal_2021.statistics import Numbers, Verdict
 from aal.reporting.tables import markdown_table
 
+Seconds = Mapping[str, float]
 TEXTS: dict[str, Any] = yaml.safe_load((FOLDER / "pages.yaml").read_text(encoding="utf-8"))
 
 
@@ -77,15 +78,9 @@ def mean_and_deviation(values: Numbers, paper: float | None = None) -> str:
 
 
 def compose(
-    figure: str,
-    story: Story,
-    setup: Setup,
-    results: Sequence[Result],
-    checks: Sequence[Check],
-    command: str,
-    seconds: tuple[float, float],
+    figure: str, story: Story, setup: Setup, results: list[Result], checks: list[Check], command: str, taken: Seconds
 ) -> str:
-    """Returns the page; `checks` are none for runs without images, `seconds` those of the sweep and of all its runs."""
+    """Returns the page; `checks` are none for runs without images, `taken` are the seconds of figures and runs."""
 
     def distinct(key: str) -> str:
         return "; ".join(sorted({result.meta.get(key, "unknown") for result in results}))
@@ -104,7 +99,8 @@ def compose(
         "tables": "\n".join(story.tables),
         "checks": titled(about, ("promise", "", "looked at"), looked) if checks else TEXTS["checks"]["none"] + "\n",
         "versions": markdown_table(("software", "version"), software),
-        **dict(zip(("sweep_took", "runs_took"), map(_long, seconds), strict=True)),
+        "sweep_took": _long(taken.get(figure, 0.0)),
+        "runs_took": _long(sum(taken.get(result.run.name, 0.0) for result in results)),
         **story.words,
     }
     return str(TEXTS["page"].format(**parts))

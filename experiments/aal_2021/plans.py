@@ -33,7 +33,7 @@ KINDS = {("sync", 1): "synchronous", ("async", 1): "asynchronous, bound 1", ("as
 
 @dataclass(frozen=True)
 class Scale:
-    """How much smaller than the paper; its attributes are explained in `scales.yaml`."""
+    """How much smaller than the paper; `scales.yaml` explains the attributes."""
 
     fraction: Fraction
     queries: int
@@ -92,8 +92,7 @@ class Run(Planned):
 def plan_of(figure: str, setup: Setup, measured: dict[str, float] | None = None) -> list[Run]:
     """Returns the runs of a figure, seed by seed, so that a sweep that is stopped has whole seeds.
 
-    The asynchronous runs of figure 3 are those of figure 2. Figure 4, whose times do not depend on the seed, needs what
-    work costs on this machine, as `measured`.
+    Those of figure 2 are among those of figure 3. Figure 4 needs what work costs on this machine, as `measured`.
     """
     seeds, methods = range(setup.seeds), setup.methods
     if figure == "table1":
@@ -115,10 +114,7 @@ def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
 
 
 def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
-    """Returns a run of the study with several servers (paper, table 1).
-
-    The room in S and the pace of the labels are those that suit the most servers, whose rounds are the shortest.
-    """
+    """Returns a run of the study with several servers (paper, table 1), at a pace that suits most of them."""
     paper = paper_settings(setup.data_type, f"servers{servers}")
     bought = setup.size.labels(WORKERS * paper["worker_query_num"] * paper["query_batch"])
     config = _scaled(setup, f"servers{servers}", method, seed)
@@ -130,10 +126,7 @@ def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
 
 
 def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, bound: int | None, batch: int) -> Run:
-    """Returns a run about times alone (paper, figure 4): the paper's label counts, no images, no models.
-
-    `costs` says whose they are, `paper` or `measured`; `times` are the measured ones.
-    """
+    """Returns a run about times alone (paper, figure 4), with the `paper`'s or the `measured` costs, then `times`."""
     data_type = "cifar-10" if setup.data_type == "digits" else setup.data_type  # digits are too few for these batches
     config = paper_settings(data_type, f"batch{BATCHES[0]}") | {"assignment_type": "DA", "query_strategy": "entropy"}
     if times is not None:
@@ -142,7 +135,7 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
         **{"data_dir": setup.data_dir, "compute": "none", "mode": mode, "max_staleness": bound},
         **{"worker_query_num": TIMED_ROUNDS, "query_batch": batch // WORKERS, "server_train_threshold": batch},
         "examples": round(OUTSIDE_TEST / (1 - share_for_testing(data_type))),  # as the paper has
-        "costs": costs if times is None else times,
+        "costs": times or costs,
     }
     kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
     return Run(f"times-{costs}-{kind}-batch{batch}", config, "entropy", mode, 1, batch, 0, bound, costs)
