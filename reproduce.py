@@ -20,11 +20,11 @@ from typing import Any
 
 from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, measuring, paper_settings, plan_of
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
-from aal.app.experiments.sweep import add_seconds, claimed_folder, environments_of, run_all, seconds_taken
 from aal.config.cores import core_count
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.loading import read_config
 from aal.config.registry import IMAGE_SETS, STRATEGIES
+from aal.sweep import add_seconds, claimed_folder, environments_of, run_all, seconds_taken
 
 MOST_SEEDS = 100
 
@@ -111,7 +111,9 @@ def _measured(setup: Setup, out: pathlib.Path) -> dict[str, float]:
     if not (folder / "config.yaml").exists():
         print("measuring what training and scoring cost on this machine", flush=True)
         began = time.monotonic()
-        main.start(measuring(setup), str(folder), Progress(None))
+        _, result = main.start(measuring(setup), str(folder), Progress(None))
+        if result.exit_code:
+            raise RunFailed(f"{folder.name}: {result.cause}")
         add_seconds(out, "figure4", time.monotonic() - began)
     costs: dict[str, float] = read_config(folder / "config.yaml")["costs"]
     return costs

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from aal import sweep
 from aal.app import reproduce
-from aal.app.experiments import sweep
 from aal.app.experiments.aal_2021.plans import Run, Setup, plan_of
 from aal.config.errors import RunFailed
 from bench.run_process import survivors

@@ -12,12 +12,12 @@ from aal.app.experiments.aal_2021 import published
 from aal.app.experiments.aal_2021.plans import SCALES, Run, Setup, plan_of, several, single, timed
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
 from aal.app.experiments.aal_2021.results import read_results
-from aal.app.experiments.sweep import add_seconds, claimed_folder, seconds_taken
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
 from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
 from aal.reporting.progress import Progress
+from aal.sweep import add_seconds, claimed_folder, seconds_taken
 from tests.builders import finished_run
 
 pytestmark = pytest.mark.unit
@@ -196,7 +196,7 @@ def test_seconds_add_up_and_two_programs_do_not_share_a_folder(tmp_path: pathlib
         add_seconds(out, "one", 1.5)
         add_seconds(out, "one", 2.0)
         add_seconds(out, "figure2", 1.0)
-        with pytest.raises(UserError, match=r"another reproduce\.py works in this folder"), claimed_folder(out):
+        with pytest.raises(UserError, match="another program works in this folder"), claimed_folder(out):
             pass
     assert seconds_taken(out) == {"one": 3.5, "figure2": 1.0}
     (tmp_path / "file").write_text("")

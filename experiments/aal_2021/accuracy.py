@@ -77,8 +77,7 @@ def figure2(setup: Setup, results: list[Result]) -> Story:
         }
         areas = {method: _areas(grid, curve) for method, curve in curves.items()}
         claims += _claims_of_areas(f"Batch size {batch:,}", areas)
-        about = f"{title}: {words['points_about']}"
-        tables += [_points_table(about, grid, curves, paper), _areas_table(grid, areas, paper)]
+        tables += _tables(f"{title}: {words['points_about']}", grid, curves, areas, paper)
         for method, values in curves.items():
             _mean_line(axes, grid, values, method, label=TITLES[method], markersize=4, linewidth=1.2)
             if setup.scale == "paper":
@@ -110,22 +109,22 @@ def _claims_of_areas(where: str, areas: Curves) -> list[Claim]:
     return [below, Claim(text, judge(lead, above=-MARGIN), f"AAL - {TITLES[best]}: {lead}", seeds)]
 
 
-def _points_table(about: str, grid: list[int], curves: Curves, paper: Curves) -> str:
-    rows = [
+def _tables(about: str, grid: list[int], curves: Curves, areas: Curves, paper: Curves) -> list[str]:
+    """Returns the points of the curves, and the areas under them."""
+    points = [
         [f"{labels:,}", *(mean_and_deviation(curves[method][:, n], paper[method][n]) for method in curves)]
         for n, labels in enumerate(grid)
     ]
-    return titled(about, ("labels", *(TITLES[method] for method in curves)), rows)
-
-
-def _areas_table(grid: list[int], areas: Curves, paper: Curves) -> str:
     rows = []
     for method, area in areas.items():
         gain = interval(area - areas["random"]) if "random" in areas and method != "random" else "-"
         lead = interval(areas["AAL"] - area) if "AAL" in areas and method != "AAL" else "-"
         [known] = _areas(grid, paper[method][np.newaxis])
         rows.append([TITLES[method], mean_and_deviation(area, known), gain, lead])
-    return markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), rows)
+    return [
+        titled(about, ("labels", *(TITLES[method] for method in curves)), points),
+        markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), rows),
+    ]
 
 
 def figure3(setup: Setup, results: list[Result]) -> Story:

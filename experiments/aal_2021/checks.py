@@ -1,5 +1,6 @@
 """The faults that readers of this field look for first, looked for in the folders of the runs."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -38,14 +39,12 @@ def check(results: list[Result]) -> list[Check]:
 
 def concluded(results: list[Result], claims: list[Claim]) -> Check:
     """Looks for conclusions about accuracy from a single seed."""
-    seeds: dict[Hashable, set[int]] = {}
-    for run in (result.run for result in results):
-        seeds.setdefault((run.method, run.mode, run.servers, run.batch), set()).add(run.seed)
-    least = min(map(len, seeds.values()))
-    decided = [claim.text for claim in claims if claim.verdict in (Verdict.HOLDS, Verdict.FAILS)]
+    runs = (result.run for result in results)
+    least = min(Counter((run.method, run.mode, run.servers, run.batch) for run in runs).values())
     looked_at = f"{len(claims)} claims, {count(least, 'seed')}"
     if least > 1:
         return Check(PROMISES["seeds"], [], looked_at)
+    decided = [claim.text for claim in claims if claim.verdict in (Verdict.HOLDS, Verdict.FAILS)]
     return Check(PROMISES["seeds"], decided, looked_at, "one seed: nothing is concluded")
 
 
@@ -74,8 +73,7 @@ def _keeps_another_epoch(result: Result) -> bool:
     with RunReader(result.folder) as record:
         payloads = [load_model(result.folder / model["path"]) for model in record.models()]
     for payload in payloads:
-        scores = {entry["epoch"]: entry["val_accuracy"] for entry in payload["history"]}
-        validated = [epoch for epoch in scores if scores[epoch] is not None]
-        if payload["epoch"] != max(validated, key=lambda epoch: (scores[epoch], epoch), default=None):
+        scores = [(one["val_accuracy"], one["epoch"]) for one in payload["history"] if one["val_accuracy"] is not None]
+        if not scores or payload["epoch"] != max(scores)[1]:
             return True
     return False

@@ -9,9 +9,9 @@ import yaml
 
 from aal.app.data.splits import share_for_testing
 from aal.app.experiments.aal_2021.published import BATCHES, FOLDER, METHODS, SERVERS, STRATEGIES, TIMED_BATCHES
-from aal.app.experiments.sweep import Planned
 from aal.config.loading import CONFIGS, read_config, resolve
 from aal.config.settings import Settings
+from aal.sweep import Planned
 
 WORKERS = 10  # paper, section 4.1
 COUNTS = ("initial_size", "server_train_threshold", "query_pool_size")  # settings that are scaled

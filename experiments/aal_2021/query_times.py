@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from aal.app.experiments.aal_2021.page import Claim, Story, titled, words_of
+from aal.app.experiments.aal_2021.page import TEXTS, Claim, Story, titled, words_of
 from aal.app.experiments.aal_2021.plans import KINDS, TIMED_ROUNDS, Setup
 from aal.app.experiments.aal_2021.published import TIMED_BATCHES, published
 from aal.app.experiments.aal_2021.results import Result
@@ -18,13 +18,8 @@ from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE
 MUCH, FLAT = 2.0, 1.1
 FITTED = (("sync", 1), ("async", None))  # lines of the paper's figure that its costs are read off
 LOOKS = dict(zip(KINDS, ((COLOURS[5], "s"), (COLOURS[0], "o"), (COLOURS[2], "^")), strict=True))
-SOURCES = {"paper": "the paper's costs", "measured": "costs measured on this machine"}
-COSTS = {
-    "per_image_trained": "an image and epoch",
-    "per_image_scored": "an image scored",
-    "per_selection": "a selection",
-    "per_model_published": "a model",
-}
+SOURCES: dict[str, str] = TEXTS["costs"]["sources"]
+COSTS: dict[str, str] = TEXTS["costs"]["settings"]
 
 Kind = tuple[str, int | None]  # mode, bound
 Times = dict[Kind, list[Result]]  # by batch size

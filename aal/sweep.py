@@ -65,7 +65,7 @@ def claimed_folder(out: pathlib.Path) -> Iterator[None]:
         try:
             for name in ("runs", "configs", "logs"):
                 (out / name).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(claimed(out, f"--out {out}: another reproduce.py works in this folder"))
+            stack.enter_context(claimed(out, f"--out {out}: another program works in this folder"))
         except OSError as error:
             raise UserError(f"--out {out}: cannot be used: {error.strerror}") from None
         yield
@@ -92,8 +92,10 @@ class _Child(NamedTuple):
     began: float
 
 
-def run_all(figure: str, out: pathlib.Path, runs: Sequence[Planned], environments: Sequence[Mapping[str, str]]) -> str:
-    """Starts or resumes runs in `out/runs`, an environment for each that goes on at the same time.
+def run_all(title: str, out: pathlib.Path, runs: Sequence[Planned], environments: Sequence[Mapping[str, str]]) -> str:
+    """Starts or resumes runs in `out/runs`, with an environment for each that goes on at the same time.
+
+    Their configs are in `out/configs`, what they print in `out/logs`; `title` names the whole.
 
     Returns:
         `finished`, or the name of the signal that ended it. A second signal ends at once.
@@ -103,7 +105,7 @@ def run_all(figure: str, out: pathlib.Path, runs: Sequence[Planned], environment
     """
     waiting, free, noted = list(runs), list(environments), time.monotonic()
     children: list[_Child] = []
-    bar = tqdm(total=len(runs), desc=figure, unit="run", dynamic_ncols=True, disable=None)
+    bar = tqdm(total=len(runs), desc=title, unit="run", dynamic_ncols=True, disable=None)
     with collected(limit=1) as caught, contextlib.closing(bar):
         try:
             while (waiting or children) and not caught:
@@ -113,16 +115,16 @@ def run_all(figure: str, out: pathlib.Path, runs: Sequence[Planned], environment
                     children.remove(child)
                     free.append(child.environment)
                     _end(child, out)
-                    add_seconds(out, figure, time.monotonic() - noted)
+                    add_seconds(out, title, time.monotonic() - noted)
                     noted = time.monotonic()
                     bar.update()
                     if bar.disable:  # not a terminal
-                        write_line(f"{figure}: {child.run.name} is done, {len(waiting + children)} left", sys.stderr)
+                        write_line(f"{title}: {child.run.name} is done, {len(waiting + children)} left", sys.stderr)
                 bar.refresh()
                 time.sleep(LOOK_EVERY_S)
         finally:
             _stop(children, out)
-            add_seconds(out, figure, time.monotonic() - noted)
+            add_seconds(out, title, time.monotonic() - noted)
     return caught[0] if caught else "finished"
 
 
