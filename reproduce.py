@@ -10,21 +10,22 @@ Runs that are finished are not run again: the same command goes on with a sweep 
 
 from __future__ import annotations
 
-import argparse
+import os
 import pathlib
 import shlex
 import sys
 import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import Any
 
-from aal.app.experiments.aal_2021.place import Place, work_of
-from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, paper_settings, plan_of, single
+from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, measuring, paper_settings, plan_of
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
+from aal.config.cores import core_count
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
-from aal.config.settings import STRATEGY_NAMES, data_type_of
-from aal.engines.sweep import Sweep
+from aal.config.loading import read_config
+from aal.config.registry import IMAGE_SETS, STRATEGIES
+from aal.sweep import add_seconds, claimed_folder, environments_of, run_all, seconds_taken
 
-DONE, FAILED, USERS_MISTAKE = 0, 1, 2
 MOST_SEEDS = 100
 
 
@@ -33,20 +34,19 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         arguments = _parser().parse_args(words)
-        setup, place = _checked(arguments)
-        with place.claimed():
-            return _make(arguments.figure, setup, place, arguments.jobs, shlex.join(["python", "reproduce.py", *words]))
+        setup, out = _checked(arguments)
+        with claimed_folder(out):
+            return _make(arguments.figure, setup, out, arguments.jobs, shlex.join(["python", "reproduce.py", *words]))
     except (UserError, RunFailed) as error:
         print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        return USERS_MISTAKE if isinstance(error, UserError) else FAILED
+        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED["SIGINT"]
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__, formatter_class=layout)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("reproduce.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("figure", choices=CHOICES)
     add("--data_type", metavar="D", help=f"{', '.join(DATA_TYPES)}, or digits (at scale tiny, where it is the default)")
@@ -60,11 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
-    """Returns what was chosen; raises UserError with all that is wrong with it, a line each."""
+def _checked(arguments: Namespace) -> tuple[Setup, pathlib.Path]:
+    """Returns what was chosen, and the folder for it; raises UserError with all that is wrong, a line each."""
     figure, scale = arguments.figure, arguments.scale
     problems = []
-    data_type = data_type_of(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10"))
+    data_type = str(IMAGE_SETS.canonical(arguments.data_type or ("digits" if scale == "tiny" else "cifar-10")))
     allowed = (*DATA_TYPES, "digits") if scale == "tiny" else DATA_TYPES
     if data_type not in allowed:
         problems.append(f"--data_type {arguments.data_type}: at scale {scale} it is one of {', '.join(allowed)}")
@@ -72,83 +72,64 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, Place]:
         problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
     if arguments.jobs is not None and arguments.jobs < 1:
         problems.append(f"--jobs {arguments.jobs}: must be at least 1")
-    methods, batches = (
-        _some(getattr(arguments, option), allowed, f"--{option}", figure, problems)
-        for option, allowed in zip(("methods", "batches"), CHOICES[figure], strict=True)
-    )
+    chosen: list[Any] = []
+    for option, allowed in zip(("methods", "batches"), CHOICES[figure], strict=True):
+        given = getattr(arguments, option) or allowed
+        named = ["AAL" if str(one).upper() == "AAL" else STRATEGIES.canonical(one) for one in given]
+        right = f"of {figure} it is some of {', '.join(map(str, allowed))}" if allowed else f"{figure} has no choice"
+        problems += [f"--{option} {one}: {right}" for one in named if one not in allowed]
+        chosen.append(tuple(one for one in allowed if one in named))  # in the order of the paper
     if problems:
         raise UserError(*problems)
-    default = paper_settings(str(data_type), f"batch{BATCHES[0]}")["data_dir"]
-    data_dir = str(pathlib.Path(arguments.data_dir or default).absolute())
+    data_dir = arguments.data_dir or paper_settings(data_type, f"batch{BATCHES[0]}")["data_dir"]
     seeds = 1 if figure == "figure4" else arguments.seeds
-    setup = Setup(scale, str(data_type), data_dir, seeds, methods, batches)
-    return setup, Place(pathlib.Path(arguments.out or f"results/{data_type}-{scale}"))
+    setup = Setup(scale, data_type, str(pathlib.Path(data_dir).absolute()), seeds, *chosen)
+    return setup, pathlib.Path(arguments.out or f"results/{data_type}-{scale}")
 
 
-def _some(
-    chosen: list[Any] | None, allowed: tuple[Any, ...], option: str, figure: str, problems: list[str]
-) -> tuple[Any, ...]:
-    """Returns the chosen ones in the order of the paper, all when none is named; notes what is not allowed."""
-    if chosen is None:
-        return allowed
-    named = [STRATEGY_NAMES.get(str(one).replace("-", "").replace("_", "").lower(), one) for one in chosen]
-    named = ["AAL" if str(one).upper() == "AAL" else one for one in named]
-    right = f"of {figure} it is some of {', '.join(map(str, allowed))}" if allowed else f"{figure} has no choice"
-    problems += [f"{option} {one}: {right}" for one in named if one not in allowed]
-    return tuple(one for one in allowed if one in named)
-
-
-def _make(figure: str, setup: Setup, place: Place, jobs: int | None, command: str) -> int:
+def _make(figure: str, setup: Setup, out: pathlib.Path, jobs: int | None, command: str) -> int:
     """Runs the sweep and writes the figure; returns the exit code."""
-    plan = plan_of(figure, setup, _measured(setup, place) if figure == "figure4" else None)
-    noted = time.monotonic()
+    plan = plan_of(figure, setup, _measured(setup, out) if figure == "figure4" else None)
 
-    def note(name: str, seconds: float) -> None:
-        nonlocal noted
-        now = time.monotonic()
-        place.add_seconds("runs", name, seconds)
-        place.add_seconds("figures", figure, now - noted)
-        noted = now
+    def left() -> list[Run]:
+        return [run for run in plan if not run.is_finished(out / "runs" / run.name)]
 
-    sweep = Sweep(figure, place.out, plan, *_jobs(figure, setup, jobs), work_of, note)
-    ended = sweep.go() if sweep.left else "finished"
-    if ended != "finished":
-        print(f"stopped with {sweep.left} of {len(plan)} runs to go; to go on: {command}", flush=True)
-        return INTERRUPTED[ended]
-    return _write(figure, setup, place, plan, command)
+    if runs := left():
+        ended = run_all(figure, out, runs, _environments(figure, setup, jobs))
+        if ended != "finished":
+            print(f"stopped with {len(left())} of {len(plan)} runs to go; to go on: {command}", flush=True)
+            return INTERRUPTED[ended]
+    return _write(figure, setup, out, plan, command)
 
 
-def _measured(setup: Setup, place: Place) -> dict[str, float]:
-    """Returns what work costs on this machine; measured once, then kept, so that all runs have the same costs."""
-    if setup.scale not in place.notes()["costs"]:
-        from aal.app.data import open_set, prepare, split
-        from aal.app.models import build_model
-        from aal.training.calibration import calibrate
+def _measured(setup: Setup, out: pathlib.Path) -> dict[str, float]:
+    """Returns what work costs on this machine; measured once, by a run that keeps it, so that all have the same."""
+    from aal.app import main
+    from aal.reporting.progress import Progress
 
+    folder = out / "runs" / f"costs-{setup.scale}"
+    if not (folder / "config.yaml").exists():
         print("measuring what training and scoring cost on this machine", flush=True)
-        started = time.monotonic()
-        settings = single(setup, "entropy", "async", BATCHES[0], seed=0).settings
-        images = open_set(prepare(settings))
-        initial = split(images, settings).initial
-        costs = calibrate(settings, images.images, images.labels, initial, build_model)
-        place.note("costs", setup.scale, costs.model_dump(exclude={"measured"}))
-        place.add_seconds("figures", "figure4", time.monotonic() - started)
-    return place.notes()["costs"][setup.scale]
+        began = time.monotonic()
+        _, result = main.start(measuring(setup), str(folder), Progress(None))
+        if result.exit_code:
+            raise RunFailed(f"{folder.name}: {result.cause}")
+        add_seconds(out, "figure4", time.monotonic() - began)
+    costs: dict[str, float] = read_config(folder / "config.yaml")["costs"]
+    return costs
 
 
-def _jobs(figure: str, setup: Setup, wanted: int | None) -> tuple[int, int]:
-    """Returns how many runs go on at a time, and how many GPUs they share."""
+def _environments(figure: str, setup: Setup, jobs: int | None) -> list[dict[str, str]]:
+    """Returns an environment for each run that goes on at the same time."""
+    if setup.scale != "paper" or figure == "figure4":
+        return environments_of(jobs or core_count(), 0, os.environ)
     import torch
 
-    from aal.config.cores import core_count
-
-    if setup.scale != "paper" or figure == "figure4":
-        return wanted or core_count(), 0
-    gpus = torch.cuda.device_count()
-    return wanted or max(gpus, 1), gpus  # without a GPU, one run with all cores
+    gpus = torch.cuda.device_count()  # without one, one run with all cores
+    return environments_of(jobs or max(gpus, 1), gpus, os.environ)
 
 
-def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: str) -> int:
+def _write(figure: str, setup: Setup, out: pathlib.Path, plan: list[Run], command: str) -> int:
     """Writes picture, CSV and page; returns the exit code."""
     import pandas as pd
 
@@ -158,28 +139,23 @@ def _write(figure: str, setup: Setup, place: Place, plan: list[Run], command: st
     from aal.reporting.plots import save
     from aal.storage.atomic import write_whole
 
-    results = read_results(plan, place.out / "runs")
+    results = read_results(plan, out / "runs")
     story = getattr(query_times if figure == "figure4" else accuracy, figure)(setup, results)
-    found = []
-    if figure != "figure4":
-        found = [*checks.check(results), checks.concluded(results, story.claims)]
-    notes = place.notes()
-    seconds = notes["figures"].get(figure, 0.0), sum(notes["runs"].get(result.run.name, 0.0) for result in results)
-    page = compose(figure, story, setup, results, found, command, seconds)
+    found = [] if figure == "figure4" else [*checks.check(results), checks.concluded(results, story.claims)]
+    page = compose(figure, story, setup, results, found, command, seconds_taken(out))
+    table = pd.DataFrame(story.rows, dtype=object)  # numbers stay as they are, also beside missing ones
     try:
-        save(story.picture, place.out / figure)
-        table = pd.DataFrame(story.rows, dtype=object)  # numbers stay as they are, also beside missing ones
-        write_whole(place.out / f"{figure}.csv", table.to_csv(index=False).encode())
-        write_whole(place.out / f"{figure}.md", page.encode())
+        save(story.picture, out / figure)
+        write_whole(out / f"{figure}.csv", table.to_csv(index=False).encode())
+        write_whole(out / f"{figure}.md", page.encode())
     except OSError as error:
-        raise UserError(f"{place.out}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
     for claim in story.claims:
         print(f"{claim.text}: {claim.verdict} ({claim.runs})")
-    print(f"page: {place.out / figure}.md", flush=True)
-    broken = [check.promise for check in found if check.broken]
-    if broken:
-        raise RunFailed("\n".join(f"check failed: {promise}" for promise in broken))
-    return DONE
+    print(f"page: {out / figure}.md", flush=True)
+    if broken := [f"check failed: {check.promise}" for check in found if check.broken]:
+        raise RunFailed("\n".join(broken))
+    return 0
 
 
 if __name__ == "__main__":

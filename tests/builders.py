@@ -237,7 +237,7 @@ def finished_run(
 
 
 def _save(path: pathlib.Path, labels: int, epoch: int) -> None:
-    architecture = {"name": "cnn", "classes": 10, "channels": 1, "image_size": 8, "width": 1.0}
+    architecture = {"name": "cnn", "classes": 10, "channels": 1, "image_size": 8, "options": {"width": 1.0}}
     about = {"data_type": "digits", "image_size": None, "test_share": None, "seed": 0, "images": "digits"}
     payload = {
         **{"state_dict": {"weight": torch.zeros(1)}, "architecture": architecture, "data": about},

@@ -1,33 +1,28 @@
-"""The command: what it is told wrongly, sweeps that are stopped, continued and fail, and one figure for real."""
+"""The command: mistakes in its words, sweeps that are stopped, continued and fail, and one figure for real."""
 
-import io
 import os
 import pathlib
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
 
 import psutil
 import pytest
 
+from aal import sweep
 from aal.app import reproduce
-from aal.app.experiments.aal_2021.place import Place
-from aal.app.experiments.aal_2021.plans import Setup, plan_of
+from aal.app.experiments.aal_2021.plans import Run, Setup, plan_of
 from aal.config.errors import RunFailed
-from aal.engines import sweep
-from aal.engines.sweep import Sweep, SweepProgress
 from bench.run_process import survivors
 from tests.builders import finished_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETUP = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
 WORDS = ["figure2", "--scale", "tiny", "--methods", "AAL", "random", "--batches", "5000", "--seeds", "2"]
-# Stands for main.py: says what it was told, then does as the test wants.
+# Stands for main.py: prints its arguments, then does as the test wants.
 PATIENT = "import sys, time; print(sys.argv[1:], flush=True); time.sleep(600)"
 FAILING = """
 import sys, time
@@ -41,36 +36,31 @@ time.sleep(600)
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
 
 
 @pytest.fixture
 def left_behind() -> Callable[[], set[psutil.Process]]:
-    """Who descends from this process and did not before the test, as the fork server of another test may."""
+    """The processes that this one has started, less those from before the test, such as another's fork server."""
     before = set(psutil.Process().children(recursive=True))
     return lambda: set(psutil.Process().children(recursive=True)) - before
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path) -> Place:
-    place = Place(tmp_path / "out")
-    with place.claimed():
+def out(tmp_path: pathlib.Path) -> pathlib.Path:
+    out = tmp_path / "out"
+    with sweep.claimed_folder(out):
         pass
-    return place
+    return out
 
 
-noted: dict[str, float] = {}
-
-
-def started(place: Place) -> Sweep:
-    """A sweep of two runs at a time that notes what they took."""
-    noted.clear()
-    return Sweep("figure2", place.out, plan_of("figure2", SETUP), jobs=2, note=noted.__setitem__)
+def run_two_at_a_time(out: pathlib.Path, plan: list[Run]) -> str:
+    return sweep.run_all("figure2", out, plan, sweep.environments_of(2, 0, os.environ))
 
 
 @pytest.mark.unit
-def test_all_mistakes_are_told_at_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["figure2", "--data_type", "digits", "--seeds", "0", "--jobs", "0", "--methods", "badge", "--batches", "7"]
     assert reproduce.main([*words, "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines() == [
@@ -91,9 +81,9 @@ def test_all_mistakes_are_told_at_once(tmp_path: pathlib.Path, capsys: pytest.Ca
 @pytest.mark.unit
 def test_names_are_those_of_the_settings(tmp_path: pathlib.Path) -> None:
     words = ["figure2", "--data_type", "CIFAR100", "--methods", "aal", "UncertaintyMargin", "Least-Confidence"]
-    setup, place = reproduce._checked(reproduce._parser().parse_args(words))
+    setup, out = reproduce._checked(reproduce._parser().parse_args(words))
     assert (setup.data_type, setup.methods) == ("cifar-100", ("least_confidence", "margin", "AAL"))
-    assert (place.out, setup.seeds) == (pathlib.Path("results/cifar-100-cpu"), 3)
+    assert (out, setup.seeds) == (pathlib.Path("results/cifar-100-cpu"), 3)
     setup, _ = reproduce._checked(reproduce._parser().parse_args(["figure4", "--scale", "tiny"]))
     assert (setup.data_type, setup.seeds) == ("digits", 1)
 
@@ -129,49 +119,53 @@ def test_a_failed_check_is_an_error(
 
 @pytest.mark.unit
 def test_runs_share_the_gpus_that_the_user_allows_and_keep_their_path() -> None:
-    def gpu(slot: int, gpus: int, **own: str) -> str | None:
-        return sweep.environment_of(slot, gpus, own).get("CUDA_VISIBLE_DEVICES")
+    def devices(gpus: int, **own: str) -> list[str | None]:
+        return [one.get("CUDA_VISIBLE_DEVICES") for one in sweep.environments_of(3, gpus, own)]
 
-    assert [gpu(slot, 2) for slot in range(3)] == ["0", "1", "0"]
-    assert [gpu(slot, 2, CUDA_VISIBLE_DEVICES="3, GPU-7f") for slot in range(3)] == ["3", "GPU-7f", "3"]
-    assert gpu(0, 0, CUDA_VISIBLE_DEVICES="") == "" and gpu(0, 0) is None
-    assert sweep.environment_of(0, 0, {"PYTHONPATH": "mine"})["PYTHONPATH"] == f"{ROOT}{os.pathsep}mine"
-    assert sweep.environment_of(0, 0, {"HOME": "here"}) == {"HOME": "here", "PYTHONPATH": str(ROOT)}
+    assert devices(2) == ["0", "1", "0"]
+    assert devices(2, CUDA_VISIBLE_DEVICES="3, GPU-7f") == ["3", "GPU-7f", "3"]
+    assert devices(0, CUDA_VISIBLE_DEVICES="") == [""] * 3 and devices(0) == [None] * 3
+    assert sweep.environments_of(1, 0, {"PYTHONPATH": "mine"})[0]["PYTHONPATH"] == f"{ROOT}{os.pathsep}mine"
+    assert sweep.environments_of(1, 0, {"HOME": "here"}) == [{"HOME": "here", "PYTHONPATH": str(ROOT)}]
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("code", [1, 3])
 def test_a_run_that_fails_ends_the_others(
-    place: Place, monkeypatch: pytest.MonkeyPatch, left_behind: Callable[[], set[psutil.Process]], code: int
+    out: pathlib.Path, monkeypatch: pytest.MonkeyPatch, left_behind: Callable[[], set[psutil.Process]], code: int
 ) -> None:
     monkeypatch.setattr(sweep, "START", [sys.executable, "-c", FAILING.format(code=code)])
     with pytest.raises(
         RunFailed, match=r"^AAL-async-batch5000-seed0: the disk is full; see .*/logs/AAL-async-batch5000"
     ):
-        started(place).go()
+        run_two_at_a_time(out, plan_of("figure2", SETUP))
     assert not left_behind()
-    assert set(noted) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0"}
+    assert set(sweep.seconds_taken(out)) == {"random-async-batch5000-seed0", "AAL-async-batch5000-seed0", "figure2"}
 
 
 @pytest.mark.process
-def test_finished_runs_are_left_alone_and_begun_ones_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_begun_runs_are_resumed(
+    out: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sweep, "START", [sys.executable, "-c", PATIENT.replace("time.sleep(600)", "")])
-    done, begun, *absent = plan_of("figure2", SETUP)
-    finished_run(done, place.out / "runs", [0.5, 0.6, 0.7, 0.8, 0.9])
-    finished_run(begun, place.out / "runs", [0.5, 0.6], ended="interrupted")
-    (place.out / "runs" / absent[0].name / "models").mkdir(parents=True)  # killed before it could write its settings
-    assert started(place).go() == "finished"
-    logs = {path.stem: path.read_text() for path in (place.out / "logs").iterdir()}
-    assert set(logs) == {run.name for run in (begun, *absent)}
-    assert f"'--resume', '{place.out / 'runs' / begun.name}'" in logs[begun.name]
-    config = place.out / "configs" / f"{absent[0].name}.yaml"
-    assert f"'--config', '{config}', '--out', '{place.out / 'runs' / absent[0].name}'" in logs[absent[0].name]
-    assert config.is_file() and not (place.out / "runs" / absent[0].name).exists()
+    begun, absent = plan_of("figure2", SETUP)[:2]
+    finished_run(begun, out / "runs", [0.5, 0.6], ended="interrupted")
+    folder, config = out / "runs" / absent.name, out / "configs" / f"{absent.name}.yaml"
+    folder.mkdir()
+    (folder / ".tmp-config.yaml-7").touch()  # of a run that was killed before it had begun
+    assert run_two_at_a_time(out, [begun, absent]) == "finished"
+    words = {path.stem: path.read_text() for path in (out / "logs").iterdir()}
+    assert f"'--resume', '{out / 'runs' / begun.name}'" in words[begun.name]
+    assert f"'--config', '{config}', '--out', '{folder}'" in words[absent.name]
+    assert config.is_file() and not any(folder.iterdir())
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split()[1] for line in lines} == {begun.name, absent.name}
+    assert [line.split(", ")[1] for line in lines] == ["1 left", "0 left"]
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_is_stopped_leaves_nobody_behind(
+def test_a_sweep_that_is_stopped_leaves_no_process_behind(
     tmp_path: pathlib.Path, left_behind: Callable[[], set[psutil.Process]], kind: signal.Signals
 ) -> None:
     out = tmp_path / "out"
@@ -202,56 +196,11 @@ def test_runs_die_with_a_sweep_that_is_killed(tmp_path: pathlib.Path) -> None:
 def test_a_figure_for_real(tmp_path: pathlib.Path) -> None:
     command = [sys.executable, str(ROOT / "reproduce.py"), *WORDS, "--out", "out"]
     command[command.index("2", command.index("--seeds"))] = "1"
-    husk = tmp_path / "out" / "runs" / "random-async-batch5000-seed0"
-    (husk / "models").mkdir(parents=True)  # killed before it could write its settings
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=220)
     assert done.returncode == 0, done.stderr
-    assert "figure2: 2 runs left" in done.stderr
+    assert "figure2: random-async-batch5000-seed0 is done, " in done.stderr
     page = (tmp_path / "out" / "figure2.md").read_text()
     assert "**failed**" not in page and len(re.findall(r"\| kept +\|", page)) == 5
     assert "one seed: nothing is concluded" in page
     again = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, "")
-
-
-@pytest.mark.unit
-def test_a_file_gets_a_line_for_each_run_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    stream = io.StringIO()
-    watch = SweepProgress("table1", total=1000.0, done=200.0, stream=stream)
-    watch.show(200.0, 8, 2)
-    now += 30.0
-    watch.show(300.0, 8, 2)  # nothing has ended, and the last line is young
-    now += 30.0
-    watch.show(400.0, 6, 2)
-    now += 3600.0
-    watch.show(500.0, 1, 1)
-    watch.show(1000.0, 0, 0)
-    watch.close()
-    assert stream.getvalue().splitlines() == [
-        "table1: 8 runs left, 2 under way",
-        "table1: 6 runs left, 2 under way, about 3 min",  # 200 of the 800 in a minute
-        "table1: 1 run left, 1 under way, about 1.7 h",
-        "table1: 0 runs left",
-    ]
-
-
-@pytest.mark.unit
-def test_a_terminal_gets_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    reader, writer = pty.openpty()
-    termios.tcsetwinsize(writer, (40, 100))
-    with os.fdopen(writer, "w") as terminal:
-        watch = SweepProgress("figure2", total=1000.0, done=0.0, stream=terminal)
-        now += 5.0
-        watch.show(500.0, 3, 2)
-        watch.close()
-        terminal.flush()
-        written = b""
-        while not written.endswith(b"\n"):  # it comes in pieces
-            written += os.read(reader, 100_000)
-    seen = written.decode()
-    os.close(reader)
-    assert "figure2 |██████████" in seen and "3 runs left, 2 under way, about 5 s" in seen

@@ -16,6 +16,7 @@ from tests.builders import finished_run
 
 pytestmark = pytest.mark.unit
 SCALE = ("tiny", "digits", "data/downloads")
+TAKEN = {"figure2": 61.0, "AAL-async-batch5000-seed0": 7300.0}
 COSTS = {"per_image_trained": 0.001, "per_image_scored": 0.0, "per_selection": 1.0, "per_model_published": 0.0}
 
 
@@ -53,7 +54,7 @@ def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
     assert len(story.rows) == 3 * 2 * 3 * 5
     assert {row["batch"] for row in story.rows} == {1000, 5000} and story.rows[1]["labels"] == 120
     found = [*check(results), concluded(results, story.claims)]
-    page = compose("figure2", story, setup, results, found, "the command", (61.0, 7300.0))
+    page = compose("figure2", story, setup, results, found, "the command", TAKEN)
     page = tight(page)
     for told in (
         "| Batch size 5,000: random sampling is below Entropy, AAL | **does not hold** | Entropy +4.3",
@@ -78,7 +79,7 @@ def test_one_seed_and_missing_methods_tell_nothing(tmp_path: pathlib.Path) -> No
     assert [claim.verdict for claim in story.claims] == ["not tried here", "cannot be told from this many runs"]
     assert "one seed, no interval" in story.claims[1].evidence
     told = concluded(results, story.claims)
-    page = tight(compose("figure2", story, setup, results, [told], "the command", (61.0, 7300.0)))
+    page = tight(compose("figure2", story, setup, results, [told], "the command", TAKEN))
     promise = "Every conclusion about accuracy is from at least two seeds"
     assert f"| {promise} | one seed: nothing is concluded | 2 claims, 1 seed |" in page
 
@@ -143,7 +144,7 @@ def test_figure4_tells_times_for_both_bounds(tmp_path: pathlib.Path) -> None:
     assert "740" not in story.tables[2]
     assert {row["bound"] for row in story.rows} == {1, ""}
     assert (story.rows[4]["interval_s"], story.rows[4]["longest_s"]) == (400, 500)
-    page = compose("figure4", story, setup, results, [], "the command", (1.0, 1.0))
+    page = compose("figure4", story, setup, results, [], "the command", {})
     assert "nothing that could leak" in page and "24 runs, 1 seed." in page
     assert "Data: no images, only the counts of cifar-10. Scale: tiny." in page
     assert setup.size.differs not in page and "on images of digits" in page

@@ -6,21 +6,27 @@ import pathlib
 
 import pytest
 
+from aal.app import main
 from aal.app.data import imagined_set, split
 from aal.app.experiments.aal_2021 import published
-from aal.app.experiments.aal_2021.place import Place, work_of
 from aal.app.experiments.aal_2021.plans import SCALES, Run, Setup, plan_of, several, single, timed
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS, PUBLISHED, STRATEGIES
 from aal.app.experiments.aal_2021.results import read_results
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
-from aal.coordination.parts import Parts
-from aal.engines.sweep import share_done, state_of
+from aal.config.registry import SCHEDULES
+from aal.config.settings import Settings
+from aal.reporting.progress import Progress
+from aal.sweep import add_seconds, claimed_folder, seconds_taken
 from tests.builders import finished_run
-from tests.test_simulated import simulate
 
 pytestmark = pytest.mark.unit
 TINY = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
+
+
+def pool_bound(settings: Settings) -> int | None:
+    bound: int | None = SCHEDULES.load(settings.mode).pool_bound(settings)
+    return bound
 
 
 def setups() -> list[Setup]:
@@ -42,7 +48,6 @@ def test_every_plan_is_sound_and_in_whole_rounds(setup: Setup) -> None:
         assert settings.budget % settings.server_train_threshold == 0
         assert run.grid[0] == settings.initial_size and run.grid[-1] == settings.initial_size + settings.budget
         assert settings.server_train_threshold % settings.round_size == 0
-        assert work_of(run) > 0
 
 
 def test_the_same_name_means_the_same_settings() -> None:
@@ -71,7 +76,7 @@ def test_the_papers_own_settings() -> None:
     assert (four.budget, four.assignment_type, four.query_strategy) == (20_000, "DA", "margin")
     for servers in published.SERVERS:  # the published code's bound, and as much room in S, for any number of servers
         run = several(paper, "margin", servers, seed=0)
-        assert (run.bound, run.settings.max_staleness, run.settings.pool_bound) == (1, 1, 5000)
+        assert (run.bound, run.settings.max_staleness, pool_bound(run.settings)) == (1, 1, 5000)
     times = timed(paper, "paper", None, "sync", 1, 10_000)
     assert (times.settings.compute, times.settings.mode, times.grid[:2]) == ("none", "sync", [10_000, 20_000])
     assert times.settings.annotators.seconds_per_label == 0
@@ -86,7 +91,7 @@ def test_a_fifth_of_it_is_a_fifth() -> None:
         grids = [several(setup, "AAL", servers, 0).grid for setup in (small, paper)]
         assert [5 * labels for labels in grids[0]] == grids[1]
         s = several(small, "AAL", servers, 0).settings
-        assert (s.max_staleness, s.pool_bound) == (1, 1000)
+        assert (s.max_staleness, pool_bound(s)) == (1, 1000)
         # The round of four servers, 500 labels, is given while the middle training goes on: 1000 + 4000 / 2 images.
         training = 3000 * s.training.epochs * s.costs.per_image_trained
         assert 500 * s.annotators.seconds_per_label / s.annotators.number == pytest.approx(training, 0.01)
@@ -119,12 +124,7 @@ def test_the_fewer_servers_the_older_the_models_that_choose(tmp_path: pathlib.Pa
     for servers in published.SERVERS:
         run = several(TINY, "AAL", servers, 0)
         settings = resolve({**run.config, "compute": "none", "examples": 3000}, run.name)
-        images = imagined_set(settings, 3000)
-        parts = split(images, settings, settings.worker_num)
-        folder = tmp_path / run.name
-        folder.mkdir()
-        (folder / "config.yaml").write_text(dump(settings))
-        simulate(folder, settings, Parts(10, images.labels, parts.test, parts.validation, parts.initial, parts.shards))
+        main.start(settings, str(tmp_path / run.name), Progress(None))
         found[servers] = read_results([run], tmp_path)[0]
     for fewer, more in itertools.pairwise(found.values()):
         assert fewer.unseen > more.unseen
@@ -139,8 +139,9 @@ def test_the_published_numbers_have_the_shape_of_the_plans() -> None:
         assert None not in curve[:-1] and curve[-1] is None
     assert published.accuracy("digits", 1000, "AAL", 1) is None
     assert published.accuracy("cifar-10", 5000, "AAL", 4) == 0.868
-    assert published.seconds("mini-imagenet", "async", 10_000) == (150, 175)
-    assert published.mean_accuracy("cifar-10", "AAL", 4) == 0.843
+    assert published.published("figure4", "mini-imagenet", "async", 10_000) == [150, 175]
+    assert published.published("table1", "cifar-10", "AAL", 4) == 0.843
+    assert published.published("table1", "digits", "AAL", 4) is None
     assert set(PUBLISHED) == {"settings", "figure2", "figure4", "table1"}
 
 
@@ -164,50 +165,40 @@ def test_the_configs_of_the_paper_say_what_was_published(data_type: str) -> None
     )
 
 
-def test_how_far_a_run_is(tmp_path: pathlib.Path) -> None:
+def test_a_run_is_finished_when_its_record_says_so(tmp_path: pathlib.Path) -> None:
     run = single(TINY, "AAL", "async", 5000, 0)
     folder = tmp_path / run.name
-    assert state_of(run, folder) == "absent" and share_done(run, folder) == 0
+    assert not run.is_finished(folder)
     folder.mkdir()
-    assert state_of(run, folder) == "absent"
-    (folder / "models").mkdir()  # killed before it could write its settings
     (folder / ".tmp-config.yaml-7").write_text("seed")
-    assert state_of(run, folder) == "absent"
-    (folder / ".tmp-config.yaml-7").unlink()
-    (folder / "models" / "mine.pt").touch()
-    with pytest.raises(UserError, match="holds no run"):
-        state_of(run, folder)
-    (folder / "models" / "mine.pt").unlink()
+    assert not run.is_finished(folder)
     (folder / "config.yaml").write_text(dump(run.settings))
-    assert state_of(run, folder) == "begun" and share_done(run, folder) == 0
+    assert not run.is_finished(folder)
     finished_run(run, tmp_path, [0.1, 0.2], ended="interrupted")
-    assert state_of(run, folder) == "begun" and 0 < share_done(run, folder) < 0.5
+    assert not run.is_finished(folder)
     finished_run(run, tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5])
-    assert state_of(run, folder) == "finished" and share_done(run, folder) == 1
+    assert run.is_finished(folder)
 
 
 def test_a_run_with_other_settings_is_not_mixed_in(tmp_path: pathlib.Path) -> None:
     run = single(TINY, "AAL", "async", 5000, 0)
-    finished_run(run, tmp_path, [0.1])
+    folder = finished_run(run, tmp_path, [0.1])
     elsewhere = dataclasses.replace(run, config={**run.config, "data_dir": "there", "devices": {"servers": "auto"}})
-    assert state_of(elsewhere, tmp_path / run.name) == "finished"
+    assert elsewhere.is_finished(folder)
     other = dataclasses.replace(run, config={**run.config, "val_size": 50, "width": 0.5})
-    with pytest.raises(UserError, match="was run with another val_size, width than is planned now; use another --out"):
-        state_of(other, tmp_path / run.name)
-    (tmp_path / run.name / "config.yaml").unlink()
-    with pytest.raises(UserError, match="holds no run"):
-        state_of(run, tmp_path / run.name)
+    with pytest.raises(UserError, match="was run with another val_size, width than is planned; use another --out"):
+        other.is_finished(folder)
 
 
-def test_notes_add_up_and_two_programs_do_not_share_a_folder(tmp_path: pathlib.Path) -> None:
-    place = Place(tmp_path / "out")
-    with place.claimed():
-        place.add_seconds("runs", "one", 1.5)
-        place.add_seconds("runs", "one", 2.0)
-        place.note("costs", "tiny", {"relative_std": 0.0})
-        with pytest.raises(UserError, match=r"another reproduce\.py works in this folder"), place.claimed():
+def test_seconds_add_up_and_two_programs_do_not_share_a_folder(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "out"
+    with claimed_folder(out):
+        add_seconds(out, "one", 1.5)
+        add_seconds(out, "one", 2.0)
+        add_seconds(out, "figure2", 1.0)
+        with pytest.raises(UserError, match="another program works in this folder"), claimed_folder(out):
             pass
-    assert place.notes() == {"figures": {}, "runs": {"one": 3.5}, "costs": {"tiny": {"relative_std": 0.0}}}
+    assert seconds_taken(out) == {"one": 3.5, "figure2": 1.0}
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be used"), Place(tmp_path / "file").claimed():
+    with pytest.raises(UserError, match="cannot be used"), claimed_folder(tmp_path / "file"):
         pass

@@ -12,7 +12,6 @@ from aal.app.experiments.aal_2021.statistics import (
     Interval,
     Verdict,
     all_of,
-    certain,
     interval,
     judge,
 )
@@ -71,11 +70,6 @@ def test_differences_that_are_all_equal_tell_nothing(bounds: dict[str, float]) -
     assert np.ptp(rounded) > 0 and judge(interval(rounded), **bounds) is UNCLEAR
 
 
-def test_what_was_put_in_is_no_finding() -> None:
-    assert (certain(True, given=True), certain(False, given=True)) == (Verdict.GIVEN, FAILS)
-    assert str(Verdict.GIVEN) == "by construction"
-
-
 @given(accuracies, st.floats(-1, 1))
 def test_a_claim_and_its_opposite_never_both_hold(values: list[float], bound: float) -> None:
     over, under = judge(interval(np.array(values)), above=bound), judge(interval(np.array(values)), below=bound)
@@ -92,7 +86,7 @@ def test_a_claim_and_its_opposite_never_both_hold(values: list[float], bound: fl
         ([HOLDS, UNCLEAR], UNCLEAR),
         ([HOLDS, UNTRIED], UNCLEAR),
         ([HOLDS, UNCLEAR, FAILS], FAILS),
-        ([certain(True), certain(False)], FAILS),
+        ([HOLDS, FAILS], FAILS),
     ],
 )
 def test_several_claims_at_once(verdicts: list[Verdict], together: Verdict) -> None:

@@ -1,21 +1,21 @@
 """Figures 2 and 3 and table 1: what the runs about accuracy say, beside what the paper says."""
 
-import itertools
+from itertools import pairwise, product
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axis import Axis
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aal.app.experiments.aal_2021.page import TEXTS, Claim, Story, count, mean_and_deviation, titled, words_of
+from aal.app.experiments.aal_2021.page import Claim, Story, count, mean_and_deviation, titled, words_of
 from aal.app.experiments.aal_2021.plans import Setup
-from aal.app.experiments.aal_2021.published import BATCHES, METHODS, SERVERS, TITLES, accuracy, mean_accuracy
+from aal.app.experiments.aal_2021.published import BATCHES, METHODS, SERVERS, TITLES, accuracy, published
 from aal.app.experiments.aal_2021.results import Result, accuracies, of_kind, points
 from aal.app.experiments.aal_2021.statistics import Numbers, Verdict, all_of, interval, judge
 from aal.reporting.curves import aubc
-from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE
+from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE, label_axis
 from aal.reporting.tables import markdown_table
 
 MARGIN, CLOSE = 0.01, 0.02
@@ -25,17 +25,33 @@ LOOKS: dict[Any, tuple[str, str]] = {
     **dict(zip(BATCHES, zip(COLOURS, "osD", strict=False), strict=True)),
     **dict(zip(SERVERS, zip(COLOURS, "os^", strict=False), strict=True)),
 }
-ERROR_BARS = {"elinewidth": 0.8, "capsize": 2}
+
+Curves = dict[str, Numbers]  # of each method
+Pairs = dict[tuple[str, int], Numbers]  # of each strategy and batch size: accuracies (2 modes, seeds, trainings)
+Means = dict[tuple[str, int], Numbers]  # of each method and number of servers: mean accuracies (seeds,)
 
 
-def _panels(number: int, height: float, sharex: bool = False) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(max(PAGE / 2, PAGE * number / 3), height))
-    return figure, list(figure.subplots(1, number, sharey=True, sharex=sharex, squeeze=False)[0])
+def _panels(number: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(max(width, PAGE / 2), height))
+    return figure, list(figure.subplots(1, number, sharey=True, squeeze=False, **shared)[0])
 
 
-def _in_percent(*axes: Axis) -> None:
-    for axis in axes:
-        axis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+def _in_percent(share: float, _: float) -> str:
+    return f"{100 * share:g}"
+
+
+def _finished(figure: Figure, row: list[Axes], y_label: str, columns: int) -> Figure:
+    row[0].set_ylabel(y_label)
+    row[0].yaxis.set_major_formatter(_in_percent)  # the others share it
+    figure.legend(*row[0].get_legend_handles_labels(), loc=ABOVE, ncols=columns)
+    return figure
+
+
+def _mean_line(axes: Axes, x: Any, values: Numbers, key: Any, **look: Any) -> None:
+    """Draws means of accuracies (seeds, n) in the look of a method or number of servers; bars are the deviation."""
+    deviation = values.std(axis=0, ddof=1) if len(values) > 1 else None
+    look |= dict(zip(("color", "marker"), LOOKS[key], strict=True))
+    axes.errorbar(x, values.mean(axis=0), deviation, elinewidth=0.8, capsize=2, **look)
 
 
 def _areas(grid: list[int], curves: Numbers) -> Numbers:
@@ -43,45 +59,38 @@ def _areas(grid: list[int], curves: Numbers) -> Numbers:
     return np.array([aubc(np.array(grid, float), curve) for curve in curves])
 
 
-def _deviation(values: Numbers) -> Any:
-    """Standard deviation over seeds, the first axis; None for one seed."""
-    return values.std(axis=0, ddof=1) if len(values) > 1 else None
-
-
-# ------------------------------------------------------------------ figure 2: accuracy against labels, one server
-
-Curves = dict[str, Numbers]  # method -> accuracies (seeds, trainings)
-Published = dict[str, list[float | None]]  # method -> the paper's accuracies (trainings)
-
-
+@mpl.rc_context(STYLE)
 def figure2(setup: Setup, results: list[Result]) -> Story:
     """Returns what the asynchronous runs of one server say of strategies against random sampling and AAL."""
-    panels = [
-        (
-            batch,
-            grid,
-            {method: accuracies(results, grid, batch=batch, method=method) for method in setup.methods},
-            {
-                method: [accuracy(setup.data_type, batch, method, n) for n in range(len(grid))]
-                for method in setup.methods
-            },
-        )
-        for batch, grid in {result.run.batch: result.run.grid for result in results}.items()
-    ]
     words = words_of("figure2", margin=100 * MARGIN)
     words["caption"] += "; dotted: the paper." if setup.scale == "paper" else "."
-    return Story(
-        _draw_curves(setup, panels),
-        points(results, lambda run, number: accuracy(setup.data_type, run.batch, run.method, number)),
-        [claim for panel in panels for claim in _claims_of_areas(*panel)],
-        [table for panel in panels for table in _curves(setup, *panel)],
-        words,
-    )
+    claims, tables = list[Claim](), list[str]()
+    grids = {result.run.batch: result.run.grid for result in results}
+    figure, row = _panels(len(grids), PAGE * len(grids) / 3, 2.9)
+    for axes, (batch, grid) in zip(row, grids.items(), strict=True):
+        size = setup.size.labels(batch)
+        title = f"Batch size {batch:,}" + (f" ({size:,} here)" if size != batch else "")
+        curves = {method: accuracies(results, grid, batch=batch, method=method) for method in setup.methods}
+        paper = {  # NaN where it has none
+            method: np.array([accuracy(setup.data_type, batch, method, n) for n in range(len(grid))], float)
+            for method in setup.methods
+        }
+        areas = {method: _areas(grid, curve) for method, curve in curves.items()}
+        claims += _claims_of_areas(f"Batch size {batch:,}", areas)
+        tables += _tables(f"{title}: {words['points_about']}", grid, curves, areas, paper)
+        for method, values in curves.items():
+            _mean_line(axes, grid, values, method, label=TITLES[method], markersize=4, linewidth=1.2)
+            if setup.scale == "paper":
+                axes.plot(grid, paper[method], ":", color=LOOKS[method][0], linewidth=1)
+        axes.set(title=title, xlabel="Labels in the training set")
+        label_axis(axes)
+        axes.grid(True)
+    rows = points(results, lambda run, number: accuracy(setup.data_type, run.batch, run.method, number))
+    return Story(_finished(figure, row, "Test accuracy (%)", columns=5), rows, claims, tables, words)
 
 
-def _claims_of_areas(batch: int, grid: list[int], curves: Curves, _: Published) -> list[Claim]:
-    areas = {method: _areas(grid, curve) for method, curve in curves.items()}
-    where, seeds = f"Batch size {batch:,}", count(len(next(iter(areas.values()))), "seed")
+def _claims_of_areas(where: str, areas: Curves) -> list[Claim]:
+    seeds = count(len(next(iter(areas.values()))), "seed")
     others = [method for method in areas if method != "random" and "random" in areas]
     gains = {TITLES[method]: interval(areas[method] - areas["random"]) for method in others}
     below = Claim(
@@ -100,104 +109,55 @@ def _claims_of_areas(batch: int, grid: list[int], curves: Curves, _: Published) 
     return [below, Claim(text, judge(lead, above=-MARGIN), f"AAL - {TITLES[best]}: {lead}", seeds)]
 
 
-def _curves(setup: Setup, batch: int, grid: list[int], curves: Curves, published: Published) -> list[str]:
-    """Returns the tables of a panel: the points of its curves, and the areas under them."""
-    areas = {method: _areas(grid, curve) for method, curve in curves.items()}
-    rows = [
-        [f"{labels:,}", *(mean_and_deviation(curves[method][:, n], published[method][n]) for method in curves)]
+def _tables(about: str, grid: list[int], curves: Curves, areas: Curves, paper: Curves) -> list[str]:
+    """Returns the points of the curves, and the areas under them."""
+    points = [
+        [f"{labels:,}", *(mean_and_deviation(curves[method][:, n], paper[method][n]) for method in curves)]
         for n, labels in enumerate(grid)
     ]
-    area_rows = []
+    rows = []
     for method, area in areas.items():
-        known = np.array(published[method], float)
-        paper = None if np.isnan(known).any() else aubc(np.array(grid, float), known)
         gain = interval(area - areas["random"]) if "random" in areas and method != "random" else "-"
         lead = interval(areas["AAL"] - area) if "AAL" in areas and method != "AAL" else "-"
-        area_rows.append([TITLES[method], mean_and_deviation(area, paper), gain, lead])
-    about = (
-        f"{_batch_here(setup, batch)}: test accuracy in %, mean ± standard deviation over seeds; in brackets the "
-        "paper's at the same training of its own run."
-    )
+        [known] = _areas(grid, paper[method][np.newaxis])
+        rows.append([TITLES[method], mean_and_deviation(area, known), gain, lead])
     return [
-        titled(about, ("labels", *(TITLES[method] for method in curves)), rows),
-        markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), area_rows),
+        titled(about, ("labels", *(TITLES[method] for method in curves)), points),
+        markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), rows),
     ]
-
-
-def _batch_here(setup: Setup, batch: int) -> str:
-    size = setup.size.labels(batch)
-    return f"Batch size {batch:,}" + (f" ({size:,} here)" if size != batch else "")
-
-
-@mpl.rc_context(STYLE)
-def _draw_curves(setup: Setup, panels: list[tuple[int, list[int], Curves, Published]]) -> Figure:
-    figure, row = _panels(len(panels), 2.9)
-    for axes, (batch, grid, curves, published) in zip(row, panels, strict=True):
-        for method, values in curves.items():
-            colour, marker = LOOKS[method]
-            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2, **ERROR_BARS}
-            axes.errorbar(grid, values.mean(axis=0), _deviation(values), label=TITLES[method], **look)
-            if setup.scale == "paper":
-                axes.plot(grid, np.array(published[method], float), ":", color=colour, linewidth=1)
-        axes.set(title=_batch_here(setup, batch), xlabel="Labels in the training set")
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        _in_percent(axes.yaxis)
-        axes.grid(True)
-    row[0].set_ylabel("Test accuracy (%)")
-    figure.legend(*row[0].get_legend_handles_labels(), loc=ABOVE, ncols=5)
-    return figure
-
-
-# ------------------------------------------------------------------ figure 3: synchronous against asynchronous
 
 
 def figure3(setup: Setup, results: list[Result]) -> Story:
     """Returns what pairs of runs of one strategy say of synchronous against asynchronous accuracy."""
     grids = {result.run.batch: result.run.grid for result in results}
-    kinds = list(itertools.product(setup.methods, setup.batches))
-    curves = {  # strategy, batch size -> synchronous and asynchronous accuracy (2, seeds, trainings)
-        (method, batch): np.array(
-            [accuracies(results, grids[batch], method=method, batch=batch, mode=mode) for mode in ("sync", "async")]
-        )
-        for method, batch in kinds
-    }
-    later = {kind: pair[:, :, 1:] for kind, pair in curves.items()}  # without the initial models, which are the same
+    words = words_of("figure3", margin=100 * MARGIN, close=100 * CLOSE)
+    later: Pairs = {}  # without the initial models, which are the same
     point_rows, area_rows = [], []
-    for (method, batch), pair in curves.items():
-        named = [TITLES[method], f"{batch:,}"]
-        for number, labels in list(enumerate(grids[batch]))[1:]:
-            point_rows.append([*named, f"{labels:,}", *_side_by_side(*pair[:, :, number])])
-        area_rows.append([*named, *_side_by_side(*(_areas(grids[batch], curve) for curve in pair))])
-    return Story(
-        _draw_pairs(setup, later),
-        points(results),
-        _claims_of_pairs(setup, later),
-        [
-            titled(
-                "Test accuracy in %, mean ± standard deviation over seeds. Batch sizes are the paper's; labels are "
-                "ours.",
-                ("strategy", "batch size", "labels", "synchronous", "asynchronous", "difference, points"),
-                point_rows,
-            ),
-            titled(
-                "Areas under the curves (AUBC) in %, initial models included as in figure 2; differences seed by seed.",
-                ("strategy", "batch size", "AUBC, synchronous", "AUBC, asynchronous", "difference, points"),
-                area_rows,
-            ),
-        ],
-        words_of("figure3", margin=100 * MARGIN, close=100 * CLOSE),
-    )
+    for method, batch in product(setup.methods, setup.batches):
+        grid, named = grids[batch], [TITLES[method], f"{batch:,}"]
+        pair = [accuracies(results, grid, method=method, batch=batch, mode=mode) for mode in ("sync", "async")]
+        later[method, batch] = np.array(pair)[:, :, 1:]
+        by_labels = zip(grid[1:], later[method, batch].T, strict=True)
+        point_rows += [[*named, f"{labels:,}", *_side_by_side(*both.T)] for labels, both in by_labels]
+        area_rows.append([*named, *_side_by_side(*(_areas(grid, curve) for curve in pair))])
+    modes = ("synchronous", "asynchronous")
+    point_head = ("strategy", "batch size", "labels", *modes, "difference, points")
+    area_head = ("strategy", "batch size", *(f"AUBC, {mode}" for mode in modes), "difference, points")
+    tables = [
+        titled(words["points_about"], point_head, point_rows),
+        titled(words["areas_about"], area_head, area_rows),
+    ]
+    return Story(_draw_pairs(setup, later), points(results), _claims_of_pairs(setup, later), tables, words)
 
 
 def _side_by_side(prompt: Numbers, late: Numbers) -> list[str]:
     return [mean_and_deviation(prompt), mean_and_deviation(late), str(interval(late - prompt))]
 
 
-def _claims_of_pairs(setup: Setup, pairs: dict[tuple[str, int], Numbers]) -> list[Claim]:
+def _claims_of_pairs(setup: Setup, pairs: Pairs) -> list[Claim]:
     seeds, claims, gaps = count(setup.seeds, "seed"), [], []
     for method in setup.methods:  # asynchronous minus synchronous (seeds, all points of a strategy)
-        gap = np.concatenate([pair[1] - pair[0] for (name, _), pair in pairs.items() if name == method], axis=1)
+        gap = np.concatenate([pairs[method, batch][1] - pairs[method, batch][0] for batch in setup.batches], axis=1)
         mean = interval(gap.mean(axis=1))
         text = f"{TITLES[method]}: synchronous and asynchronous accuracy are comparable"
         verdict = judge(mean, above=-MARGIN, below=MARGIN)
@@ -207,17 +167,20 @@ def _claims_of_pairs(setup: Setup, pairs: dict[tuple[str, int], Numbers]) -> lis
     far = interval(np.abs(every).mean(axis=1))
     largest, alone = 100 * np.abs(every.mean(axis=0)).max(), 100 * np.abs(every).max()
     evidence = f"mean distance {far}; the largest {largest:.1f} as a mean over seeds, {alone:.1f} singly"
-    together = all_of(claim.verdict for claim in claims)
     return [
-        *claims,
-        Claim("All strategies: they are comparable", together, "the rows above", seeds),
+        *_with_all(claims, "All strategies: they are comparable"),
         Claim("The points lie close to the diagonal", judge(far, below=CLOSE), evidence, seeds),
     ]
 
 
+def _with_all(claims: list[Claim], text: str) -> list[Claim]:
+    """Returns the claims, and one that is all of them at once."""
+    return [*claims, Claim(text, all_of(claim.verdict for claim in claims), "the rows above", claims[0].runs)]
+
+
 @mpl.rc_context(STYLE)
-def _draw_pairs(setup: Setup, pairs: dict[tuple[str, int], Numbers]) -> Figure:
-    figure, row = _panels(len(setup.methods), 3.0, sharex=True)
+def _draw_pairs(setup: Setup, pairs: Pairs) -> Figure:
+    figure, row = _panels(len(setup.methods), PAGE * len(setup.methods) / 3, 3.0, sharex=True)
     low = min(pair.min() for pair in pairs.values()) - CLOSE
     high = min(max(pair.max() for pair in pairs.values()) + CLOSE, 1.0)
     ends = np.array([low, high])
@@ -232,63 +195,52 @@ def _draw_pairs(setup: Setup, pairs: dict[tuple[str, int], Numbers]) -> Figure:
         axes.set_xlabel("Synchronous accuracy (%)")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
-        _in_percent(axes.xaxis, axes.yaxis)
+        axes.xaxis.set_major_formatter(_in_percent)
         axes.grid(True)
-    row[0].set_ylabel("Asynchronous accuracy (%)")
-    figure.legend(*row[0].get_legend_handles_labels(), loc=ABOVE, ncols=3)
-    return figure
-
-
-# ------------------------------------------------------------------ table 1: several servers
-
-Means = dict[tuple[str, int], Numbers]  # method, servers -> a mean accuracy (seeds,)
+    return _finished(figure, row, "Asynchronous accuracy (%)", columns=3)
 
 
 def table1(setup: Setup, results: list[Result]) -> Story:
     """Returns what runs with one, two and four servers say of the mean accuracy over the curve."""
     sparse, dense = (of_kind(results, servers=servers)[0].run.grid for servers in (SERVERS[0], SERVERS[-1]))
-    kinds = list(itertools.product(setup.methods, SERVERS))
-    curves = {kind: accuracies(results, sparse, method=kind[0], servers=kind[1]) for kind in kinds}
-    runs = {kind: of_kind(results, method=kind[0], servers=kind[1]) for kind in kinds}
-    whole = {kind: np.array([run.summary["mean_curve_accuracy"] for run in runs[kind]]) for kind in kinds}
-    equal = {kind: curve.mean(axis=1) for kind, curve in curves.items()}
-    area = {kind: _areas(sparse, curve) for kind, curve in curves.items()}
+    means: dict[str, Means] = {WHOLE: {}, EQUAL: {}, AREA: {}}
+    for method, servers in product(setup.methods, SERVERS):
+        runs = of_kind(results, method=method, servers=servers)
+        curves = accuracies(runs, sparse)
+        means[WHOLE][method, servers] = np.array([run.summary["mean_curve_accuracy"] for run in runs])
+        means[EQUAL][method, servers] = curves.mean(axis=1)
+        means[AREA][method, servers] = _areas(sparse, curves)
     few, many = (accuracies(results, grid, servers=SERVERS[0]).mean() for grid in (sparse, dense))
-    pace = "pace_of_selections" if setup.scale == "paper" else "pace_of_trainings"
-    words = words_of("table1", gained=100 * (many - few), pace=TEXTS["table1"][pace])
+    words = words_of("table1", gained=100 * (many - few))
+    words["differs"] += "\n\n" + words["pace_of_selections" if setup.scale == "paper" else "pace_of_trainings"]
+    claims = [claim for kind in (WHOLE, EQUAL) for claim in _claims_of_means(setup, kind, means[kind])]
     return Story(
-        _draw_means(setup, {WHOLE: whole, EQUAL: equal}),
+        _draw_means(setup, {kind: means[kind] for kind in (WHOLE, EQUAL)}),
         points(results),
-        [*_claims_of_means(setup, WHOLE, whole), *_claims_of_means(setup, EQUAL, equal)],
-        [
-            *(_means(setup, kind, means) for kind, means in ((WHOLE, whole), (EQUAL, equal), (AREA, area))),
-            words["note"],
-            _staleness(results, words["age"]),
-        ],
+        claims,
+        [*(_means_table(setup, *one) for one in means.items()), words["note"], _staleness(results, words["age"])],
         words,
     )
 
 
 def _claims_of_means(setup: Setup, kind: str, means: Means) -> list[Claim]:
-    seeds, claims = count(setup.seeds, "seed"), []
+    claims = []
     for method in setup.methods:
-        pairs = list(itertools.pairwise(SERVERS))
-        gains = {pair: interval(means[method, pair[1]] - means[method, pair[0]]) for pair in pairs}
+        gains = {pair: interval(means[method, pair[1]] - means[method, pair[0]]) for pair in pairwise(SERVERS)}
         evidence = "; ".join(f"{more} - {fewer}: {gain}" for (fewer, more), gain in gains.items())
         verdict = all_of(judge(gain, above=0) for gain in gains.values())
-        claims.append(Claim(f"{TITLES[method]}: more servers, higher mean accuracy {kind}", verdict, evidence, seeds))
-    together = all_of(claim.verdict for claim in claims)
-    return [*claims, Claim(f"All methods: consistently higher {kind}", together, "the rows above", seeds)]
+        text = f"{TITLES[method]}: more servers, higher mean accuracy {kind}"
+        claims.append(Claim(text, verdict, evidence, count(setup.seeds, "seed")))
+    return _with_all(claims, f"All methods: consistently higher {kind}")
 
 
-def _means(setup: Setup, kind: str, means: Means) -> str:
+def _means_table(setup: Setup, kind: str, means: Means) -> str:
     rows = []
     for method in setup.methods:
-        paper = [mean_accuracy(setup.data_type, method, servers) if kind == WHOLE else None for servers in SERVERS]
-        cells = (mean_and_deviation(means[method, m], beside) for m, beside in zip(SERVERS, paper, strict=True))
-        rows.append([TITLES[method], *cells])
-    beside = "; in brackets the paper's" if kind == WHOLE else "; the paper has none"
-    about = f"Mean test accuracy {kind} in %, ± standard deviation over seeds{beside}."
+        paper = {m: published("table1", setup.data_type, method, m) if kind == WHOLE else None for m in SERVERS}
+        rows.append([TITLES[method], *(mean_and_deviation(means[method, m], paper[m]) for m in SERVERS)])
+    beside = "in brackets the paper's" if kind == WHOLE else "the paper has none"
+    about = f"Mean test accuracy {kind} in %, ± standard deviation over seeds; {beside}."
     return titled(about, ("", *(count(servers, "server") for servers in SERVERS)), rows)
 
 
@@ -306,20 +258,14 @@ def _staleness(results: list[Result], about: str) -> str:
 
 @mpl.rc_context(STYLE)
 def _draw_means(setup: Setup, kinds: dict[str, Means]) -> Figure:
-    figure = Figure(figsize=(PAGE, 2.7))
-    row = figure.subplots(1, len(kinds), sharey=True)
+    figure, row = _panels(len(kinds), PAGE, 2.7)
+    places = np.arange(len(setup.methods))
     for axes, (kind, means) in zip(row, kinds.items(), strict=True):
-        for place, servers in enumerate(SERVERS):
-            colour, marker = LOOKS[servers]
+        for shift, servers in zip((-0.18, 0, 0.18), SERVERS, strict=True):
             values = np.array([means[method, servers] for method in setup.methods]).T
-            at = np.arange(len(setup.methods)) + 0.18 * (place - 1)
-            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, **ERROR_BARS}
-            label = count(servers, "server")
-            axes.errorbar(at, values.mean(axis=0), _deviation(values), linestyle="none", label=label, **look)
-        axes.set_xticks(range(len(setup.methods)), [TITLES[method] for method in setup.methods])
-        axes.set(xlim=(-0.5, len(setup.methods) - 0.5), title=f"Mean accuracy {kind}")
-        _in_percent(axes.yaxis)
+            look: dict[str, Any] = {"label": count(servers, "server"), "linestyle": "none", "markersize": 4.5}
+            _mean_line(axes, places + shift, values, servers, **look)
+        axes.set_xticks(places, [TITLES[method] for method in setup.methods])
+        axes.set(xlim=(-0.5, len(places) - 0.5), title=f"Mean accuracy {kind}")
         axes.grid(True, axis="y")
-    row[0].set_ylabel("Mean test accuracy (%)")
-    figure.legend(*row[0].get_legend_handles_labels(), loc=ABOVE, ncols=3)
-    return figure
+    return _finished(figure, row, "Mean test accuracy (%)", columns=3)

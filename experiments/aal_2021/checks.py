@@ -1,5 +1,6 @@
 """The faults that readers of this field look for first, looked for in the folders of the runs."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -38,14 +39,12 @@ def check(results: list[Result]) -> list[Check]:
 
 def concluded(results: list[Result], claims: list[Claim]) -> Check:
     """Looks for conclusions about accuracy from a single seed."""
-    seeds: dict[Hashable, set[int]] = {}
-    for run in (result.run for result in results):
-        seeds.setdefault((run.method, run.mode, run.servers, run.batch), set()).add(run.seed)
-    least = min(map(len, seeds.values()))
-    decided = [claim.text for claim in claims if claim.verdict in (Verdict.HOLDS, Verdict.FAILS)]
+    runs = (result.run for result in results)
+    least = min(Counter((run.method, run.mode, run.servers, run.batch) for run in runs).values())
     looked_at = f"{len(claims)} claims, {count(least, 'seed')}"
     if least > 1:
         return Check(PROMISES["seeds"], [], looked_at)
+    decided = [claim.text for claim in claims if claim.verdict in (Verdict.HOLDS, Verdict.FAILS)]
     return Check(PROMISES["seeds"], decided, looked_at, "one seed: nothing is concluded")
 
 
@@ -53,7 +52,7 @@ def _leaks(result: Result) -> bool:
     """Whether an id is in two parts, or one was offered that is in no worker's shard."""
     split = load_split(result.folder / "split.npz")
     with RunReader(result.folder) as record:
-        offered = record.columns("SELECT item FROM queries")["item"]
+        offered = record.query_times()["item"]
     shards = np.concatenate(split.shards)
     parts = np.concatenate([split.test, split.validation, split.initial, shards])
     return len(np.unique(parts)) < len(parts) or not np.isin(offered, shards).all()
@@ -74,8 +73,7 @@ def _keeps_another_epoch(result: Result) -> bool:
     with RunReader(result.folder) as record:
         payloads = [load_model(result.folder / model["path"]) for model in record.models()]
     for payload in payloads:
-        validated = [entry for entry in payload["history"] if entry["val_accuracy"] is not None]
-        best = max(validated, key=lambda entry: (entry["val_accuracy"], entry["epoch"]), default=None)
-        if best is None or payload["epoch"] != best["epoch"]:
+        scores = [(one["val_accuracy"], one["epoch"]) for one in payload["history"] if one["val_accuracy"] is not None]
+        if not scores or payload["epoch"] != max(scores)[1]:
             return True
     return False

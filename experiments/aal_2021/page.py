@@ -1,6 +1,6 @@
-"""The Markdown page of a figure: its words from `pages.yaml`, its order from `page.md`, its numbers from the runs."""
+"""The Markdown page of a figure: its words and their order from `pages.yaml`, its numbers from the runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from aal.app.experiments.aal_2021.results import Result
 from aal.app.experiments.aal_2021.statistics import Numbers, Verdict
 from aal.reporting.tables import markdown_table
 
-TEXTS: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "pages.yaml").read_text(encoding="utf-8"))
+Seconds = Mapping[str, float]
+TEXTS: dict[str, Any] = yaml.safe_load((FOLDER / "pages.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -69,30 +70,25 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def mean_and_deviation(values: Numbers, published: float | None = None) -> str:
-    """Returns mean and standard deviation of accuracies in percent, the paper's in brackets."""
+def mean_and_deviation(values: Numbers, paper: float | None = None) -> str:
+    """Returns mean and standard deviation of accuracies in percent, the paper's in brackets unless it has none."""
     deviation = f" ± {100 * values.std(ddof=1):.1f}" if values.size > 1 else ""
-    beside = "" if published is None else f" ({100 * published:.1f})"
+    beside = "" if paper is None or np.isnan(paper) else f" ({100 * paper:.1f})"
     return f"{100 * values.mean():.1f}{deviation}{beside}"
 
 
 def compose(
-    figure: str,
-    story: Story,
-    setup: Setup,
-    results: Sequence[Result],
-    checks: Sequence[Check],
-    command: str,
-    seconds: tuple[float, float],
+    figure: str, story: Story, setup: Setup, results: list[Result], checks: list[Check], command: str, taken: Seconds
 ) -> str:
-    """Returns the page; `checks` are none for runs without images, `seconds` those of the sweep and of all its runs."""
+    """Returns the page; `checks` are none for runs without images, `taken` are the seconds of figures and runs."""
 
     def distinct(key: str) -> str:
         return "; ".join(sorted({result.meta.get(key, "unknown") for result in results}))
 
     versions = sorted({key for result in results for key in result.meta if key.startswith("version_")})
-    found = [f"**failed**: {', '.join(one.broken)}" if one.broken else one.kept for one in checks]
-    looked = [(one.promise, said, one.looked_at) for one, said in zip(checks, found, strict=True)]
+    software = ((key.removeprefix("version_"), distinct(key)) for key in versions)
+    found = [(one, f"**failed**: {', '.join(one.broken)}" if one.broken else one.kept) for one in checks]
+    looked = [(one.promise, result, one.looked_at) for one, result in found]
     about = "Read from the folders of the runs, after the last had ended."
     claims = ((claim.text, f"**{claim.verdict}**", claim.evidence, claim.runs) for claim in story.claims)
     parts = {
@@ -102,13 +98,12 @@ def compose(
         "claims": markdown_table(("claim", "verdict", "evidence", "from"), claims),
         "tables": "\n".join(story.tables),
         "checks": titled(about, ("promise", "", "looked at"), looked) if checks else TEXTS["checks"]["none"] + "\n",
-        "versions": markdown_table(
-            ("software", "version"), ((key.removeprefix("version_"), distinct(key)) for key in versions)
-        ),
-        **{"sweep_took": _long(seconds[0]), "runs_took": _long(seconds[1])},
+        "versions": markdown_table(("software", "version"), software),
+        "sweep_took": _long(taken.get(figure, 0.0)),
+        "runs_took": _long(sum(taken.get(result.run.name, 0.0) for result in results)),
         **story.words,
     }
-    return (FOLDER / "page.md").read_text(encoding="utf-8").format(**parts)
+    return str(TEXTS["page"].format(**parts))
 
 
 def _long(seconds: float) -> str:

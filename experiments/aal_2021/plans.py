@@ -1,15 +1,17 @@
 """What is to be run for each figure: the paper's settings in `configs/paper`, at their size or a fraction of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
 import yaml
 
+from aal.app.data.splits import share_for_testing
 from aal.app.experiments.aal_2021.published import BATCHES, FOLDER, METHODS, SERVERS, STRATEGIES, TIMED_BATCHES
 from aal.config.loading import CONFIGS, read_config, resolve
 from aal.config.settings import Settings
+from aal.sweep import Planned
 
 WORKERS = 10  # paper, section 4.1
 COUNTS = ("initial_size", "server_train_threshold", "query_pool_size")  # settings that are scaled
@@ -31,7 +33,7 @@ KINDS = {("sync", 1): "synchronous", ("async", 1): "asynchronous, bound 1", ("as
 
 @dataclass(frozen=True)
 class Scale:
-    """How much smaller than the paper; its attributes are explained in `scales.yaml`."""
+    """How much smaller than the paper; `scales.yaml` explains the attributes."""
 
     fraction: Fraction
     queries: int
@@ -69,23 +71,16 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Planned):
     """One run of a plan."""
 
-    name: str  # of its folder; the same name means the same settings
     method: str  # a strategy of all workers, or AAL
     mode: str  # async or sync
     servers: int
     batch: int  # labels of a round in the paper, whatever the scale
     seed: int
-    config: dict[str, Any] = field(hash=False)  # what its YAML file says
     bound: int | None = 1  # `max_staleness`
     costs: str = ""  # whose times it is about: paper, measured; empty for a run about accuracy
-
-    @property
-    def settings(self) -> Settings:
-        """All its settings, defaults filled in."""
-        return resolve(self.config, self.name)
 
     @property
     def grid(self) -> list[int]:
@@ -97,36 +92,29 @@ class Run:
 def plan_of(figure: str, setup: Setup, measured: dict[str, float] | None = None) -> list[Run]:
     """Returns the runs of a figure, seed by seed, so that a sweep that is stopped has whole seeds.
 
-    The asynchronous runs of figure 3 are those of figure 2. Figure 4, whose times do not depend on the seed, needs what
-    work costs on this machine, as `measured`.
+    Those of figure 2 are among those of figure 3. Figure 4 needs what work costs on this machine, as `measured`.
     """
-    seeds, methods, batches = range(setup.seeds), setup.methods, setup.batches
-    if figure == "figure2":
-        kinds = product(seeds, batches, methods)
-        return [single(setup, method, "async", batch, seed) for seed, batch, method in kinds]
-    if figure == "figure3":
-        pairs = product(seeds, batches, methods, ("async", "sync"))
-        return [single(setup, method, mode, batch, seed) for seed, batch, method, mode in pairs]
+    seeds, methods = range(setup.seeds), setup.methods
     if figure == "table1":
         return [several(setup, method, servers, seed) for seed, method, servers in product(seeds, methods, SERVERS)]
-    sources = (("paper", None), ("measured", measured))
-    return [timed(setup, *costs, *kind, batch) for costs, kind, batch in product(sources, KINDS, TIMED_BATCHES)]
+    if figure == "figure4":
+        sources = (("paper", None), ("measured", measured))
+        return [timed(setup, *costs, *kind, batch) for costs, kind, batch in product(sources, KINDS, TIMED_BATCHES)]
+    modes = ("async", "sync") if figure == "figure3" else ("async",)
+    kinds = product(seeds, setup.batches, methods, modes)
+    return [single(setup, method, mode, batch, seed) for seed, batch, method, mode in kinds]
 
 
 def single(setup: Setup, method: str, mode: str, batch: int, seed: int) -> Run:
     """Returns a run of the study with one server (paper, figures 2 and 3)."""
     config = _scaled(setup, f"batch{batch}", method, seed) | {"mode": mode}
-    threshold = config["server_train_threshold"]
-    config |= {"query_batch": threshold // WORKERS, **_pace(setup, config, threshold, config["worker_query_num"])}
-    return Run(f"{method}-{mode}-batch{batch}-seed{seed}", method, mode, 1, batch, seed, config)
+    threshold, rounds = config["server_train_threshold"], config["worker_query_num"]
+    config |= {"query_batch": threshold // WORKERS, **_pace(setup, config, threshold, rounds)}
+    return Run(f"{method}-{mode}-batch{batch}-seed{seed}", config, method, mode, 1, batch, seed)
 
 
 def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
-    """Returns a run of the study with several servers (paper, table 1).
-
-    The room in S and the pace of the labels suit the most servers, whose rounds are the shortest, and are the same for
-    any number.
-    """
+    """Returns a run of the study with several servers (paper, table 1), at a pace that suits most of them."""
     paper = paper_settings(setup.data_type, f"servers{servers}")
     bought = setup.size.labels(WORKERS * paper["worker_query_num"] * paper["query_batch"])
     config = _scaled(setup, f"servers{servers}", method, seed)
@@ -134,16 +122,11 @@ def several(setup: Setup, method: str, servers: int, seed: int) -> Run:
     shortest = config["query_pool_size"] // 2
     config |= _pace(setup, config, shortest, bought // shortest)
     batch = paper["server_train_threshold"]
-    return Run(f"{method}-servers{servers}-seed{seed}", method, "async", servers, batch, seed, config)
+    return Run(f"{method}-servers{servers}-seed{seed}", config, method, "async", servers, batch, seed)
 
 
 def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, bound: int | None, batch: int) -> Run:
-    """Returns a run about times alone (paper, figure 4): the paper's label counts, no images, no models.
-
-    `costs` says whose they are, `paper` or `measured`; `times` are the measured ones.
-    """
-    from aal.app.data.splits import DEFAULT_TEST_SHARE, TEST_SHARES
-
+    """Returns a run about times alone (paper, figure 4), with the `paper`'s or the `measured` costs, then `times`."""
     data_type = "cifar-10" if setup.data_type == "digits" else setup.data_type  # digits are too few for these batches
     config = paper_settings(data_type, f"batch{BATCHES[0]}") | {"assignment_type": "DA", "query_strategy": "entropy"}
     if times is not None:
@@ -151,11 +134,17 @@ def timed(setup: Setup, costs: str, times: dict[str, float] | None, mode: str, b
     config |= {
         **{"data_dir": setup.data_dir, "compute": "none", "mode": mode, "max_staleness": bound},
         **{"worker_query_num": TIMED_ROUNDS, "query_batch": batch // WORKERS, "server_train_threshold": batch},
-        "examples": round(OUTSIDE_TEST / (1 - TEST_SHARES.get(data_type, DEFAULT_TEST_SHARE))),  # as the paper has
-        "costs": costs if times is None else times,
+        "examples": round(OUTSIDE_TEST / (1 - share_for_testing(data_type))),  # as the paper has
+        "costs": times or costs,
     }
     kind = mode if mode == "sync" else "async-free" if bound is None else f"async-bound{bound}"
-    return Run(f"times-{costs}-{kind}-batch{batch}", "entropy", mode, 1, batch, 0, config, bound, costs)
+    return Run(f"times-{costs}-{kind}-batch{batch}", config, "entropy", mode, 1, batch, 0, bound, costs)
+
+
+def measuring(setup: Setup) -> Settings:
+    """Returns the settings of a run that measures what work costs on this machine; it computes nothing else."""
+    config = single(setup, "entropy", "async", BATCHES[0], seed=0).config
+    return resolve(config | {"compute": "none", "costs": "measured"}, "costs")
 
 
 def paper_settings(data_type: str, name: str) -> dict[str, Any]:

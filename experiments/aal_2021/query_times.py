@@ -1,6 +1,6 @@
 """Figure 4: the average time between two queries, synchronous and asynchronous, by batch size."""
 
-import itertools
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -8,37 +8,41 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from aal.app.experiments.aal_2021.page import Claim, Story, titled, words_of
+from aal.app.experiments.aal_2021.page import TEXTS, Claim, Story, titled, words_of
 from aal.app.experiments.aal_2021.plans import KINDS, TIMED_ROUNDS, Setup
-from aal.app.experiments.aal_2021.published import TIMED_BATCHES, seconds
+from aal.app.experiments.aal_2021.published import TIMED_BATCHES, published
 from aal.app.experiments.aal_2021.results import Result
-from aal.app.experiments.aal_2021.statistics import certain
+from aal.app.experiments.aal_2021.statistics import Verdict
 from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE
 
 MUCH, FLAT = 2.0, 1.1
 FITTED = (("sync", 1), ("async", None))  # lines of the paper's figure that its costs are read off
 LOOKS = dict(zip(KINDS, ((COLOURS[5], "s"), (COLOURS[0], "o"), (COLOURS[2], "^")), strict=True))
-SOURCES = {"paper": "the paper's costs", "measured": "costs measured on this machine"}
+SOURCES: dict[str, str] = TEXTS["costs"]["sources"]
+COSTS: dict[str, str] = TEXTS["costs"]["settings"]
 
 Kind = tuple[str, int | None]  # mode, bound
-Times = dict[tuple[str, Kind, int], Result]  # costs, kind, batch size
+Times = dict[Kind, list[Result]]  # by batch size
 
 
 def figure4(setup: Setup, results: list[Result]) -> Story:
     """Returns what the runs about times say, one run for each costs, kind and batch size."""
-    times = {(result.run.costs, (result.run.mode, result.run.bound), result.run.batch): result for result in results}
     data_type = results[0].run.config["data_type"]
     words = words_of("figure4", much=MUCH, flat=FLAT, rounds=TIMED_ROUNDS)
     words["data"] = f"no images, only the counts of {data_type}"
     words["scale_differs"] = f"The measured costs are those of this scale's network on images of {setup.data_type}."
+    times: dict[str, Times] = {costs: {kind: [] for kind in KINDS} for costs in SOURCES}
+    for result in sorted(results, key=lambda result: result.run.batch):
+        times[result.run.costs][result.run.mode, result.run.bound].append(result)
+    paper: dict[str, Any] = published("figure4", data_type)
     return Story(
-        _draw(data_type, times),
-        [_row(data_type, result) for result in results],
-        [claim for costs in SOURCES for claim in _claims(costs, times)],
+        _draw(times, paper),
+        [_row(result, paper[result.run.mode][result.run.batch]) for result in results],
+        [claim for costs in SOURCES for claim in _claims(costs, times[costs])],
         [
-            *(part for costs in SOURCES for part in (_means(data_type, costs, times), _longest(costs, times))),
+            *(one for costs in SOURCES for one in _tables(costs, times[costs], paper, words["longest_about"])),
             words["note"],
-            _costs(results),
+            _costs(times),
         ],
         words,
     )
@@ -48,29 +52,26 @@ def _interval(result: Result, which: str = "mean") -> float:
     return float(result.summary["query_interval_s"][which])
 
 
-def _line(times: Times, costs: str, kind: Kind) -> list[float]:
-    return [_interval(times[costs, kind, batch]) for batch in TIMED_BATCHES]
-
-
-def _row(data_type: str, result: Result) -> dict[str, Any]:
+def _row(result: Result, paper: tuple[float, float]) -> dict[str, Any]:
     run = result.run
-    published = seconds(data_type, run.mode, run.batch) or (None, None)
     return {
         **{"run": run.name, "costs": run.costs, "mode": run.mode, "servers": run.servers},
         **{"bound": "" if run.bound is None else run.bound, "batch": run.batch, "seed": run.seed},
         **{"interval_s": _interval(result), "longest_s": _interval(result, "max"), "unseen_labels": result.unseen},
-        **dict(zip(("paper_least_s", "paper_most_s"), published, strict=True)),
+        **dict(zip(("paper_least_s", "paper_most_s"), paper, strict=True)),
     }
 
 
 def _claims(costs: str, times: Times) -> list[Claim]:
-    lines = {kind: _line(times, costs, kind) for kind in KINDS}
-    sync, where, runs = lines["sync", 1], f"With {SOURCES[costs]}", "one run each, without chance"
+    lines = {kind: list(map(_interval, line)) for kind, line in times.items()}
+    sync = lines["sync", 1]
 
     def claim(kind: Kind, text: str, holds: bool, evidence: str) -> Claim:
-        return Claim(f"{where}: {text}", certain(holds, given=costs == "paper" and kind in FITTED), evidence, runs)
+        given = Verdict.GIVEN if costs == "paper" and kind in FITTED else Verdict.HOLDS
+        verdict = given if holds else Verdict.FAILS
+        return Claim(f"With {SOURCES[costs]}: {text}", verdict, evidence, "one run each, without chance")
 
-    rising = all(small < large for small, large in itertools.pairwise(sync))
+    rising = all(small < large for small, large in pairwise(sync))
     evidence = f"{_short(sync[0])} s to {_short(sync[-1])} s"
     claims = [claim(("sync", 1), "the synchronous time grows with the batch size", rising, evidence)]
     for kind, name in list(KINDS.items())[1:]:
@@ -87,55 +88,44 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
 
 
-def _means(data_type: str, costs: str, times: Times) -> str:
+def _tables(costs: str, times: Times, paper: dict[str, Any], longest_about: str) -> list[str]:
+    """Returns the means, beside the paper's where its costs are used, and the longest intervals."""
     modes = {"sync": "paper, synchronous", "async": "paper, asynchronous"} if costs == "paper" else {}
-    rows = []
-    for batch in TIMED_BATCHES:
-        published = [seconds(data_type, mode, batch) for mode in modes]
-        cells = [" to ".join(f"{end:,.0f}" for end in dict.fromkeys(ends)) if ends else "-" for ends in published]
-        rows.append([f"{batch:,}", *(_short(_interval(times[costs, kind, batch])) for kind in KINDS), *cells])
-    about = f"Mean seconds between two queries with {SOURCES[costs]}."
-    return titled(about, ("batch size", *KINDS.values(), *modes.values()), rows)
-
-
-def _longest(costs: str, times: Times) -> str:
-    rows = []
-    for batch in TIMED_BATCHES:
-        mine = [times[costs, kind, batch] for kind in KINDS]
+    means, longest = [], []
+    for batch, *mine in zip(TIMED_BATCHES, *times.values(), strict=True):
+        ranges = (" to ".join(f"{end:,.0f}" for end in dict.fromkeys(paper[mode][batch])) for mode in modes)
+        means.append([f"{batch:,}", *(_short(_interval(result)) for result in mine), *ranges])
         unseen = (f"{result.unseen / batch:.2f}" for result in mine)
-        rows.append([f"{batch:,}", *(_short(_interval(result, "max")) for result in mine), *unseen])
-    short = [name.removeprefix("asynchronous, ") for name in KINDS.values()]
-    head = ("batch size", *(f"longest, {name}" for name in short), *(f"unseen, {name}" for name in short))
-    about = (
-        f"Longest of the intervals in seconds with {SOURCES[costs]}, and *unseen*: labels in L when a query was drawn "
-        "that the model which had chosen it had not learned from, in batches, the mean."
-    )
-    return titled(about, head, rows)
+        longest.append([f"{batch:,}", *(_short(_interval(result, "max")) for result in mine), *unseen])
+    about, kinds = SOURCES[costs], [name.removeprefix("asynchronous, ") for name in KINDS.values()]
+    longest_head = ("batch size", *(f"{what}, {kind}" for what in ("longest", "unseen") for kind in kinds))
+    head = ("batch size", *KINDS.values(), *modes.values())
+    means_about = f"Mean seconds between two queries with {about}."
+    return [titled(means_about, head, means), titled(longest_about.format(costs=about), longest_head, longest)]
 
 
-def _costs(results: list[Result]) -> str:
-    keys = ("per_image_trained", "per_image_scored", "per_selection", "per_model_published")
+def _costs(times: dict[str, Times]) -> str:
     rows = []
-    for costs in SOURCES:
-        settings = next(result.run.settings for result in results if result.run.costs == costs)
-        network = f"{', '.join(settings.models)}, width {settings.width:g}, {settings.training.epochs} epochs"
-        rows.append([SOURCES[costs], network, *(f"{getattr(settings.costs, key):.3g}" for key in keys)])
-    head = ("", "network", "an image and epoch", "an image scored", "a selection", "a model")
-    return titled("Virtual seconds that work costs:", head, rows)
+    for costs, about in SOURCES.items():
+        s = times[costs]["sync", 1][0].run.settings
+        network = f"{', '.join(s.models)}, width {s.width:g}, {s.training.epochs} epochs"
+        rows.append([about, network, *(f"{getattr(s.costs, key):.3g}" for key in COSTS)])
+    return titled("Virtual seconds that work costs:", ("", "network", *COSTS.values()), rows)
 
 
 @mpl.rc_context(STYLE)
-def _draw(data_type: str, times: Times) -> Figure:
+def _draw(times: dict[str, Times], paper: dict[str, Any]) -> Figure:
     """Draws a panel for each source of the costs; a published value is a ring, a published range a bar through it."""
     figure = Figure(figsize=(PAGE, 2.8))
     places = np.arange(len(TIMED_BATCHES))
     for axes, (costs, title) in zip(figure.subplots(1, len(SOURCES)), SOURCES.items(), strict=True):
         for kind, name in KINDS.items():
             colour, marker = LOOKS[kind]
-            axes.plot(places, _line(times, costs, kind), color=colour, marker=marker, markersize=4, label=name)
+            line = list(map(_interval, times[costs][kind]))
+            axes.plot(places, line, color=colour, marker=marker, markersize=4, label=name)
         published = (("sync", "synchronous", LOOKS["sync", 1][0]), ("async", "asynchronous", "0.3"))
         for mode, name, colour in published if costs == "paper" else ():
-            low, high = np.array([seconds(data_type, mode, batch) for batch in TIMED_BATCHES]).T
+            low, high = np.array([paper[mode][batch] for batch in TIMED_BATCHES]).T
             look: dict[str, Any] = {"color": colour, "markersize": 8, "fillstyle": "none", "label": f"paper, {name}"}
             axes.plot(places, (low + high) / 2, "o", **look)
             axes.vlines(places, low, high, color=colour, linewidth=1)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from aal.app.experiments.aal_2021.plans import Run
-from aal.app.experiments.aal_2021.statistics import Numbers
 from aal.config.errors import UserError
-from aal.reporting.curves import at_labels
-from aal.reporting.metrics import Record, read, summary_of
+from aal.reporting.curves import Floats, at_labels
+from aal.reporting.metrics import Record, column, read, summary_of
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,9 @@ class Result:
     unseen: float
     by_initial: float
 
-    def accuracy_at(self, labels: Iterable[int]) -> Numbers:
+    def accuracy_at(self, labels: Iterable[int]) -> Floats:
         """Returns the test accuracy at label counts; raises UserError where the run has too few labels."""
-        points = self.summary["curve"]
-        have, accuracy = (np.array([point[key] for point in points], float) for key in ("labels", "test_accuracy"))
+        have, accuracy = (column(self.summary["curve"], key) for key in ("labels", "test_accuracy"))
         try:
             return at_labels(have, accuracy, np.array(list(labels), float))
         except ValueError as error:
@@ -47,9 +45,8 @@ def read_results(plan: Iterable[Run], runs: pathlib.Path) -> list[Result]:
 
 def _age(record: Record) -> tuple[float, float]:
     """Returns `unseen` and `by_initial`. When labels cost no time, those of the moment of the draw do not count."""
-    drawn_at, answered_at, version = (
-        record.queries[key][record.answered] for key in ("drawn_at", "answered_at", "version")
-    )
+    keys = ("drawn_at", "answered_at", "version")
+    drawn_at, answered_at, version = (record.queries[key][record.answered] for key in keys)
     bought = np.searchsorted(np.sort(answered_at), drawn_at, "left")
     learned = {model["version"]: model["labels"] - record.initial for model in record.models}
     return float(np.mean(bought - [learned[one] for one in version])), float(np.mean(version == 0))
@@ -61,21 +58,19 @@ def of_kind(results: Iterable[Result], **kind: Any) -> list[Result]:
     return sorted(chosen, key=lambda result: result.run.seed)
 
 
-def accuracies(results: Iterable[Result], labels: Sequence[int], **kind: Any) -> Numbers:
+def accuracies(results: Iterable[Result], labels: Sequence[int], **kind: Any) -> Floats:
     """Returns test accuracies (seeds, labels) of the runs with these attributes."""
     return np.array([result.accuracy_at(labels) for result in of_kind(results, **kind)])
 
 
-def points(
-    results: Iterable[Result], published: Callable[[Run, int], float | None] | None = None
-) -> list[dict[str, Any]]:
-    """Returns a row for each point of each curve; `published` gives the paper's accuracy, where it has such points."""
+def points(results: Iterable[Result], paper: Callable[[Run, int], float | None] | None = None) -> list[dict[str, Any]]:
+    """Returns a row for each point of each curve; `paper` gives its accuracy, where it has such points."""
     return [
         {
             "run": result.run.name,
             **{key: getattr(result.run, key) for key in ("method", "mode", "servers", "batch", "seed")},
             **{key: point[key] for key in ("labels", "queries", "test_accuracy", "val_accuracy", "seconds")},
-            **({"paper_accuracy": published(result.run, number)} if published else {}),
+            **({"paper_accuracy": paper(result.run, number)} if paper else {}),
         }
         for result in results
         for number, point in enumerate(result.summary["curve"])

@@ -41,9 +41,7 @@ class Interval:
 def interval(values: Numbers) -> Interval:
     """Returns the mean of one value a seed and its interval by Student's t: mean ± t(n - 1) * s / sqrt(n)."""
     mean, seeds = float(values.mean()), values.size
-    if seeds < 2:
-        return Interval(mean, -math.inf, math.inf, seeds)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * sem(values))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * sem(values)) if seeds > 1 else math.inf
     return Interval(mean, mean - half, mean + half, seeds)
 
 
@@ -59,16 +57,11 @@ def judge(of: Interval, above: float = -math.inf, below: float = math.inf) -> Ve
     return Verdict.FAILS if of.high <= above or of.low >= below else Verdict.UNCLEAR
 
 
-def certain(holds: bool, given: bool = False) -> Verdict:
-    """Returns the verdict on a claim that chance has no part in; `given`: the inputs of the runs had to fulfil it."""
-    return (Verdict.GIVEN if given else Verdict.HOLDS) if holds else Verdict.FAILS
-
-
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     """Returns the verdict on a claim that is several at once: it fails with any of them, and holds with all."""
     found = set(verdicts)
-    if not found or found == {Verdict.UNTRIED}:
-        return Verdict.UNTRIED
     if Verdict.FAILS in found:
         return Verdict.FAILS
+    if found <= {Verdict.UNTRIED}:
+        return Verdict.UNTRIED
     return Verdict.HOLDS if found == {Verdict.HOLDS} else Verdict.UNCLEAR
