@@ -79,7 +79,7 @@ def open_set(folder: Path) -> ImageSet:
     """
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        # "c" maps private pages: torch.from_numpy wants writable memory, and nothing ever reaches the file.
+        # "c" maps private pages: torch.from_numpy takes writable memory only, and nothing ever reaches the file.
         images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / LABELS, mmap_mode="c", allow_pickle=False)
         test = np.load(folder / TEST, allow_pickle=False) if meta["own_test"] else None

@@ -172,7 +172,7 @@ class Settings(Group):
         "restart", description="restart a process that dies, or stop the run; either way nothing answered is lost"
     )
     restart_limit: Count = Field(3, description="restarts of each process, and of the hub, before the run stops")
-    hung_after_s: Rate = Field(600.0, description="seconds without a sign of life after which a process counts as dead")
+    hung_after_s: Rate = Field(600.0, description="seconds without a heartbeat after which a process counts as dead")
 
     models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
         ["vgg16"], description=f"{NETWORKS.choices()}; a list is given to the servers in turn"

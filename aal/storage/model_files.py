@@ -108,7 +108,7 @@ def model_payload(
 
 
 def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
-    """Writes a model file, whole or not at all: whoever opens `path` finds the old file or the new one.
+    """Writes a model file, whole or not at all: a reader of `path` finds the old file or the new one.
 
     Args:
         path: of the file; its folder is there.

@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Tells whether the device has instructions for bfloat16, which make it faster than float32."""
+    """Returns whether the device has instructions for bfloat16, which make it faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # PyTorch may drop these two private names; float32 is right without them.
