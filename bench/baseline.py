@@ -1,5 +1,6 @@
 """What a user would write instead: a float32 network, torchvision's transforms, a DataLoader, one loop."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +19,20 @@ from aal.training.optimizers import build_optimizer, build_schedule
 SCORED_AT_ONCE = 256
 
 
+@dataclass(frozen=True)
 class _Images(Dataset[tuple[Tensor, int]]):
     """Chosen images of a set, one at a time."""
 
-    def __init__(self, images: ImageSet, ids: np.ndarray, transform: Callable[[np.ndarray], Tensor]) -> None:
-        self._images, self._ids, self._transform = images, ids, transform
+    images: ImageSet
+    ids: np.ndarray
+    transform: Callable[[np.ndarray], Tensor]
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        row = int(self._ids[place])
-        return self._transform(self._images.images[row]), int(self._images.labels[row])
+        row = int(self.ids[place])
+        return self.transform(self.images.images[row]), int(self.images.labels[row])
 
 
 @dataclass
@@ -55,19 +58,18 @@ class Baseline:
         processes: dict[str, Any] = {"num_workers": 8, "persistent_workers": True, "pin_memory": True} if gpu else {}
         return DataLoader(dataset, size, shuffle=mix, **processes)
 
-    def train(
-        self, ids: np.ndarray, training: TrainingSettings, after_epoch: Callable[[int], None] = lambda epoch: None
-    ) -> None:
+    def train(self, ids: np.ndarray, validation: np.ndarray, training: TrainingSettings) -> None:
         """Trains with the same recipe, step by step as tutorials do, but with our optimiser, which is the faster.
 
-        Precision and layout of the recipe are left aside; `after_epoch` gets the number of each epoch, from 1.
+        Precision and layout of the recipe are left aside; of the epochs that it validates, the best one is kept.
         """
         crop = transforms.RandomCrop(self.images.images.shape[1], training.crop_padding, padding_mode="reflect")
         augment = [transforms.ToPILImage(), crop, transforms.RandomHorizontalFlip()]
         batches = self._loader(ids, training.batch_size, augment, mix=True)
         optimizer = build_optimizer(self.model, training)
         schedule = build_schedule(optimizer, training, training.epochs * len(batches))
-        for epoch in range(1, training.epochs + 1):
+        best, weights = -1.0, self.model.state_dict()
+        for epoch in range(training.epochs):
             self.model.train()
             total = 0.0
             for pixels, labels in batches:
@@ -78,16 +80,23 @@ class Baseline:
                 optimizer.step()
                 schedule.step()
                 total += loss.item()
-            after_epoch(epoch)
+            if epoch >= min(training.validate_after, training.epochs - 1):
+                found = self.accuracy(validation)
+                if found >= best:
+                    best, weights = found, copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(weights)
 
-    def probabilities(self, ids: np.ndarray) -> np.ndarray:
-        """Returns the class probabilities of images, (n, classes)."""
+    def probabilities(self, ids: np.ndarray) -> Tensor:
+        """Returns the class probabilities of images, (n, classes) on the CPU."""
         self.model.eval()
         with torch.no_grad():
             batches = self._loader(ids, SCORED_AT_ONCE, [], mix=False)
-            found = [torch.softmax(self.model(pixels.to(self.device)), dim=1).cpu() for pixels, _ in batches]
-        return torch.cat(found).numpy()
+            return torch.cat([self.model(pixels.to(self.device)).softmax(dim=1).cpu() for pixels, _ in batches])
 
     def accuracy(self, ids: np.ndarray) -> float:
         """Returns the share of images whose class is right."""
-        return float((self.probabilities(ids).argmax(1) == self.images.labels[ids]).mean())
+        return float((self.probabilities(ids).argmax(1).numpy() == self.images.labels[ids]).mean())
+
+    def choose(self, ids: np.ndarray, count: int) -> np.ndarray:
+        """Returns the ids of the largest entropies."""
+        return ids[torch.special.entr(self.probabilities(ids)).sum(dim=1).topk(count).indices.numpy()]

@@ -20,7 +20,7 @@ from aal.config.cores import core_count
 from aal.config.loading import load
 from bench.harness import MINI_IMAGENET, Source, random_set
 from bench.rows import Options, Row, alternate
-from bench.run_process import ROOT, check, processes_of, running, value, wait_for
+from bench.run_process import ROOT, processes_of, running, value, wait_for
 from bench.settings import WORDS
 
 MOMENTS = {"first-query": "select count(*) from queries", "first-annotator": "select count(*) from waits"}
@@ -53,7 +53,7 @@ def start(spawn: bool = False) -> dict[str, float]:
         run, found, started_at = pathlib.Path(folder) / "run", {}, time.monotonic()
         with running(run, WORDS["startup"], spawn=spawn) as process:
             for moment, query in MOMENTS.items():
-                wait_for(process, lambda query=query: value(run, query) > 0)  # type: ignore[misc]
+                wait_for(process, run, lambda query=query: value(run, query) > 0)  # type: ignore[misc]
                 found[moment] = time.monotonic() - started_at
             found["training"] = value(run, "select published_at - started_at from models where version = 0")
     return found
@@ -117,12 +117,14 @@ def largest_seen(images: pathlib.Path, words: list[str]) -> dict[tuple[str, str]
         tempfile.TemporaryDirectory(prefix="bench-memory-") as folder,
         running(run := pathlib.Path(folder) / "run", words, images) as process,
     ):
-        wait_for(process, lambda: (run / "log.txt").exists())
-        while process.poll() is None and value(run, "select count(*) from meta where key = 'ended'") == 0:
+
+        def ended() -> bool:
             found = _look(process.pid, run, images) | {("all", "gpu"): _on_card() - before}
-            largest |= {key: max(largest[key], mib) for key, mib in found.items()}
+            largest.update({key: max(largest[key], mib) for key, mib in found.items()})
             time.sleep(LOOK_EVERY_S)
-        check(process)
+            return value(run, "select count(*) from meta where key = 'ended'") > 0
+
+        wait_for(process, run, ended)
     return largest
 
 
@@ -181,7 +183,7 @@ def _run(source: Source, words: list[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-endtoend-") as folder:
         run = pathlib.Path(folder) / "run"
         with running(run, ["--config", CONFIG, *words], source.images.folder) as process:
-            wait_for(process, lambda: process.poll() == 0)
+            wait_for(process, run)
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         settings = load(str(run / "config.yaml"))
         wall_s, servers = summary["wall_s"], 1 if settings.mode == "sync" else settings.server_num

@@ -10,20 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from aal.app import data
-from aal.app.data import ImageSet, Split
-from aal.app.data.arrays import ImageWriter, Meta, write_labels, write_meta
-from aal.app.models import Network, build_model
+from aal.app.data import ImageSet
+from aal.app.data.arrays import Contents, ImageWriter, write_contents
 from aal.app.server_train import Server
 from aal.app.work_query import Worker
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.messages import ModelRef, SelectionGrant, TrainedModel, TrainingJob
-from aal.storage.model_files import save_model
-from aal.strategies import STRATEGIES, choose
+from aal.coordination.partition import Partition
+from aal.storage.model_files import model_payload, save_model
+from aal.strategies.pool import CandidatePool
 from aal.training.images import ImageBank
+from aal.training.inference import ModelScorer
+from aal.training.networks import Architecture
+from bench.settings import settings_of
 
 MODEL = "models/model.pt"  # within the folder of a run
 GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accuracy does not matter
@@ -67,32 +71,41 @@ def random_set(data_type: str, shape: tuple[int, int, int], classes: int) -> Ite
         with ImageWriter(folder, shape) as writer:
             for _ in range(NUMBER // CHUNK):
                 writer.add(random.integers(0, 256, (CHUNK, *shape), np.uint8))
-        write_labels(folder, np.arange(NUMBER) % classes)
-        own_test = (NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
-        write_meta(folder, data_type, Meta([f"class {number}" for number in range(classes)], own_test))
+        own_test = range(NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
+        names = [f"class {number}" for number in range(classes)]
+        write_contents(folder, data_type, Contents(np.arange(NUMBER) % classes, names, own_test))
         os.sync()  # pages that are not written yet would count as the memory of whoever maps them first
         yield folder
 
 
-def network_of(name: str, width: float, seed: int = 0) -> Network:
+def _architecture(name: str, width: float) -> Architecture:
+    return Architecture(name, classes=10, channels=3, image_size=32, options={"width": width})
+
+
+def network_of(name: str, width: float, seed: int = 0) -> nn.Module:
     """Returns a network for images as those of CIFAR-10."""
-    return build_model(name, classes=10, channels=3, image_size=32, width=width, seed=seed)
+    return _architecture(name, width).build(seed)
 
 
-def publish(run: pathlib.Path, path: str, network: Network, images: ImageSet) -> None:
-    """Writes a model file as a server does, to `path` within the folder of a run."""
-    about = {"data_type": "cifar-10", "image_size": None, "test_share": None, "seed": 0, "images": images.folder.name}
+def publish(run: pathlib.Path, path: str, name: str, width: float, seed: int = 0) -> None:
+    """Writes the file of a network as a server does, to `path` within the folder of a run."""
     (run / path).parent.mkdir(exist_ok=True)
-    payload = {
-        **{"state_dict": network.state_dict(), "architecture": network.architecture, "normalisation": GREY},
-        **{"class_names": list(images.classes), "data": about, "labels": 0, "epoch": 0},
-    }
+    payload = model_payload(
+        settings_of("train"),
+        state_dict=network_of(name, width, seed).state_dict(),
+        architecture=_architecture(name, width).as_dict(),
+        normalisation=GREY,
+        class_names=[f"class {number}" for number in range(10)],
+        images="cifar-10",
+        labels=0,
+        epoch=0,
+    )
     save_model(run / path, payload)
 
 
 @contextlib.contextmanager
 def trainer(
-    settings: Settings, images: ImageSet, split: Split, device: torch.device, run: pathlib.Path | None = None
+    settings: Settings, images: ImageSet, split: Partition, device: torch.device, run: pathlib.Path | None = None
 ) -> Iterator[Callable[[], TrainedModel]]:
     """Gives what trains on the initial labels, tests and saves a model: a server doing one training job after another.
 
@@ -120,15 +133,14 @@ class Selector:
 
     def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
         """Chooses so many of the ids."""
-        worker = Worker(0, self.run, STRATEGIES[strategy], self.bank, 0)
-        return worker.select(SelectionGrant(0, count, ModelRef(0, path, 0)), ids)
+        worker = Worker(0, self.run, strategy, self.bank, seed=0)
+        return worker.select(SelectionGrant(0, count, (ModelRef(0, path, 0),)), ids, _no_labels)
 
-    def probabilities(self, ids: np.ndarray, precision: str) -> np.ndarray:
-        """Returns the class probabilities (n, classes) that are computed with a precision of the settings."""
-        worker = Worker(0, self.run, STRATEGIES["entropy"], self.bank, 0)
-        return worker.probabilities(SelectionGrant(0, 1, ModelRef(0, MODEL, 0)), ids, precision)
+    def candidates(self, ids: np.ndarray, precision: str) -> CandidatePool:
+        """Returns ids as a strategy sees them, to be scored with a precision of the settings."""
+        scorer = ModelScorer(self.run / MODEL, self.bank)
+        return CandidatePool(ids, [scorer], _no_labels, keep_embeddings=False, precision=precision)
 
 
-def choose_by(strategy: str, probabilities: np.ndarray, count: int) -> np.ndarray:
-    """Returns the positions that a strategy chooses by class probabilities (n, classes)."""
-    return choose(STRATEGIES[strategy].score(len(probabilities), probabilities), count, 0)
+def _no_labels() -> tuple[np.ndarray, np.ndarray]:
+    return np.array([], np.int64), np.array([], np.int64)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 
-from aal.training.acceleration import compiled, folded
+from aal.training.acceleration import compile_network, fuse_batch_norm
 from aal.training.devices import autocast
+from bench.rows import rate_of
 
 SECONDS = 5.0  # of a measurement
 WARM_UP = 2  # passes; the first one compiles
@@ -23,12 +24,12 @@ class Roofline:
         self._images = torch.randn(number, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
         self._labels = torch.randint(0, 10, (number,), device=device)
         self._compiled: nn.Module | None = None
-        self.is_compiled = False  # whether `train_rate` takes the compiled network where it is not told
+        self.is_compiled = False  # whether `train_rate` takes the compiled network where its caller does not choose
 
     def compile(self) -> float | None:
         """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
         started_at = time.perf_counter()
-        network = compiled(self._model, self._device)
+        network = compile_network(self._model, self._device)
         if network is self._model:
             return None
         self._compiled = network
@@ -51,23 +52,22 @@ class Roofline:
 
     def score_rate(self) -> float:
         """Returns images a second, forward only, batch norms fused into the convolutions."""
-        network = folded(self._model.eval())
+        network = fuse_batch_norm(self._model.eval())
         with torch.inference_mode(), autocast(self._device, "auto"):
             return self._rate(lambda: network(self._images))
 
     def _rate(self, act: Callable[[], object], seconds: float | None = None) -> float:
+        on_gpu = self._device.type == "cuda"
+        passes = 10 if on_gpu else 1  # at a time; without an end of them the clock would run ahead of a GPU
+
+        def work() -> None:
+            for _ in range(passes):
+                act()
+            if on_gpu:
+                torch.cuda.synchronize(self._device)
+
         for _ in range(WARM_UP):
             act()
-        self._synchronise()
-        passes, started_at = 0, time.perf_counter()
-        while not passes or time.perf_counter() - started_at < (SECONDS if seconds is None else seconds):
-            act()
-            passes += 1
-            if passes % 10 == 0:
-                self._synchronise()  # else the clock would run ahead of a GPU
-        self._synchronise()
-        return passes * len(self._images) / (time.perf_counter() - started_at)
-
-    def _synchronise(self) -> None:
-        if self._device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize(self._device)
+        return rate_of(passes * len(self._images), work, SECONDS if seconds is None else seconds)

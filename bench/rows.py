@@ -59,19 +59,13 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns medians, ratios that are above 1 where ours is the better, and half the range of ours as a share."""
-        three = {"ours": self.ours, "instead": self.instead, "limit": self.limit}
-        medians = {key: None if values is None else statistics.median(values) for key, values in three.items()}
         ours, half = statistics.median(self.ours), (max(self.ours) - min(self.ours)) / 2
-
-        def ratio(other: float | None) -> float | None:
-            if not ours or not other:
-                return None
-            return other / ours if self.unit in LESS_IS_BETTER else ours / other
-
+        instead, limit = (statistics.median(values) if values else None for values in (self.instead, self.limit))
+        power = -1 if self.unit in LESS_IS_BETTER else 1
+        vs, of = ((ours / other) ** power if ours and other else None for other in (instead, limit))
         return {
-            **{"name": self.name, "unit": self.unit, **medians},
-            **{"vs_instead": ratio(medians["instead"]), "of_limit": ratio(medians["limit"])},
-            "spread": half / ours if len(self.ours) > 1 and ours else None,
+            **{"name": self.name, "unit": self.unit, "ours": ours, "instead": instead, "limit": limit},
+            **{"vs_instead": vs, "of_limit": of, "spread": half / ours if len(self.ours) > 1 and ours else None},
         }
 
 
@@ -92,11 +86,8 @@ def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
 
 def alternate(rounds: int, contenders: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
     """Lets each contender measure itself once a round, in turn, so that other load on the machine hits all alike."""
-    samples: dict[str, list[T]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, measure in contenders.items():
-            samples[name].append(measure())
-    return samples
+    found = [{name: measure() for name, measure in contenders.items()} for _ in range(rounds)]
+    return {name: [samples[name] for samples in found] for name in contenders}
 
 
 def rate_of(images: int, work: Callable[[], object], seconds: float = 0.0) -> float:

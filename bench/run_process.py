@@ -1,6 +1,7 @@
-"""End-to-end runs: the command `main.py` as its own process, what its processes are, and when it has come how far."""
+"""Runs of the command `main.py` as their own process: what their processes are, and when they have come how far."""
 
 import contextlib
+import multiprocessing
 import os
 import pathlib
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -22,21 +24,22 @@ LIMIT_S = 3600.0
 
 @contextlib.contextmanager
 def running(
-    out: pathlib.Path, words: list[str], images: pathlib.Path | None = None, spawn: bool = False
-) -> Iterator[subprocess.Popen]:
-    """Starts a run in the folder `out`; ends it with the block, if it has not ended by itself.
+    run: pathlib.Path, words: list[str], images: pathlib.Path | None = None, spawn: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a run in its folder, or goes on with the one that is there; ends it with the block if need be.
 
     `images` is a folder of prepared images, to use whatever the config says; with `spawn` each process starts anew and
-    imports what it needs, as most programs of this kind have it.
+    imports what it needs, as most programs of this kind have it. What the run prints goes to a file beside its folder.
     """
-    program = [sys.executable, str(ROOT / "main.py")]
+    program = ["main.py"]
     if images is not None or spawn:
-        program = [sys.executable, "-m", "bench.run_process", str(images or ""), "spawn" if spawn else ""]
+        program = ["-m", "bench.run_process", str(images or ""), "spawn" if spawn else ""]
+    words = ["--resume", str(run)] if (run / "config.yaml").exists() else [*words, "--out", str(run)]
     process = None
     try:
-        with (out.parent / f"{out.name}.txt").open("w") as output, collected(1) as caught:
+        with _output_of(run).open("a") as output, collected(1) as caught:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [*program, *words, "--out", str(out)], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+                [sys.executable, *program, *words], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
             )
         for name in caught:  # a signal before this line would have ended the bench without ending the run
             signal.raise_signal(signal.Signals[name])
@@ -47,31 +50,41 @@ def running(
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
-                kill_all(process)
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+                process.wait()
 
 
-def kill_all(process: subprocess.Popen) -> None:
-    """Kills a process and all that descend from it."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
-    process.kill()
-    process.wait()
+def _output_of(run: pathlib.Path) -> pathlib.Path:
+    return run.parent / f"{run.name}.txt"
 
 
-def wait_for(process: subprocess.Popen, reached: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-    """Waits until the run has come so far; raises RunFailed when it fails before, TimeoutError after `limit_s`."""
+def wait_for(
+    process: subprocess.Popen[bytes],
+    run: pathlib.Path,
+    reached: Callable[[], bool] | None = None,
+    limit_s: float = LIMIT_S,
+) -> None:
+    """Waits until a run has come so far, or else to its end.
+
+    Raises:
+        RunFailed: it failed before.
+        TimeoutError: it took longer than `limit_s`.
+    """
     deadline = time.monotonic() + limit_s
-    while not reached():
-        check(process)
+    while not (process.poll() == 0 if reached is None else reached()):
+        check(process, run)
         if time.monotonic() > deadline:
             raise TimeoutError(f"a run of the bench took longer than {limit_s:.0f} s")
         time.sleep(0.01)
 
 
-def check(process: subprocess.Popen) -> None:
-    """Raises RunFailed when the run has failed."""
-    if process.poll() not in (None, 0):
-        raise RunFailed(f"a run of the bench failed with exit code {process.returncode}")
+def check(process: subprocess.Popen[bytes], run: pathlib.Path, *allowed: int) -> None:
+    """Raises RunFailed when a run has ended with an exit code other than 0 and the `allowed` ones."""
+    if process.poll() not in (None, 0, *allowed):
+        said = _output_of(run).read_text(encoding="utf-8")[-2000:].strip()
+        raise RunFailed(f"a run of the bench failed with exit code {process.returncode}: {said}")
 
 
 def value(run: pathlib.Path, query: str) -> float:
@@ -116,21 +129,18 @@ def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Pr
     return alive
 
 
-def _main(folder: str, start: str, words: list[str]) -> int:
-    import multiprocessing
-
+def _main(images: str, start: str, words: list[str]) -> int:
     from aal.app import data, main
 
-    if folder:
-        data.prepare = lambda settings: pathlib.Path(folder)
-    if start == "spawn":
-        import aal.engines.local.engine
-
-        context = multiprocessing.get_context("spawn")
-        multiprocessing.get_context = lambda method=None: context  # type: ignore[assignment]
-        aal.engines.local.engine.ensure_running = lambda: None
-        os.environ["PYTHONPATH"] = str(ROOT)
-    return main.main(words)
+    with contextlib.ExitStack() as patches:
+        if images:
+            folder = pathlib.Path(images)
+            patches.enter_context(unittest.mock.patch.object(data, "prepare", return_value=folder))
+        if start == "spawn":
+            context = multiprocessing.get_context("spawn")
+            patches.enter_context(unittest.mock.patch("aal.engines.local.engine.fork_context", return_value=context))
+            os.environ["PYTHONPATH"] = str(ROOT)
+        return main.main(words)
 
 
 if __name__ == "__main__":

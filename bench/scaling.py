@@ -7,14 +7,11 @@ Example:
   python -m bench.scaling --out docs
 """
 
-import contextlib
-import io
 import itertools
 import pathlib
 import sys
 import tempfile
 import time
-import unittest.mock
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +21,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from aal.app import main as command
+from aal.app.data import imagined_set, split
+from aal.app.main import wire
+from aal.engines import engine_named
+from aal.engines.base import RunStatus
 from aal.reporting import plots
+from aal.reporting.progress import Progress
 from aal.storage.run_reader import RunReader
 from bench.rows import parser_of
 from bench.settings import settings_of
@@ -85,16 +86,13 @@ def simulate(
         **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]},
         max_staleness=bound,
     )
-    began, output = time.monotonic(), io.StringIO()
-    with (
-        tempfile.TemporaryDirectory(prefix="scaling-") as folder,
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(output),
-        unittest.mock.patch.object(command, "_conclude"),  # no report, whose pictures would take longer than the run
-    ):
-        run = pathlib.Path(folder) / "run"
-        if code := command._start(chosen, str(run)):
-            raise SystemExit(output.getvalue() if code == command.FAILED else code)
+    began, image_set = time.monotonic(), imagined_set(chosen, images)
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        run = pathlib.Path(folder)
+        plan = wire(chosen, run, image_set, split(image_set, chosen, workers), resume=None)
+        result = engine_named("simulated").run(plan, Progress(None))
+        if result.exit_code:
+            raise SystemExit(result.exit_code if result.status is RunStatus.INTERRUPTED else result.cause)
         figures = {**measure(run, threshold), "real_s": f"{time.monotonic() - began:.1f}"}
     return {"sweep": name, "bound": bound, **size, "images": images, **figures}
 
