@@ -20,12 +20,13 @@ from aal.config.errors import UserError
 from aal.config.seeding import derive
 from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import normalisation_of
-from bench.baseline import Baseline
+from bench.contenders import Baseline
 from bench.harness import cifar, network_of, trainer
 from bench.rows import at_least_one, parser_of
 from bench.settings import settings_of
 
 WAYS = ("ours", "plain loop")
+LINE = "{}: ours {:.2f} %, plain loop {:.2f} %"
 MOST_LABELS = 45_000  # the training images but those that validate
 
 
@@ -53,18 +54,15 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | None, jobs: int) -> None:
-    def show(what: str, found: np.ndarray) -> None:
-        print(f"{what}: {', '.join(f'{way} {x:.2f} %' for way, x in zip(WAYS, found, strict=True))}", flush=True)
-
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         cases = [(*case, folder, epochs) for case in itertools.product(sizes, range(seeds), WAYS)]
         found = pool.map(train, *zip(*cases, strict=True))
         for labels in sizes:
-            pairs = np.empty((seeds, len(WAYS)))
+            pairs = []
             for seed in range(seeds):
-                pairs[seed] = [next(found) for _ in WAYS]
-                show(f"{labels} labels, seed {seed}", pairs[seed])
-            show(f"{labels} labels, mean", pairs.mean(axis=0))
+                pairs.append([next(found) for _ in WAYS])
+                print(LINE.format(f"{labels} labels, seed {seed}", *pairs[-1]), flush=True)
+            print(LINE.format(f"{labels} labels, mean", *np.mean(pairs, axis=0)), flush=True)
 
 
 def train(labels: int, seed: int, way: str, folder: pathlib.Path, epochs: int | None) -> float:

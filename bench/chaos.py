@@ -22,7 +22,7 @@ import yaml
 from aal.config.errors import RunFailed
 from aal.storage.model_files import load_model
 from bench.rows import parser_of
-from bench.run_process import check, processes_of, running, survivors
+from bench.run_process import Run, running, survivors
 from bench.settings import FOLDER, WORDS
 
 ROLES = ("server-0", "server-1", "worker-0", "worker-1", "annotators", "hub", "main")
@@ -60,37 +60,37 @@ def main(words: list[str] | None = None) -> int:
 
 
 def torment(
-    run: pathlib.Path, chance: random.Random, kills: collections.Counter[str], most: int, seed: int, seen: Answers
+    folder: pathlib.Path, chance: random.Random, kills: collections.Counter[str], most: int, seed: int, seen: Answers
 ) -> int:
     """Runs to the end, killing processes again and again; returns how often main had to be started again.
 
     `kills` counts them, `most` of all runs together; `seen` takes every answer that was on disk before a kill.
     """
-    resumes = -1
-    returncode: int | None = None
-    while returncode != 0:
-        resumes, deadline = resumes + 1, time.monotonic() + LIMIT_S
-        with running(run, [*WORDS["chaos"], "--seed", str(seed)]) as process:
-            while process.poll() is None:
+    resumes = 0
+    while True:
+        with running([*WORDS["chaos"], "--seed", str(seed)], folder) as run:
+            deadline = time.monotonic() + LIMIT_S
+            while run.process.poll() is None:
                 if time.monotonic() > deadline:
-                    raise RunFailed(f"hung: {run} took longer than {LIMIT_S:.0f} s")
+                    raise RunFailed(f"hung: a run took longer than {LIMIT_S:.0f} s")
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(chance.uniform(0.1, 2.0))
+                    run.process.wait(chance.uniform(0.1, 2.0))
                     break
                 if kills.total() < most:
                     role = chance.choice(ROLES)
-                    seen |= answers(run)
-                    kills[role] += kill(process.pid, run, role)
-            check(process, run, -signal.SIGKILL)
-            returncode = process.returncode
-    return resumes
+                    seen |= answers(folder)
+                    kills[role] += kill(run, role)
+            run.check(-signal.SIGKILL)
+            if run.process.returncode == 0:
+                return resumes
+        resumes += 1
 
 
-def kill(pid: int, run: pathlib.Path, role: str) -> int:
+def kill(run: Run, role: str) -> int:
     """Kills the process of a role; returns 1, or 0 when there was none just now."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(pid).children(recursive=True)
-        process = dict(processes_of(pid, run)).get(role)
+        family = psutil.Process(run.process.pid).children(recursive=True)
+        process = dict(run.processes()).get(role)
         if process is not None:
             process.kill()
             if role == "main" and (alive := survivors(family, seconds=5.0)):

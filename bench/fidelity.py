@@ -4,16 +4,16 @@ Example:
   python -m bench.fidelity --config digits.yaml --seeds 3
 """
 
+import itertools
 import json
-import pathlib
 import sys
-import tempfile
+from typing import Any
 
 import pandas as pd
 
 from aal.reporting.tables import markdown_table
 from bench.rows import parser_of
-from bench.run_process import running, wait_for
+from bench.run_process import running
 
 FIGURES = {  # of summary.json
     "annotator_wait_s.mean": "annotator wait, mean (s)",
@@ -35,26 +35,22 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="pairs of runs (default: 3)")
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="changes any setting of both runs")
     arguments = parser.parse_intermixed_args(words)
-    found = {engine: pd.DataFrame() for engine in ENGINES}
-    with tempfile.TemporaryDirectory(prefix="fidelity-") as folder:
-        for seed in range(arguments.seeds):
-            for engine, more in ENGINES.items():
-                run = pathlib.Path(folder) / f"{engine}-{seed}"
-                call = ["--config", arguments.config, "--seed", str(seed), *arguments.assignments, *more]
-                print("main.py", *call, file=sys.stderr, flush=True)
-                with running(run, call) as process:
-                    wait_for(process, run)
-                summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-                found[engine] = pd.concat([found[engine], pd.json_normalize(summary)])
-    print(table(found))
+    found: list[dict[str, Any]] = []
+    for seed, more in itertools.product(range(arguments.seeds), ENGINES.values()):
+        call = ["--config", arguments.config, "--seed", str(seed), *arguments.assignments, *more]
+        print("main.py", *call, file=sys.stderr, flush=True)
+        with running(call) as run:
+            run.wait()
+            found.append(json.loads((run.folder / "summary.json").read_text(encoding="utf-8")))
+    print(table(pd.json_normalize(found)))
     return 0
 
 
-def table(found: dict[str, pd.DataFrame]) -> str:
+def table(found: pd.DataFrame) -> str:
     """Returns the figures of both engines, mean and range over the seeds, and the ratio of the means."""
     rows = []
     for key, name in FIGURES.items():
-        columns = [runs[key].astype(float) for runs in found.values()]
+        columns = [found[key][found["engine"] == engine].astype(float) for engine in ENGINES]
         local, simulated = (column.mean() for column in columns)
         cells = [f"{column.mean():.3g} ({column.min():.3g} to {column.max():.3g})" for column in columns]
         rows.append([name, *cells, f"{simulated / local:.2f}" if local else "-"])

@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from bench.settings import settings_of
 MODEL = "models/model.pt"  # within the folder of a run
 GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accuracy does not matter
 CIFAR, MINI_IMAGENET = (32, 32, 3), (84, 84, 3)  # of an image
+SIZE = (10, 3, 32)  # of a network: classes, channels, image size
+NO_LABELS = np.empty(0, np.int64), np.empty(0, np.int64)  # what no strategy of the bench looks at
 NUMBER, TEST = 60_000, 10_000
 CHUNK = 1000
 
@@ -42,11 +45,6 @@ class Source:
 
     images: ImageSet
     real: bool
-
-    @property
-    def name(self) -> str:
-        """What they are, for the reader of a table."""
-        return "CIFAR-10" if self.real else "random images; speed does not depend on the pixels"
 
 
 @contextlib.contextmanager
@@ -78,29 +76,18 @@ def random_set(data_type: str, shape: tuple[int, int, int], classes: int) -> Ite
         yield folder
 
 
-def _architecture(name: str, width: float) -> Architecture:
-    return Architecture(name, classes=10, channels=3, image_size=32, options={"width": width})
-
-
 def network_of(name: str, width: float, seed: int = 0) -> nn.Module:
     """Returns a network for images as those of CIFAR-10."""
-    return _architecture(name, width).build(seed)
+    return Architecture(name, *SIZE, {"width": width}).build(seed)
 
 
 def publish(run: pathlib.Path, path: str, name: str, width: float, seed: int = 0) -> None:
     """Writes the file of a network as a server does, to `path` within the folder of a run."""
+    network, built = network_of(name, width, seed), Architecture(name, *SIZE, {"width": width}).as_dict()
+    plain: dict[str, Any] = {"images": "cifar-10", "class_names": [*"0123456789"], "labels": 0, "epoch": 0}
+    payload = {"state_dict": network.state_dict(), "architecture": built, "normalisation": GREY, **plain}
     (run / path).parent.mkdir(exist_ok=True)
-    payload = model_payload(
-        settings_of("train"),
-        state_dict=network_of(name, width, seed).state_dict(),
-        architecture=_architecture(name, width).as_dict(),
-        normalisation=GREY,
-        class_names=[f"class {number}" for number in range(10)],
-        images="cifar-10",
-        labels=0,
-        epoch=0,
-    )
-    save_model(run / path, payload)
+    save_model(run / path, model_payload(settings_of("train"), **payload))
 
 
 @contextlib.contextmanager
@@ -133,14 +120,10 @@ class Selector:
 
     def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
         """Chooses so many of the ids."""
-        worker = Worker(0, self.run, strategy, self.bank, seed=0)
-        return worker.select(SelectionGrant(0, count, (ModelRef(0, path, 0),)), ids, _no_labels)
+        grant = SelectionGrant(0, count, (ModelRef(0, path, 0),))
+        return Worker(0, self.run, strategy, self.bank, seed=0).select(grant, ids, lambda: NO_LABELS)
 
     def candidates(self, ids: np.ndarray, precision: str) -> CandidatePool:
         """Returns ids as a strategy sees them, to be scored with a precision of the settings."""
         scorer = ModelScorer(self.run / MODEL, self.bank)
-        return CandidatePool(ids, [scorer], _no_labels, keep_embeddings=False, precision=precision)
-
-
-def _no_labels() -> tuple[np.ndarray, np.ndarray]:
-    return np.array([], np.int64), np.array([], np.int64)
+        return CandidatePool(ids, [scorer], lambda: NO_LABELS, keep_embeddings=False, precision=precision)

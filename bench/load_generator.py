@@ -48,15 +48,14 @@ class ServedHub(NamedTuple):
 def served_hub(shard: int, bound: int | None = None) -> Iterator[ServedHub]:
     """Gives a hub with so many ids for each worker, and so much room in S, that records to a temporary folder."""
     settings = settings_of("hub", worker_query_num=shard // BATCH, query_pool_size=bound)
-    first, total, no_pixels = np.arange(10), 10 + WORKERS * shard, np.ones(1, np.float32)
-    shards = list(np.arange(10, total).reshape(WORKERS, shard))
-    partition = Partition(first[:4], first[4:6], first[6:], shards, mean=no_pixels, std=no_pixels)
-    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, HubManager(ctx=CONTEXT) as manager:
-        hub: Any = manager
-        plan = Plan(settings, pathlib.Path(folder), partition, np.arange(total) % 10, 10, roles=(), meta={})
-        origin = time.monotonic()
-        monitor = hub.open(plan, origin)
-        yield ServedHub(hub.server(), hub.worker(), hub.annotators(), monitor, settings, origin, hub._process.pid)
+    ids, no_pixels = np.arange(10 + WORKERS * shard), np.ones(1, np.float32)
+    shards = list(ids[10:].reshape(WORKERS, shard))
+    partition = Partition(ids[:4], ids[4:6], ids[6:10], shards, mean=no_pixels, std=no_pixels)
+    manager: Any = HubManager(ctx=CONTEXT)
+    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, manager:
+        origin, plan = time.monotonic(), Plan(settings, pathlib.Path(folder), partition, ids % 10, 10, (), {})
+        monitor, parts = manager.open(plan, origin), (manager.server(), manager.worker(), manager.annotators())
+        yield ServedHub(*parts, monitor, settings, origin, manager._process.pid)
         monitor.close("finished")
 
 
@@ -80,7 +79,7 @@ def offer_and_train(hub: ServedHub, workers: Sequence[int] = range(WORKERS)) -> 
     left = {worker: hub.worker.remaining(worker) for worker in workers}
 
     def train() -> bool:
-        job = hub.server.job(0)
+        job = hub.server.job(0) if 0 in left else None
         if isinstance(job, TrainingJob):
             hub.server.publish(TrainedModel(job.number, 0, "none", "none", 1, clock.now(), None, chance.rand()))
         return isinstance(job, TrainingJob)
@@ -95,17 +94,14 @@ def offer_and_train(hub: ServedHub, workers: Sequence[int] = range(WORKERS)) -> 
 
     with contextlib.suppress(Stopped):
         while True:
-            is_trained = 0 in left and train()
-            if not is_trained + sum(offer(worker) for worker in chance.permutation(workers).tolist()):
+            if not train() + sum(map(offer, chance.permutation(workers).tolist())):
                 time.sleep(0.002)
 
 
 def annotate_at_once(hub: ServedHub) -> None:
     """Lets ANNOTATORS simulated annotators answer without taking time."""
-    context = Context(
-        "annotators", 0, pathlib.Path(), hub.settings, hub.annotators, WallClock(hub.origin), lambda: None
-    )
-    truth = np.arange(10 + hub.settings.budget) % 10
+    clock, truth = WallClock(hub.origin), np.arange(10 + hub.settings.budget) % 10
+    context = Context("annotators", 0, pathlib.Path(), hub.settings, hub.annotators, clock, lambda: None)
     asyncio.run(annotate(build(context, truth, "0123456789", None, None), context))
 
 
@@ -179,8 +175,8 @@ def keep_a_core_busy() -> None:
     """Computes the passes of a training with one thread, for ever."""
     import torch
 
+    from bench.contenders import Roofline
     from bench.harness import network_of
-    from bench.roofline import Roofline
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import pathlib
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -17,7 +17,7 @@ from aal.storage.journal import SCHEMA, execute
 from aal.storage.run_recorder import ANSWERED, DRAWN, OFFERED
 from bench import load_generator as load
 from bench.harness import Source
-from bench.rows import Options, Row, alternate, rate_of
+from bench.rows import Options, Row, alternate, rate_of, until
 
 SHARD = 40_000  # ids of each worker
 LABELLERS = 4  # processes that draw and answer, when ids a second are counted
@@ -46,9 +46,9 @@ def ids_per_s(seconds: float) -> float:
         halves = range(0, load.WORKERS, 2), range(1, load.WORKERS, 2)
         machines = [(load.offer_and_train, hub, half) for half in halves]
         with load.running(*machines, *[(load.answer_batches, hub)] * LABELLERS):
-            _until(lambda: hub.monitor.status().labels > 0)
+            until(lambda: hub.monitor.status().labels > 0, 60.0)
             before, started_at = hub.monitor.status().labels, time.monotonic()
-            _until(lambda: hub.monitor.status().labels == hub.settings.budget, seconds)
+            until(lambda: hub.monitor.status().labels == hub.settings.budget, seconds)
             rate = (hub.monitor.status().labels - before) / (time.monotonic() - started_at)
             hub.monitor.stop()
     return rate
@@ -97,7 +97,7 @@ def _draws(options: Options, seconds: float) -> Iterator[Row]:
 def hub_draws(clients: int, seconds: float) -> list[float]:
     """Returns the milliseconds of draws from a hub whose S is never empty."""
     with load.served_hub(1000, bound=WAITING) as hub, load.running((load.offer_and_train, hub)):
-        _until(lambda: hub.monitor.status().waiting >= WAITING - load.BATCH)
+        until(lambda: hub.monitor.status().waiting >= WAITING - load.BATCH, 60.0)
         with ProcessPoolExecutor(1, load.CONTEXT) as pool:
             times = pool.submit(load.draw_through_client, hub, clients, seconds).result()
         hub.monitor.stop()
@@ -111,12 +111,6 @@ def queue_gets(clients: int, seconds: float) -> list[float]:
         for item in range(int(clients * seconds / load.LABEL_S) + clients):
             queries.put(item)
         return pool.submit(load.draw_from_queue, queries, answers, clients, seconds).result()
-
-
-def _until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached() and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 def sizes(numbers: tuple[int, ...]) -> Iterator[Row]:

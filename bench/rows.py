@@ -1,7 +1,6 @@
 """What a bench reports: rows of medians and ratios, as a Markdown table or as one JSON object."""
 
 import argparse
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -20,7 +19,6 @@ from tabulate import tabulate
 from aal.config.cores import core_count
 from bench.settings import FOLDER
 
-PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
 LESS_IS_BETTER = ("s", "ms", "us", "MiB", "% idle")
 NOTES = yaml.safe_load((FOLDER / "notes.yaml").read_text(encoding="utf-8"))
 
@@ -33,7 +31,6 @@ class Options:
 
     quick: bool = False  # fewer rounds and smaller sizes; the names of the rows tell the sizes
     threads: int = 1  # of the process that trains or scores
-    data_dir: str | None = None  # where CIFAR-10 is; None for the default
     full: bool = False  # end-to-end runs as their config has them, not smaller ones
     notes: list[str] = field(default_factory=list)  # sentences for the reader of the table
 
@@ -99,6 +96,14 @@ def rate_of(images: int, work: Callable[[], object], seconds: float = 0.0) -> fl
     return times * images / (time.perf_counter() - started_at)
 
 
+def until(reached: Callable[[], bool], seconds: float, every_s: float = 0.05) -> bool:
+    """Waits until something is reached, at most for so long; returns whether it is."""
+    deadline = time.monotonic() + seconds
+    while not (is_reached := reached()) and time.monotonic() < deadline:
+        time.sleep(every_s)
+    return is_reached
+
+
 def machine() -> dict[str, Any]:
     """Returns what the figures are measured on; the CPU with its instructions for bfloat16, which decide its speed."""
     import torch  # not above: the processes that a bench starts, which import this module, need none
@@ -115,11 +120,6 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_before": round(os.getloadavg()[0], 2),
     }
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the software that matters."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def markdown(rows: Sequence[Row]) -> str:

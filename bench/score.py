@@ -5,10 +5,9 @@ import itertools
 import multiprocessing
 import pathlib
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -17,14 +16,12 @@ import torch
 from aal.app import data
 from aal.app.eval import evaluate
 from aal.config.registry import STRATEGIES
-from aal.coordination.partition import Partition
 from aal.strategies.assignment import RA_CHOICE
 from aal.strategies.strategy import top_k
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
 from aal.training.inference import PIXELS_SCORED_AT_ONCE
-from bench.baseline import Baseline
+from bench.contenders import Baseline, Roofline
 from bench.harness import GREY, MODEL, Selector, Source, network_of, publish, trainer
-from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of
 
@@ -133,17 +130,12 @@ def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int) -> fl
     torch.set_num_threads(1)
     selector = Selector(run, data.open_set(images), torch.device("cpu"))
     selector.select(1, np.arange(2))  # what a first call costs once: the model, the libraries
-    held, done = [_anonymous_mib()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.01):
+    held = [_anonymous_mib()]
+    with ThreadPoolExecutor(1) as thread:
+        selection = thread.submit(selector.select, 100, np.arange(size))
+        while not selection.done():
             held.append(_anonymous_mib())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    selector.select(100, np.arange(size))
-    done.set()
-    watcher.join()
+            time.sleep(0.01)
     return max(held) - held[0]
 
 
@@ -154,8 +146,19 @@ def _anonymous_mib() -> float:
 
 
 def _overlap(options: Options, selector: Selector) -> Iterator[Row]:
-    """Measures how many of the ids that float32 scores choose are chosen by ours, and by bf16 alone."""
-    split = _learn(options, selector)
+    """Measures how many of the ids that float32 scores choose are chosen by ours, and by bf16 alone.
+
+    The model is trained on CIFAR-10 with the modern recipe.
+    """
+    keep_freed_memory()
+    learned = LEARNED_QUICK if options.quick else LEARNED
+    settings = settings_of("learn", initial_size=learned, worker_num=10)
+    split = data.split(selector.images, settings, settings.worker_num)
+    split = dataclasses.replace(split, validation=split.validation[:1000])
+    with trainer(settings, selector.images, split, selector.device, selector.run) as train:
+        trained = train()
+    (selector.run / trained.path).replace(selector.run / MODEL)  # where the worker finds it
+    options.note("score/overlap", accuracy=100 * (trained.test_accuracy or 0), labels=learned)
     ids, random = np.concatenate([split.initial, *split.shards]), np.random.RandomState(0)
     exact, coarse = (selector.candidates(ids, precision) for precision in ("float32", "auto"))
     for number, count in CHOSEN:
@@ -169,17 +172,3 @@ def _overlap(options: Options, selector: Selector) -> Iterator[Row]:
                 for name, found in (("ours", chosen), ("instead", alone)):
                     shares[name].append(100 * len(np.intersect1d(found, wanted)) / count)
             yield Row(f"score/overlap/{strategy}/{count}-of-{len(draws[0])}", "%", **shares, limit=[100.0])
-
-
-def _learn(options: Options, selector: Selector) -> Partition:
-    """Trains a model on CIFAR-10 with the modern recipe and puts it where the worker finds it."""
-    keep_freed_memory()
-    learned = LEARNED_QUICK if options.quick else LEARNED
-    settings = settings_of("learn", initial_size=learned, worker_num=10)
-    split = data.split(selector.images, settings, settings.worker_num)
-    split = dataclasses.replace(split, validation=split.validation[:1000])
-    with trainer(settings, selector.images, split, selector.device, selector.run) as train:
-        trained = train()
-    (selector.run / trained.path).replace(selector.run / MODEL)
-    options.note("score/overlap", accuracy=100 * (trained.test_accuracy or 0), labels=learned)
-    return split

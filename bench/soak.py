@@ -31,8 +31,8 @@ def soak(seconds: float, shard: int) -> list[dict[str, Any]]:
     """Runs for so long; returns what every process held, every ten seconds."""
     samples = []
     with served_hub(shard) as hub, running((offer_and_train, hub), (annotate_at_once, hub)) as processes:
-        pids = {"server and workers": processes[0].pid, "annotators": processes[1].pid, "hub": hub.pid}
-        watched = {name: psutil.Process(pid) for name, pid in pids.items()}
+        names, pids = ("server and workers", "annotators", "hub"), [*(process.pid for process in processes), hub.pid]
+        watched = dict(zip(names, map(psutil.Process, pids), strict=True))
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             time.sleep(min(10.0, seconds / 6))

@@ -17,9 +17,8 @@ from aal.config.settings import Settings
 from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import normalisation_of
 from aal.training.inference import PIXELS_SCORED_AT_ONCE
-from bench.baseline import Baseline
+from bench.contenders import Baseline, Roofline
 from bench.harness import Source, network_of, trainer
-from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of
 

@@ -25,10 +25,10 @@ from aal.training.networks import Architecture
 from bench import __main__ as command
 from bench import (
     accuracy,
+    contenders,
     end_to_end,
     harness,
     pools,
-    roofline,
     rows,
     run_process,
     scaling,
@@ -36,9 +36,8 @@ from bench import (
     settings,
     train,
 )
-from bench.baseline import Baseline
+from bench.contenders import Baseline, Roofline
 from bench.harness import GREY, Selector, Source, network_of
-from bench.roofline import Roofline
 from bench.rows import Options, Row
 from bench.run_process import survivors
 
@@ -124,7 +123,7 @@ def test_mistakes_are_told(capsys: pytest.CaptureFixture[str], tmp_path: pathlib
 @pytest.mark.unit
 def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
-    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(contenders, "SECONDS", 0.0)
     monkeypatch.setattr(Roofline, "compile", lambda self: None)
     options = Options(quick=True)
     found = {row.name: row.as_dict() for row in train.measure(options, source)}
@@ -166,7 +165,7 @@ def test_score_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
     monkeypatch.setattr(score, "QUICK_CASES", (("vgg16_bn", "quarter", 0.25, 70, 10),))
     monkeypatch.setattr(score, "_memory", lambda options, selector: iter(()))
     monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 70, 10))
-    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(contenders, "SECONDS", 0.0)
     options = Options(quick=True)
     row, evaluation, new = [row.as_dict() for row in score.measure(options, source)]
     assert row["name"] == "score/vgg16_bn/quarter/70"
@@ -190,7 +189,7 @@ def test_every_selection_with_a_new_model_reads_its_file(
 
     monkeypatch.setattr(inference, "load_model", watched)
     monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 20, 10))
-    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(contenders, "SECONDS", 0.0)
     (row,) = score._new_model(Options(), Selector(tmp_path, source.images, torch.device("cpu")))
     assert len(row.ours) == 3 and read == [f"new-{number}.pt" for number in range(4)], "once to warm up"
 
@@ -266,15 +265,16 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.process
-def test_a_run_that_fails_is_told(tmp_path: pathlib.Path) -> None:
-    run, why = tmp_path / "run", "exit code 2: error: --config nowhere.yaml: no such file"
-    with run_process.running(run, ["--config", "nowhere.yaml"]) as process, pytest.raises(RunFailed, match=why):
-        run_process.wait_for(process, run, lambda: False, limit_s=60)
+def test_a_run_that_fails_is_reported() -> None:
+    why = "exit code 2: error: --config nowhere.yaml: no such file"
+    with run_process.running(["--config", "nowhere.yaml"]) as run, pytest.raises(RunFailed, match=why):
+        run.wait(lambda: False, limit_s=60)
 
 
 @pytest.mark.unit
 def test_a_run_without_a_record_has_no_numbers(tmp_path: pathlib.Path) -> None:
-    assert run_process.value(tmp_path, "select count(*) from queries") == 0
+    with subprocess.Popen(["true"]) as process:
+        assert run_process.Run(tmp_path, process).value("select count(*) from queries") == 0
 
 
 @pytest.mark.unit

@@ -1,6 +1,7 @@
-"""What a user would write instead: a float32 network, torchvision's transforms, a DataLoader, one loop."""
+"""What ours is compared with: the plain loop that a user would write instead, and bare passes, which are the limit."""
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,14 @@ from torchvision import transforms
 
 from aal.app.data import ImageSet
 from aal.config.settings import TrainingSettings
+from aal.training.acceleration import compile_network, fuse_batch_norm
+from aal.training.devices import autocast
 from aal.training.optimizers import build_optimizer, build_schedule
+from bench.rows import rate_of
 
 SCORED_AT_ONCE = 256
+SECONDS = 5.0  # of a measurement of bare passes
+WARM_UP = 2  # bare passes; the first one compiles
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class _Images(Dataset[tuple[Tensor, int]]):
 
 @dataclass
 class Baseline:
-    """A network with PyTorch's own dropout in the place of ours, and the images that it learns from and scores."""
+    """A float32 network with PyTorch's own dropout, torchvision's transforms, a DataLoader, one loop."""
 
     model: nn.Module
     images: ImageSet
@@ -100,3 +106,58 @@ class Baseline:
     def choose(self, ids: np.ndarray, count: int) -> np.ndarray:
         """Returns the ids of the largest entropies."""
         return ids[torch.special.entr(self.probabilities(ids)).sum(dim=1).topk(count).indices.numpy()]
+
+
+class Roofline:
+    """The bare passes of a network in its best data type and layout over one resident batch of (3, 32, 32) images."""
+
+    def __init__(self, model: nn.Module, number: int, device: torch.device) -> None:
+        self._device = device
+        self._model = model.to(device, memory_format=torch.channels_last)
+        self._images = torch.randn(number, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+        self._labels = torch.randint(0, 10, (number,), device=device)
+        self._compiled: nn.Module | None = None
+        self.is_compiled = False  # whether `train_rate` takes the compiled network where its caller does not choose
+
+    def compile(self) -> float | None:
+        """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
+        started_at = time.perf_counter()
+        network = compile_network(self._model, self._device)
+        if network is self._model:
+            return None
+        self._compiled = network
+        self.train_rate(seconds=0.0, is_compiled=True)
+        return time.perf_counter() - started_at
+
+    def train_rate(self, seconds: float | None = None, is_compiled: bool | None = None) -> float:
+        """Returns images a second, forward and backward."""
+        take_compiled = self.is_compiled if is_compiled is None else is_compiled
+        network = self._compiled if take_compiled and self._compiled is not None else self._model
+        network.train()
+
+        def step() -> None:
+            self._model.zero_grad()
+            with autocast(self._device, "auto"):
+                logits = network(self._images)
+            F.cross_entropy(logits.float(), self._labels).backward()
+
+        return self._rate(step, seconds)
+
+    def score_rate(self) -> float:
+        """Returns images a second, forward only, batch norms fused into the convolutions."""
+        network = fuse_batch_norm(self._model.eval())
+        with torch.inference_mode(), autocast(self._device, "auto"):
+            return self._rate(lambda: network(self._images))
+
+    def _rate(self, act: Callable[[], object], seconds: float | None = None) -> float:
+        on_gpu = self._device.type == "cuda"
+
+        def passes(number: int) -> None:
+            for _ in range(number):
+                act()
+            if on_gpu:
+                torch.cuda.synchronize(self._device)  # else the clock would run ahead of a GPU
+
+        passes(WARM_UP)
+        at_once = 10 if on_gpu else 1
+        return rate_of(at_once * len(self._images), lambda: passes(at_once), SECONDS if seconds is None else seconds)
