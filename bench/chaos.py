@@ -45,7 +45,7 @@ def main(words: list[str] | None = None) -> int:
     runs = resumes = 0
     while kills.total() < arguments.kills and not broken:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            run, seen = pathlib.Path(folder) / "run", set[tuple[int, int, int]]()
+            run, seen = pathlib.Path(folder) / "run", Answers()
             resumes += torment(run, chance, kills, arguments.kills, arguments.seed + runs, seen)
             broken = breaches(run, seen)
             runs += 1

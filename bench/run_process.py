@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,12 @@ from dataclasses import dataclass
 import psutil
 
 from aal.config.errors import RunFailed, UserError
-from aal.engines.signals import collected
 from aal.storage.run_reader import RunReader
 from bench.rows import until
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# main.py, which also ends when the bench is killed.
+START = "import sys, aal.engines.local.die_with_parent; from aal.app import main; sys.exit(main.main())"
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,24 @@ def running(
     `images` is a folder of prepared images, to use whatever the config says; with `spawn` each process starts anew and
     imports what it needs, as most programs of this kind have it.
     """
-    program = ["main.py"]
+    program = ["-c", START]
     if images is not None or spawn:
         program = ["-m", "bench.run_process", str(images or ""), "spawn" if spawn else ""]
     with tempfile.TemporaryDirectory(prefix="bench-run-") as temporary:
         folder = folder or pathlib.Path(temporary) / "run"
         words = ["--resume", str(folder)] if (folder / "config.yaml").exists() else [*words, "--out", str(folder)]
-        process = None
+        with folder.with_suffix(".txt").open("a") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, *program, *words], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            )
         try:
-            with folder.with_suffix(".txt").open("a") as output, collected(1) as caught:
-                process = subprocess.Popen(  # noqa: S603 - our own command
-                    [sys.executable, *program, *words], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
-                )
-            for name in caught:  # a signal before this line would have ended the bench without ending the run
-                signal.raise_signal(signal.Signals[name])
             yield Run(folder, process)
         finally:
-            if process is not None:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(60)
-                process.kill()  # all that it has started end with it
-                process.wait()
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            process.kill()  # all that it has started end with it
+            process.wait()
 
 
 def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
@@ -119,6 +115,7 @@ def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Pr
 
 
 def _main(images: str, start: str, words: list[str]) -> int:
+    import aal.engines.local.die_with_parent  # noqa: F401
     from aal.app import data, main
 
     with contextlib.ExitStack() as patches:

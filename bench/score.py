@@ -98,11 +98,9 @@ def _new_model(options: Options, selector: Selector) -> Iterator[Row]:
 
         return _ms(select)
 
-    def limit() -> float:
-        return 1e3 * number / roofline.score_rate()
-
     ours()  # what a first selection costs once in a process
-    found = alternate(options.rounds, {"ours": ours, "instead": instead, "limit": limit})
+    limit = roofline.score_rate
+    found = alternate(options.rounds, {"ours": ours, "instead": instead, "limit": lambda: 1e3 * number / limit()})
     options.note("score/new-model", number=number)
     yield Row(f"score/new-model/{model}-full", "ms", **found)
 

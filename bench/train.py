@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import unittest.mock
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -82,23 +83,20 @@ def _rows(
     normalisation = normalisation_of(settings.training, split.mean, split.std)
     trained, scored = settings.training.epochs * settings.initial_size, len(split.validation) + len(split.test)
     scorer = Roofline(network_of("vgg16", settings.width), PIXELS_SCORED_AT_ONCE[device.type] // 32**2, device)
+
+    def instead() -> None:
+        plain = Baseline(network_of("vgg16", settings.width), source.images, normalisation, device)
+        plain.train(split.initial, split.validation, settings.training)
+        plain.accuracy(split.test)
+
+    def limit() -> float:
+        return trained / (trained / roofline.train_rate() + scored / scorer.score_rate())
+
     with trainer(settings, source.images, split, device) as train:
-
-        def instead() -> None:
-            plain = Baseline(network_of("vgg16", settings.width), source.images, normalisation, device)
-            plain.train(split.initial, split.validation, settings.training)
-            plain.accuracy(split.test)
-
         if device.type == "cuda" or roofline.is_compiled:
             train()  # what a first training costs once: compiling, or the search for the fastest kernels
-        found = alternate(
-            rounds,
-            {
-                "ours": lambda: rate_of(trained, train),
-                "instead": lambda: rate_of(trained, instead),
-                "limit": lambda: trained / (trained / roofline.train_rate() + scored / scorer.score_rate()),
-            },
-        )
+        ours, plain = partial(rate_of, trained, train), partial(rate_of, trained, instead)
+        found = alternate(rounds, {"ours": ours, "instead": plain, "limit": partial(limit)})
     yield Row(name, "images/s", **found)
     if device.type == "cuda":
         flop = flop_of(network_of("vgg16", settings.width)) / 1e12
