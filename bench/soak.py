@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from bench.load_generator import annotate_at_once, offer_and_train, running, served_hub
-from bench.rows import parser_of
+from bench.rows import parser_of, until
 
 SHARD = 150_000  # ids of a worker: more than can be labelled meanwhile
 
@@ -33,6 +33,7 @@ def soak(seconds: float, shard: int) -> list[dict[str, Any]]:
     with served_hub(shard) as hub, running((offer_and_train, hub), (annotate_at_once, hub)) as processes:
         names, pids = ("server and workers", "annotators", "hub"), [*(process.pid for process in processes), hub.pid]
         watched = dict(zip(names, map(psutil.Process, pids), strict=True))
+        until(lambda: hub.monitor.status().labels > 0, 60.0)
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             time.sleep(min(10.0, seconds / 6))
