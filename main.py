@@ -133,7 +133,7 @@ def start(
         pool = sum(map(len, partition.shards))
         if settings.budget > pool:
             progress.announce(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images")
-        return run, _execute(_plan(settings, run, images, partition, resume=None), progress)
+        return run, _execute(wire(settings, run, images, partition, resume=None), progress)
 
 
 def resume(
@@ -172,13 +172,13 @@ def resume(
         (run / MODELS).mkdir(exist_ok=True)
         if state is None:  # it was killed before it had begun
             save_split(split(images, settings, _schedule(settings).shard_num(settings)), run / "split.npz")
-        return run, _execute(_plan(settings, run, images, load_split(run / "split.npz"), state), progress)
+        return run, _execute(wire(settings, run, images, load_split(run / "split.npz"), state), progress)
 
 
-def _plan(
+def wire(
     settings: Settings, run: pathlib.Path, images: ImageSet, partition: Partition, resume: ResumeState | None
 ) -> Plan:
-    """Wires a run: which roles there are, and what each is given."""
+    """Returns the plan of a run: which roles there are, and what each is given."""
     import numpy as np
 
     from aal.engines.base import Plan, Role

@@ -5,21 +5,23 @@ Example:
 """
 
 import importlib
+import importlib.metadata
 import json
 import logging
+import platform
 import signal
 import sys
-from collections.abc import Iterator
 
 from aal.config.cores import core_count
 from aal.config.errors import RunFailed, UserError
-from bench.rows import Options, Row, at_least_one, machine, markdown, parser_of, versions
+from bench.rows import Options, at_least_one, machine, markdown, parser_of
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
 PARTS = {
     **{"score": "bench.score:measure", "train": "bench.train:measure", "pools": "bench.pools:measure"},
     **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
 }
+PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -37,13 +39,20 @@ def main(words: list[str] | None = None) -> int:
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     logging.getLogger("aal").addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an exception, it ends what was started
-    options = Options(arguments.quick, arguments.threads, arguments.data_dir, arguments.full)
+    from bench.harness import cifar  # torch is not for the processes that a bench starts, which import this module
+
+    options = Options(arguments.quick, arguments.threads, arguments.full)
     about = {**machine(), "threads": options.threads, "rounds": options.rounds}
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
     rows, code = [], 0
     try:
-        for row in _rows([part for part in PARTS if part in arguments.parts] or list(PARTS), options):
-            rows.append(row)
-            print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
+        with cifar(arguments.data_dir) as source:
+            options.note("images/real" if source.real else "images/random")
+            for part in [part for part in PARTS if part in arguments.parts] or PARTS:
+                module, function = PARTS[part].split(":")
+                for row in getattr(importlib.import_module(module), function)(options, source):
+                    rows.append(row)
+                    print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -53,22 +62,12 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if arguments.json:
-        measured = {"rows": [row.as_dict() for row in rows], "machine": {**about, "notes": options.notes}}
-        print(json.dumps({**measured, "versions": versions()}))
+        found = [row.as_dict() for row in rows]
+        print(json.dumps({"rows": found, "machine": {**about, "notes": options.notes}, "versions": versions}))
     else:
         print(markdown(rows), *(f"- {note}" for note in options.notes), sep="\n")
-        print("\n" + ", ".join(f"{key} {value}" for key, value in {**about, **versions()}.items() if value is not None))
+        print("\n" + ", ".join(f"{key} {value}" for key, value in {**about, **versions}.items() if value is not None))
     return code
-
-
-def _rows(parts: list[str], options: Options) -> Iterator[Row]:
-    from bench.harness import cifar  # torch is not for the processes that a bench starts, which import this module
-
-    with cifar(options.data_dir) as source:
-        options.note("images", name=source.name)
-        for part in parts:
-            module, function = PARTS[part].split(":")
-            yield from getattr(importlib.import_module(module), function)(options, source)
 
 
 if __name__ == "__main__":

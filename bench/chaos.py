@@ -19,9 +19,10 @@ import time
 import psutil
 import yaml
 
+from aal.config.errors import RunFailed
 from aal.storage.model_files import load_model
 from bench.rows import parser_of
-from bench.run_process import ROOT, kill_all, processes_of, survivors
+from bench.run_process import Run, running, survivors
 from bench.settings import FOLDER, WORDS
 
 ROLES = ("server-0", "server-1", "worker-0", "worker-1", "annotators", "hub", "main")
@@ -33,7 +34,7 @@ Answers = set[tuple[int, int, int]]  # item, annotator, label
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command; the exit code is 1 when a promise was broken."""
+    """Runs the command; the exit code is 1 when a promise was broken or a run failed."""
     parser = parser_of("bench.chaos", __doc__)
     parser.add_argument("--kills", type=int, default=200, help="processes to kill (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the roles (default: 0)")
@@ -44,7 +45,7 @@ def main(words: list[str] | None = None) -> int:
     runs = resumes = 0
     while kills.total() < arguments.kills and not broken:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            run, seen = pathlib.Path(folder) / "run", set[tuple[int, int, int]]()
+            run, seen = pathlib.Path(folder) / "run", Answers()
             resumes += torment(run, chance, kills, arguments.kills, arguments.seed + runs, seen)
             broken = breaches(run, seen)
             runs += 1
@@ -59,48 +60,41 @@ def main(words: list[str] | None = None) -> int:
 
 
 def torment(
-    run: pathlib.Path, chance: random.Random, kills: collections.Counter[str], most: int, seed: int, seen: Answers
+    folder: pathlib.Path, chance: random.Random, kills: collections.Counter[str], most: int, seed: int, seen: Answers
 ) -> int:
     """Runs to the end, killing processes again and again; returns how often main had to be started again.
 
     `kills` counts them, `most` of all runs together; `seen` takes every answer that was on disk before a kill.
     """
-    starts, output = 0, run.parent / "output.txt"
+    resumes = 0
     while True:
-        words = [*WORDS["chaos"], "--seed", str(seed), "--out", str(run)]
-        if (run / "config.yaml").exists():
-            words = ["--resume", str(run)]
-        with output.open("a") as stream:
-            main_process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "main.py", *words], cwd=ROOT, stdout=stream, stderr=stream
-            )
-        starts, deadline = starts + 1, time.monotonic() + LIMIT_S
-        while main_process.poll() is None:
-            if time.monotonic() > deadline:
-                kill_all(main_process)
-                raise SystemExit(f"hung: see {run}")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                main_process.wait(chance.uniform(0.1, 2.0))
-                break
-            if kills.total() < most:
-                role = chance.choice(ROLES)
-                seen |= answers(run)
-                kills[role] += kill(main_process, run, role)
-        if main_process.returncode == 0:
-            return starts - 1
-        if main_process.returncode != -signal.SIGKILL:
-            raise SystemExit(output.read_text()[-2000:])
+        with running([*WORDS["chaos"], "--seed", str(seed)], folder) as run:
+            deadline = time.monotonic() + LIMIT_S
+            while run.process.poll() is None:
+                if time.monotonic() > deadline:
+                    raise RunFailed(f"hung: a run took longer than {LIMIT_S:.0f} s")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.process.wait(chance.uniform(0.1, 2.0))
+                    break
+                if kills.total() < most:
+                    role = chance.choice(ROLES)
+                    seen |= answers(folder)
+                    kills[role] += kill(run, role)
+            run.check(-signal.SIGKILL)
+            if run.process.returncode == 0:
+                return resumes
+        resumes += 1
 
 
-def kill(main_process: subprocess.Popen[bytes], run: pathlib.Path, role: str) -> int:
+def kill(run: Run, role: str) -> int:
     """Kills the process of a role; returns 1, or 0 when there was none just now."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(main_process.pid).children(recursive=True)
-        process = dict(processes_of(main_process.pid, run)).get(role)
+        family = psutil.Process(run.process.pid).children(recursive=True)
+        process = dict(run.processes()).get(role)
         if process is not None:
             process.kill()
             if role == "main" and (alive := survivors(family, seconds=5.0)):
-                raise SystemExit(f"processes outlived main: {alive}")
+                raise RunFailed(f"processes outlived main: {alive}")
             return 1
     return 0
 

@@ -4,27 +4,26 @@ Example:
   python -m bench.fidelity --config digits.yaml --seeds 3
 """
 
+import itertools
 import json
-import pathlib
-import statistics
-import subprocess
 import sys
-import tempfile
 from typing import Any
+
+import pandas as pd
 
 from aal.reporting.tables import markdown_table
 from bench.rows import parser_of
-from bench.run_process import ROOT
+from bench.run_process import running
 
 FIGURES = {  # of summary.json
-    "annotator wait, mean (s)": ("annotator_wait_s", "mean"),
-    "annotator wait, p95 (s)": ("annotator_wait_s", "p95"),
-    "query interval, mean (s)": ("query_interval_s", "mean"),
-    "staleness, mean": ("staleness", "mean"),
-    "labels per second": ("labels_per_s",),
-    "trainings": ("trainings",),
-    "wall or virtual time (s)": ("wall_s",),
-    "final test accuracy": ("final_test_accuracy",),
+    "annotator_wait_s.mean": "annotator wait, mean (s)",
+    "annotator_wait_s.p95": "annotator wait, p95 (s)",
+    "query_interval_s.mean": "query interval, mean (s)",
+    "staleness.mean": "staleness, mean",
+    "labels_per_s": "labels per second",
+    "trainings": "trainings",
+    "wall_s": "wall or virtual time (s)",
+    "final_test_accuracy": "final test accuracy",
 }
 ENGINES = {"local": [], "simulated": ["engine=simulated", "costs=measured"]}
 
@@ -36,27 +35,24 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="pairs of runs (default: 3)")
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="changes any setting of both runs")
     arguments = parser.parse_intermixed_args(words)
-    found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
-    with tempfile.TemporaryDirectory(prefix="fidelity-") as folder:
-        for seed in range(arguments.seeds):
-            for engine, more in ENGINES.items():
-                run = pathlib.Path(folder) / f"{engine}-{seed}"
-                call = ["main.py", "--config", arguments.config, "--seed", str(seed), "--out", str(run)]
-                call += [*arguments.assignments, *more]
-                print(*call, file=sys.stderr, flush=True)
-                subprocess.run([sys.executable, *call], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-                found[engine].append(json.loads((run / "summary.json").read_text(encoding="utf-8")))
-    print(table(found))
+    found: list[dict[str, Any]] = []
+    for seed, more in itertools.product(range(arguments.seeds), ENGINES.values()):
+        call = ["--config", arguments.config, "--seed", str(seed), *arguments.assignments, *more]
+        print("main.py", *call, file=sys.stderr, flush=True)
+        with running(call) as run:
+            run.wait()
+            found.append(json.loads((run.folder / "summary.json").read_text(encoding="utf-8")))
+    print(table(pd.json_normalize(found)))
     return 0
 
 
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
+def table(found: pd.DataFrame) -> str:
     """Returns the figures of both engines, mean and range over the seeds, and the ratio of the means."""
     rows = []
-    for name, (key, *inner) in FIGURES.items():
-        values = [[float(one[key][inner[0]] if inner else one[key]) for one in runs] for runs in found.values()]
-        local, simulated = map(statistics.mean, values)
-        cells = [f"{statistics.mean(some):.3g} ({min(some):.3g} to {max(some):.3g})" for some in values]
+    for key, name in FIGURES.items():
+        columns = [found[key][found["engine"] == engine].astype(float) for engine in ENGINES]
+        local, simulated = (column.mean() for column in columns)
+        cells = [f"{column.mean():.3g} ({column.min():.3g} to {column.max():.3g})" for column in columns]
         rows.append([name, *cells, f"{simulated / local:.2f}" if local else "-"])
     return markdown_table(("", "local", "simulated", "simulated / local"), rows)
 

@@ -7,27 +7,34 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from aal.app import data
-from aal.app.data import ImageSet, Split
-from aal.app.data.arrays import ImageWriter, Meta, write_labels, write_meta
-from aal.app.models import Network, build_model
+from aal.app.data import ImageSet
+from aal.app.data.arrays import Contents, ImageWriter, write_contents
 from aal.app.server_train import Server
 from aal.app.work_query import Worker
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.messages import ModelRef, SelectionGrant, TrainedModel, TrainingJob
-from aal.storage.model_files import save_model
-from aal.strategies import STRATEGIES, choose
+from aal.coordination.partition import Partition
+from aal.storage.model_files import model_payload, save_model
+from aal.strategies.pool import CandidatePool
 from aal.training.images import ImageBank
+from aal.training.inference import ModelScorer
+from aal.training.networks import Architecture
+from bench.settings import settings_of
 
 MODEL = "models/model.pt"  # within the folder of a run
 GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accuracy does not matter
 CIFAR, MINI_IMAGENET = (32, 32, 3), (84, 84, 3)  # of an image
+SIZE = (10, 3, 32)  # of a network: classes, channels, image size
+NO_LABELS = np.empty(0, np.int64), np.empty(0, np.int64)  # what no strategy of the bench looks at
 NUMBER, TEST = 60_000, 10_000
 CHUNK = 1000
 
@@ -38,11 +45,6 @@ class Source:
 
     images: ImageSet
     real: bool
-
-    @property
-    def name(self) -> str:
-        """What they are, for the reader of a table."""
-        return "CIFAR-10" if self.real else "random images; speed does not depend on the pixels"
 
 
 @contextlib.contextmanager
@@ -67,32 +69,30 @@ def random_set(data_type: str, shape: tuple[int, int, int], classes: int) -> Ite
         with ImageWriter(folder, shape) as writer:
             for _ in range(NUMBER // CHUNK):
                 writer.add(random.integers(0, 256, (CHUNK, *shape), np.uint8))
-        write_labels(folder, np.arange(NUMBER) % classes)
-        own_test = (NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
-        write_meta(folder, data_type, Meta([f"class {number}" for number in range(classes)], own_test))
+        own_test = range(NUMBER - TEST, NUMBER) if data_type == "cifar-10" else None
+        names = [f"class {number}" for number in range(classes)]
+        write_contents(folder, data_type, Contents(np.arange(NUMBER) % classes, names, own_test))
         os.sync()  # pages that are not written yet would count as the memory of whoever maps them first
         yield folder
 
 
-def network_of(name: str, width: float, seed: int = 0) -> Network:
+def network_of(name: str, width: float, seed: int = 0) -> nn.Module:
     """Returns a network for images as those of CIFAR-10."""
-    return build_model(name, classes=10, channels=3, image_size=32, width=width, seed=seed)
+    return Architecture(name, *SIZE, {"width": width}).build(seed)
 
 
-def publish(run: pathlib.Path, path: str, network: Network, images: ImageSet) -> None:
-    """Writes a model file as a server does, to `path` within the folder of a run."""
-    about = {"data_type": "cifar-10", "image_size": None, "test_share": None, "seed": 0, "images": images.folder.name}
+def publish(run: pathlib.Path, path: str, name: str, width: float, seed: int = 0) -> None:
+    """Writes the file of a network as a server does, to `path` within the folder of a run."""
+    network, built = network_of(name, width, seed), Architecture(name, *SIZE, {"width": width}).as_dict()
+    plain: dict[str, Any] = {"images": "cifar-10", "class_names": [*"0123456789"], "labels": 0, "epoch": 0}
+    payload = {"state_dict": network.state_dict(), "architecture": built, "normalisation": GREY, **plain}
     (run / path).parent.mkdir(exist_ok=True)
-    payload = {
-        **{"state_dict": network.state_dict(), "architecture": network.architecture, "normalisation": GREY},
-        **{"class_names": list(images.classes), "data": about, "labels": 0, "epoch": 0},
-    }
-    save_model(run / path, payload)
+    save_model(run / path, model_payload(settings_of("train"), **payload))
 
 
 @contextlib.contextmanager
 def trainer(
-    settings: Settings, images: ImageSet, split: Split, device: torch.device, run: pathlib.Path | None = None
+    settings: Settings, images: ImageSet, split: Partition, device: torch.device, run: pathlib.Path | None = None
 ) -> Iterator[Callable[[], TrainedModel]]:
     """Gives what trains on the initial labels, tests and saves a model: a server doing one training job after another.
 
@@ -120,15 +120,10 @@ class Selector:
 
     def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
         """Chooses so many of the ids."""
-        worker = Worker(0, self.run, STRATEGIES[strategy], self.bank, 0)
-        return worker.select(SelectionGrant(0, count, ModelRef(0, path, 0)), ids)
+        grant = SelectionGrant(0, count, (ModelRef(0, path, 0),))
+        return Worker(0, self.run, strategy, self.bank, seed=0).select(grant, ids, lambda: NO_LABELS)
 
-    def probabilities(self, ids: np.ndarray, precision: str) -> np.ndarray:
-        """Returns the class probabilities (n, classes) that are computed with a precision of the settings."""
-        worker = Worker(0, self.run, STRATEGIES["entropy"], self.bank, 0)
-        return worker.probabilities(SelectionGrant(0, 1, ModelRef(0, MODEL, 0)), ids, precision)
-
-
-def choose_by(strategy: str, probabilities: np.ndarray, count: int) -> np.ndarray:
-    """Returns the positions that a strategy chooses by class probabilities (n, classes)."""
-    return choose(STRATEGIES[strategy].score(len(probabilities), probabilities), count, 0)
+    def candidates(self, ids: np.ndarray, precision: str) -> CandidatePool:
+        """Returns ids as a strategy sees them, to be scored with a precision of the settings."""
+        scorer = ModelScorer(self.run / MODEL, self.bank)
+        return CandidatePool(ids, [scorer], lambda: NO_LABELS, keep_embeddings=False, precision=precision)

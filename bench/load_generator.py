@@ -14,13 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aal.annotators.simulated import Annotator, Desk, annotate_all
+from aal.annotators.client import AnnotatorClient
+from aal.annotators.label_source import annotate, build
 from aal.config.errors import Stopped
 from aal.config.settings import Settings
+from aal.context import Context
 from aal.coordination.clock import WallClock
-from aal.coordination.messages import QueryBatch, TrainedModel
-from aal.coordination.parts import Parts
-from aal.engines.local.engine import HubManager
+from aal.coordination.interfaces import AnnotatorHub, Monitor, ServerHub, WorkerHub
+from aal.coordination.messages import QueryBatch, SelectionGrant, TrainedModel, TrainingJob
+from aal.coordination.partition import Partition
+from aal.engines.base import Plan
+from aal.engines.local.hub_process import HubManager
 from bench.settings import settings_of
 
 WORKERS, BATCH, ANNOTATORS = 64, 100, 1000  # as in settings.yaml
@@ -29,9 +33,12 @@ LABEL_S = 0.05  # what a client takes for a label
 
 
 class ServedHub(NamedTuple):
-    """A hub in its own process `pid`, with the settings of its run and the moment at which its clock began."""
+    """The parts of a hub in its own process `pid`, the settings of its run and the moment at which its clock began."""
 
-    hub: Any
+    server: ServerHub
+    worker: WorkerHub
+    annotators: AnnotatorHub
+    monitor: Monitor
     settings: Settings
     origin: float
     pid: int
@@ -40,16 +47,16 @@ class ServedHub(NamedTuple):
 @contextlib.contextmanager
 def served_hub(shard: int, bound: int | None = None) -> Iterator[ServedHub]:
     """Gives a hub with so many ids for each worker, and so much room in S, that records to a temporary folder."""
-    settings = settings_of("hub", worker_query_num=shard // BATCH)
-    settings = settings.model_copy(update={} if bound is None else {"query_pool_size": bound})
-    first, total = np.arange(10), 10 + WORKERS * shard
-    shards = list(np.arange(10, total).reshape(WORKERS, shard))
-    parts = Parts(10, np.arange(total) % 10, first[:4], first[4:6], first[6:], shards)
-    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, HubManager(ctx=CONTEXT) as manager:
-        origin, path = time.monotonic(), pathlib.Path(folder) / "run.db"
-        hub = manager.hub(settings, parts, path, origin, {}, None)  # type: ignore[attr-defined]
-        yield ServedHub(hub, settings, origin, manager._process.pid)  # type: ignore[attr-defined]
-        hub.close("finished")
+    settings = settings_of("hub", worker_query_num=shard // BATCH, query_pool_size=bound)
+    ids, no_pixels = np.arange(10 + WORKERS * shard), np.ones(1, np.float32)
+    shards = list(ids[10:].reshape(WORKERS, shard))
+    partition = Partition(ids[:4], ids[4:6], ids[6:10], shards, mean=no_pixels, std=no_pixels)
+    manager: Any = HubManager(ctx=CONTEXT)
+    with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, manager:
+        origin, plan = time.monotonic(), Plan(settings, pathlib.Path(folder), partition, ids % 10, 10, (), {})
+        monitor, parts = manager.open(plan, origin), (manager.server(), manager.worker(), manager.annotators())
+        yield ServedHub(*parts, monitor, settings, origin, manager._process.pid)
+        monitor.close("finished")
 
 
 @contextlib.contextmanager
@@ -66,73 +73,70 @@ def running(*calls: tuple[Any, ...]) -> Iterator[list[Any]]:
             process.join()
 
 
-def offer_and_train(hub: Any, origin: float, workers: Sequence[int] = range(WORKERS)) -> None:
+def offer_and_train(hub: ServedHub, workers: Sequence[int] = range(WORKERS)) -> None:
     """Makes the offers of some workers and, with the first of them, the trainings of a server, which take no time."""
-    clock, chance = WallClock(origin), np.random.RandomState(0)
-    left = {worker: hub.remaining(worker) for worker in workers}
-    start = dict.fromkeys(workers, 0)
+    clock, chance = WallClock(hub.origin), np.random.RandomState(0)
+    left = {worker: hub.worker.remaining(worker) for worker in workers}
 
     def train() -> bool:
-        job = hub.ticket(0) if 0 in left else None
-        if job is not None:
-            hub.publish(TrainedModel(job.number, 0, "none", "none", 1, clock.now(), None, chance.rand()))
-        return job is not None
+        job = hub.server.job(0) if 0 in left else None
+        if isinstance(job, TrainingJob):
+            hub.server.publish(TrainedModel(job.number, 0, "none", "none", 1, clock.now(), None, chance.rand()))
+        return isinstance(job, TrainingJob)
 
     def offer(worker: int) -> bool:
-        grant = hub.turn(worker) if start[worker] < len(left[worker]) else None
-        if grant is None:
+        grant = hub.worker.grant(worker) if len(left[worker]) else None
+        if not isinstance(grant, SelectionGrant):
             return False
-        ids = left[worker][start[worker] : start[worker] + grant.count].tolist()
-        start[worker] += len(ids)
-        hub.offer(QueryBatch(worker, grant.batch, ids, "random", grant.model.version, clock.now()))
+        ids, left[worker] = left[worker][: grant.count].tolist(), left[worker][grant.count :]
+        hub.worker.offer(QueryBatch(worker, grant.batch, ids, "random", (grant.version,), clock.now()))
         return True
 
     with contextlib.suppress(Stopped):
         while True:
-            if not train() + sum(offer(worker) for worker in chance.permutation(workers).tolist()):
+            if not train() + sum(map(offer, chance.permutation(workers).tolist())):
                 time.sleep(0.002)
 
 
-def annotate_at_once(settings: Settings, hub: Any, origin: float) -> None:
+def annotate_at_once(hub: ServedHub) -> None:
     """Lets ANNOTATORS simulated annotators answer without taking time."""
-    clock = WallClock(origin)
-    truth = np.arange(10 + settings.budget) % 10
-    annotators = [Annotator(number, settings.annotators, truth, 10, 0) for number in range(ANNOTATORS)]
-    asyncio.run(annotate_all(annotators, Desk(hub, clock), clock))
+    clock, truth = WallClock(hub.origin), np.arange(10 + hub.settings.budget) % 10
+    context = Context("annotators", 0, pathlib.Path(), hub.settings, hub.annotators, clock, lambda: None)
+    asyncio.run(annotate(build(context, truth, "0123456789", None, None), context))
 
 
-def answer_batches(hub: Any) -> None:
+def answer_batches(hub: ServedHub) -> None:
     """Draws and answers as many ids at a time as there are, until the run is over."""
     annotators, asked_at, labels = list(range(ANNOTATORS)), [0.0] * ANNOTATORS, [0] * ANNOTATORS
     with contextlib.suppress(Stopped):
         while True:
-            ids = hub.draw(annotators, asked_at, 0)
-            hub.answer(ids, annotators[: len(ids)], labels[: len(ids)])
+            ids = hub.annotators.draw(annotators, asked_at, 0)
+            hub.annotators.answer(ids, annotators[: len(ids)], labels[: len(ids)])
             if not ids:
                 time.sleep(0.001)
 
 
-def draw_at_desk(hub: Any, origin: float, clients: int, seconds: float) -> list[float]:
-    """Lets clients draw and answer through the desk of their process; returns the milliseconds of the draws."""
+def draw_through_client(hub: ServedHub, clients: int, seconds: float) -> list[float]:
+    """Lets annotators draw and answer through the one client of their process; returns the milliseconds of draws."""
     times: list[float] = []
 
-    async def client(desk: Desk, number: int, end: float) -> None:
+    async def label(client: AnnotatorClient, number: int, end: float) -> None:
         await asyncio.sleep(LABEL_S * number / clients)
         while time.monotonic() < end:
             asked_at = time.perf_counter()
-            item = await desk.draw(number)
+            item = await client.draw(number)
             times.append(1e3 * (time.perf_counter() - asked_at))
             await asyncio.sleep(LABEL_S)
-            await desk.answer(item, number, item % 10)
+            await client.answer(item, number, item % 10)
 
-    async def at_the_desk() -> None:
-        desk, end = Desk(hub, WallClock(origin)), time.monotonic() + seconds
+    async def label_all() -> None:
+        client, end = AnnotatorClient(hub.annotators, WallClock(hub.origin)), time.monotonic() + seconds
         with contextlib.suppress(Stopped):
-            serving = asyncio.create_task(desk.run())
-            await asyncio.gather(*(client(desk, number, end) for number in range(clients)))
+            serving = asyncio.create_task(client.run())
+            await asyncio.gather(*(label(client, number, end) for number in range(clients)))
             serving.cancel()
 
-    asyncio.run(at_the_desk())
+    asyncio.run(label_all())
     return times
 
 
@@ -171,8 +175,8 @@ def keep_a_core_busy() -> None:
     """Computes the passes of a training with one thread, for ever."""
     import torch
 
+    from bench.contenders import Roofline
     from bench.harness import network_of
-    from bench.roofline import Roofline
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(1)

@@ -1,22 +1,23 @@
 """How fast ids go through the pools, how long a draw takes under load, and what a large pool costs."""
 
+import contextlib
 import pathlib
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 
 from aal.config.cores import core_count
-from aal.coordination.hub import ANSWERED, DRAWN, OFFERED
-from aal.coordination.pools import LabeledPool, QueryPool
+from aal.coordination.pools import LabelledPool, QueryPool
 from aal.storage.journal import SCHEMA, execute
+from aal.storage.run_recorder import ANSWERED, DRAWN, OFFERED
 from bench import load_generator as load
 from bench.harness import Source
-from bench.rows import Options, Row, alternate, rate_of
+from bench.rows import Options, Row, alternate, rate_of, until
 
 SHARD = 40_000  # ids of each worker
 LABELLERS = 4  # processes that draw and answer, when ids a second are counted
@@ -30,12 +31,9 @@ CALL = 100  # draws in a call
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the rows of the pools: ids a second, milliseconds of a draw, microseconds against the size of S."""
     seconds = 3.0 if options.quick else 10.0
-    contenders = {
-        "ours": partial(ids_per_s, seconds),
-        "instead": partial(queue_ids_per_s, seconds),
-        "limit": partial(rows_per_s),
-    }
-    yield Row("pools/ids", "ids/s", **alternate(options.rounds, contenders))
+    ours, instead = partial(ids_per_s, seconds), partial(queue_ids_per_s, seconds)
+    found = alternate(options.rounds, {"ours": ours, "instead": instead, "limit": partial(rows_per_s)})
+    yield Row("pools/ids", "ids/s", **found)
     options.note("pools/ids", workers=load.WORKERS, batch=load.BATCH, labellers=LABELLERS)
     yield from _draws(options, seconds)
     yield from sizes(SIZES[:3] if options.quick else SIZES)
@@ -44,15 +42,15 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
 
 def ids_per_s(seconds: float) -> float:
     """Returns how many ids a second get from a shard into L, on disk."""
-    with load.served_hub(SHARD) as (hub, settings, origin, _):
+    with load.served_hub(SHARD) as hub:
         halves = range(0, load.WORKERS, 2), range(1, load.WORKERS, 2)
-        machines = [(load.offer_and_train, hub, origin, half) for half in halves]
+        machines = [(load.offer_and_train, hub, half) for half in halves]
         with load.running(*machines, *[(load.answer_batches, hub)] * LABELLERS):
-            _until(lambda: hub.status().labels > 0)
-            before, started_at = hub.status().labels, time.monotonic()
-            _until(lambda: hub.status().labels == settings.budget, seconds)
-            rate = (hub.status().labels - before) / (time.monotonic() - started_at)
-            hub.stop()
+            until(lambda: hub.monitor.status().labels > 0, 60.0)
+            before, started_at = hub.monitor.status().labels, time.monotonic()
+            until(lambda: hub.monitor.status().labels == hub.settings.budget, seconds)
+            rate = (hub.monitor.status().labels - before) / (time.monotonic() - started_at)
+            hub.monitor.stop()
     return rate
 
 
@@ -70,41 +68,39 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-pools-") as folder:
         database = sqlite3.connect(pathlib.Path(folder) / "run.db")
         database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA.read_text(encoding="utf-8"))
-        started_at = time.monotonic()
-        for start in range(0, ids, commit):
-            items = range(start, start + commit)
-            with database:
-                execute(database, OFFERED, ((item, 0, "random", 0, 0, 0.0) for item in items))
-                execute(database, DRAWN, ((0, 0.0, 0.0, item) for item in items))
-                execute(database, ANSWERED, ((item, item, 0, 0, 0.0) for item in items))
-        seconds = time.monotonic() - started_at
-        database.close()
-    return ids / seconds
+
+        def write() -> None:
+            for start in range(0, ids, commit):
+                items = range(start, start + commit)
+                with database:
+                    execute(database, OFFERED, ((item, 0, "random", 0, 0, 0.0) for item in items))
+                    execute(database, DRAWN, ((0, 0.0, 0.0, item) for item in items))
+                    execute(database, ANSWERED, ((item, item, 0, 0, 0.0) for item in items))
+
+        with contextlib.closing(database):
+            return rate_of(ids, write)
 
 
 def _draws(options: Options, seconds: float) -> Iterator[Row]:
-    """Times draws while every core is busy: ours through the desk of all annotators, instead from a queue."""
+    """Times draws while every core is busy: ours through the client of all annotators, instead from a queue."""
     with load.running(*[(load.keep_a_core_busy,)] * core_count()):
         time.sleep(3)  # until they compute
         for clients in CLIENTS:
-            contenders = {
-                "ours": partial(desk_draws, clients, seconds),
-                "instead": partial(queue_gets, clients, seconds),
-            }
-            found = alternate(options.rounds, contenders)
+            ours, instead = partial(hub_draws, clients, seconds), partial(queue_gets, clients, seconds)
+            found = alternate(options.rounds, {"ours": ours, "instead": instead})
             for name, share in (("median", 50), ("p99", 99)):
                 values = {key: [float(np.percentile(some, share)) for some in rounds] for key, rounds in found.items()}
                 yield Row(f"pools/draw/{clients}-clients/{name}", "ms", **values)
     options.note("pools/draw", cores=core_count())
 
 
-def desk_draws(clients: int, seconds: float) -> list[float]:
+def hub_draws(clients: int, seconds: float) -> list[float]:
     """Returns the milliseconds of draws from a hub whose S is never empty."""
-    with load.served_hub(1000, bound=WAITING) as (hub, _, origin, _), load.running((load.offer_and_train, hub, origin)):
-        _until(lambda: hub.status().waiting >= WAITING - load.BATCH)
+    with load.served_hub(1000, bound=WAITING) as hub, load.running((load.offer_and_train, hub)):
+        until(lambda: hub.monitor.status().waiting >= WAITING - load.BATCH, 60.0)
         with ProcessPoolExecutor(1, load.CONTEXT) as pool:
-            times = pool.submit(load.draw_at_desk, hub, origin, clients, seconds).result()
-        hub.stop()
+            times = pool.submit(load.draw_through_client, hub, clients, seconds).result()
+        hub.monitor.stop()
     return times
 
 
@@ -115,12 +111,6 @@ def queue_gets(clients: int, seconds: float) -> list[float]:
         for item in range(int(clients * seconds / load.LABEL_S) + clients):
             queries.put(item)
         return pool.submit(load.draw_from_queue, queries, answers, clients, seconds).result()
-
-
-def _until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached() and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 def sizes(numbers: tuple[int, ...]) -> Iterator[Row]:
@@ -134,7 +124,8 @@ def sizes(numbers: tuple[int, ...]) -> Iterator[Row]:
 def _moves(size: int) -> dict[str, list[float]]:
     """Times moves in pools with `size` queries waiting and as many labels."""
     queries = QueryPool(2 * size, seed=0)
-    labelled = LabeledPool(3 * size + REPEATS * MOVES, range(size), np.zeros(size, np.int64))
+    labelled = LabelledPool(3 * size + REPEATS * MOVES)
+    labelled.add(np.arange(size), np.zeros(size, np.int64))
     queries.offer(range(size, 2 * size))
     times: dict[str, list[float]] = {"draw": [], "offer": []}
     for start in range(2 * size, 2 * size + REPEATS * MOVES, MOVES):

@@ -1,7 +1,6 @@
 """What a bench reports: rows of medians and ratios, as a Markdown table or as one JSON object."""
 
 import argparse
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -20,7 +19,6 @@ from tabulate import tabulate
 from aal.config.cores import core_count
 from bench.settings import FOLDER
 
-PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
 LESS_IS_BETTER = ("s", "ms", "us", "MiB", "% idle")
 NOTES = yaml.safe_load((FOLDER / "notes.yaml").read_text(encoding="utf-8"))
 
@@ -33,7 +31,6 @@ class Options:
 
     quick: bool = False  # fewer rounds and smaller sizes; the names of the rows tell the sizes
     threads: int = 1  # of the process that trains or scores
-    data_dir: str | None = None  # where CIFAR-10 is; None for the default
     full: bool = False  # end-to-end runs as their config has them, not smaller ones
     notes: list[str] = field(default_factory=list)  # sentences for the reader of the table
 
@@ -59,19 +56,13 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns medians, ratios that are above 1 where ours is the better, and half the range of ours as a share."""
-        three = {"ours": self.ours, "instead": self.instead, "limit": self.limit}
-        medians = {key: None if values is None else statistics.median(values) for key, values in three.items()}
         ours, half = statistics.median(self.ours), (max(self.ours) - min(self.ours)) / 2
-
-        def ratio(other: float | None) -> float | None:
-            if not ours or not other:
-                return None
-            return other / ours if self.unit in LESS_IS_BETTER else ours / other
-
+        instead, limit = (statistics.median(values) if values else None for values in (self.instead, self.limit))
+        power = -1 if self.unit in LESS_IS_BETTER else 1
+        vs, of = ((ours / other) ** power if ours and other else None for other in (instead, limit))
         return {
-            **{"name": self.name, "unit": self.unit, **medians},
-            **{"vs_instead": ratio(medians["instead"]), "of_limit": ratio(medians["limit"])},
-            "spread": half / ours if len(self.ours) > 1 and ours else None,
+            **{"name": self.name, "unit": self.unit, "ours": ours, "instead": instead, "limit": limit},
+            **{"vs_instead": vs, "of_limit": of, "spread": half / ours if len(self.ours) > 1 and ours else None},
         }
 
 
@@ -92,11 +83,8 @@ def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
 
 def alternate(rounds: int, contenders: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
     """Lets each contender measure itself once a round, in turn, so that other load on the machine hits all alike."""
-    samples: dict[str, list[T]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, measure in contenders.items():
-            samples[name].append(measure())
-    return samples
+    found = [{name: measure() for name, measure in contenders.items()} for _ in range(rounds)]
+    return {name: [samples[name] for samples in found] for name in contenders}
 
 
 def rate_of(images: int, work: Callable[[], object], seconds: float = 0.0) -> float:
@@ -106,6 +94,14 @@ def rate_of(images: int, work: Callable[[], object], seconds: float = 0.0) -> fl
         work()
         times += 1
     return times * images / (time.perf_counter() - started_at)
+
+
+def until(reached: Callable[[], bool], seconds: float, every_s: float = 0.05) -> bool:
+    """Waits until something is reached, at most for so long; returns whether it is."""
+    deadline = time.monotonic() + seconds
+    while not (is_reached := reached()) and time.monotonic() < deadline:
+        time.sleep(every_s)
+    return is_reached
 
 
 def machine() -> dict[str, Any]:
@@ -124,11 +120,6 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_before": round(os.getloadavg()[0], 2),
     }
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the software that matters."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def markdown(rows: Sequence[Row]) -> str:

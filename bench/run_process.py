@@ -1,105 +1,105 @@
-"""End-to-end runs: the command `main.py` as its own process, what its processes are, and when it has come how far."""
+"""Runs of the command `main.py` as their own process: what their processes are, and when they have come how far."""
 
 import contextlib
+import multiprocessing
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
-import time
+import tempfile
+import unittest.mock
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import psutil
 
 from aal.config.errors import RunFailed, UserError
-from aal.engines.signals import collected
 from aal.storage.run_reader import RunReader
+from bench.rows import until
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIMIT_S = 3600.0
+# main.py, which also ends when the bench is killed.
+START = "import sys, aal.engines.local.die_with_parent; from aal.app import main; sys.exit(main.main())"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, and the main process of the run; what it prints goes to a file beside the directory."""
+
+    folder: pathlib.Path
+    process: subprocess.Popen[bytes]
+
+    def check(self, *allowed: int) -> None:
+        """Raises RunFailed when the run has ended with an exit code other than 0 and the `allowed` ones."""
+        if (code := self.process.poll()) not in (None, 0, *allowed):
+            said = self.folder.with_suffix(".txt").read_text(encoding="utf-8")[-2000:].strip()
+            raise RunFailed(f"a run of the bench failed with exit code {code}: {said}")
+
+    def wait(self, reached: Callable[[], bool] | None = None, limit_s: float = 3600.0, every_s: float = 0.01) -> None:
+        """Waits until the run has come so far, or else to its end; raises RunFailed, or TimeoutError at the limit."""
+
+        def is_done() -> bool:
+            self.check()
+            return self.process.poll() == 0 if reached is None else reached()
+
+        if not until(is_done, limit_s, every_s):
+            raise TimeoutError(f"a run of the bench took longer than {limit_s:.0f} s")
+
+    def value(self, query: str) -> float:
+        """Returns the one number that a query finds in `run.db`; 0 while there is no such table."""
+        with contextlib.suppress(UserError), RunReader(self.folder) as record:
+            return record.value(query) or 0
+        return 0
+
+    def processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Yields the living processes of the run and their names, such as `server-0`.
+
+        The log names all but the hub, which holds `run.db` open, and the fork server. A process that has only begun has
+        no name yet and is left out.
+        """
+        log, database = self.folder / "log.txt", str(self.folder / "run.db")
+        text = log.read_text(encoding="utf-8") if log.exists() else ""
+        names = {int(pid): name for name, pid in re.findall(r"^\S+ \S+ (\S+) (\d+) INFO started$", text, re.M)}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self.process.pid)
+            yield "main", main
+            for process in main.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    is_hub = any(file.path == database for file in process.open_files())
+                    is_fork_server = process.ppid() == main.pid and "forkserver" in " ".join(process.cmdline())
+                    name = "hub" if is_hub else "fork server" if is_fork_server else names.get(process.pid)
+                    if name is not None:
+                        yield name, process
 
 
 @contextlib.contextmanager
 def running(
-    out: pathlib.Path, words: list[str], images: pathlib.Path | None = None, spawn: bool = False
-) -> Iterator[subprocess.Popen]:
-    """Starts a run in the folder `out`; ends it with the block, if it has not ended by itself.
+    words: list[str], folder: pathlib.Path | None = None, images: pathlib.Path | None = None, spawn: bool = False
+) -> Iterator[Run]:
+    """Starts a run, or goes on with the one that is in its folder; ends it with the block if need be.
 
     `images` is a folder of prepared images, to use whatever the config says; with `spawn` each process starts anew and
     imports what it needs, as most programs of this kind have it.
     """
-    program = [sys.executable, str(ROOT / "main.py")]
+    program = ["-c", START]
     if images is not None or spawn:
-        program = [sys.executable, "-m", "bench.run_process", str(images or ""), "spawn" if spawn else ""]
-    process = None
-    try:
-        with (out.parent / f"{out.name}.txt").open("w") as output, collected(1) as caught:
+        program = ["-m", "bench.run_process", str(images or ""), "spawn" if spawn else ""]
+    with tempfile.TemporaryDirectory(prefix="bench-run-") as temporary:
+        folder = folder or pathlib.Path(temporary) / "run"
+        words = ["--resume", str(folder)] if (folder / "config.yaml").exists() else [*words, "--out", str(folder)]
+        with folder.with_suffix(".txt").open("a") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [*program, *words, "--out", str(out)], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+                [sys.executable, *program, *words], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
             )
-        for name in caught:  # a signal before this line would have ended the bench without ending the run
-            signal.raise_signal(signal.Signals[name])
-        yield process
-    finally:
-        if process is not None:
+        try:
+            yield Run(folder, process)
+        finally:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
-            except subprocess.TimeoutExpired:
-                kill_all(process)
-
-
-def kill_all(process: subprocess.Popen) -> None:
-    """Kills a process and all that descend from it."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
-    process.kill()
-    process.wait()
-
-
-def wait_for(process: subprocess.Popen, reached: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-    """Waits until the run has come so far; raises RunFailed when it fails before, TimeoutError after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while not reached():
-        check(process)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"a run of the bench took longer than {limit_s:.0f} s")
-        time.sleep(0.01)
-
-
-def check(process: subprocess.Popen) -> None:
-    """Raises RunFailed when the run has failed."""
-    if process.poll() not in (None, 0):
-        raise RunFailed(f"a run of the bench failed with exit code {process.returncode}")
-
-
-def value(run: pathlib.Path, query: str) -> float:
-    """Returns the one number that a query finds in `run.db`; 0 while there is no such table."""
-    with contextlib.suppress(UserError), RunReader(run) as record:
-        return record.value(query) or 0
-    return 0
-
-
-def processes_of(pid: int, run: pathlib.Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Yields the living processes of the run whose main process is `pid`, and their names, such as `server-0`.
-
-    The log names all but the hub, which holds `run.db` open, and the fork server. A process that has only begun has
-    no name yet and is left out.
-    """
-    log = run / "log.txt"
-    text = log.read_text(encoding="utf-8") if log.exists() else ""
-    names = {int(number): name for name, number in re.findall(r"^\S+ \S+ (\S+) (\d+) INFO started$", text, re.M)}
-    with contextlib.suppress(psutil.NoSuchProcess):
-        main = psutil.Process(pid)
-        yield "main", main
-        for process in main.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                is_hub = any(file.path == str(run / "run.db") for file in process.open_files())
-                is_fork_server = process.ppid() == pid and "forkserver" in " ".join(process.cmdline())
-                name = "hub" if is_hub else "fork server" if is_fork_server else names.get(process.pid)
-                if name is not None:
-                    yield name, process
+            process.kill()  # all that it has started end with it
+            process.wait()
 
 
 def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
@@ -110,27 +110,23 @@ def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Pr
             return process.status() != psutil.STATUS_ZOMBIE
         return False
 
-    deadline = time.monotonic() + seconds
-    while (alive := list(filter(lives, processes))) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return alive
+    until(lambda: not any(map(lives, processes)), seconds)
+    return list(filter(lives, processes))
 
 
-def _main(folder: str, start: str, words: list[str]) -> int:
-    import multiprocessing
-
+def _main(images: str, start: str, words: list[str]) -> int:
+    import aal.engines.local.die_with_parent  # noqa: F401
     from aal.app import data, main
 
-    if folder:
-        data.prepare = lambda settings: pathlib.Path(folder)
-    if start == "spawn":
-        import aal.engines.local.engine
-
-        context = multiprocessing.get_context("spawn")
-        multiprocessing.get_context = lambda method=None: context  # type: ignore[assignment]
-        aal.engines.local.engine.ensure_running = lambda: None
-        os.environ["PYTHONPATH"] = str(ROOT)
-    return main.main(words)
+    with contextlib.ExitStack() as patches:
+        if images:
+            folder = pathlib.Path(images)
+            patches.enter_context(unittest.mock.patch.object(data, "prepare", return_value=folder))
+        if start == "spawn":
+            context = multiprocessing.get_context("spawn")
+            patches.enter_context(unittest.mock.patch("aal.engines.local.engine.fork_context", return_value=context))
+            os.environ["PYTHONPATH"] = str(ROOT)
+        return main.main(words)
 
 
 if __name__ == "__main__":

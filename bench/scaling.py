@@ -7,14 +7,11 @@ Example:
   python -m bench.scaling --out docs
 """
 
-import contextlib
-import io
 import itertools
 import pathlib
 import sys
 import tempfile
 import time
-import unittest.mock
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +21,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from aal.app import main as command
+from aal.app.data import imagined_set, split
+from aal.app.main import wire
+from aal.engines import engine_named
+from aal.engines.base import RunStatus
 from aal.reporting import plots
+from aal.reporting.progress import Progress
 from aal.storage.run_reader import RunReader
 from bench.rows import parser_of
 from bench.settings import settings_of
@@ -85,16 +86,13 @@ def simulate(
         **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]},
         max_staleness=bound,
     )
-    began, output = time.monotonic(), io.StringIO()
-    with (
-        tempfile.TemporaryDirectory(prefix="scaling-") as folder,
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(output),
-        unittest.mock.patch.object(command, "_conclude"),  # no report, whose pictures would take longer than the run
-    ):
-        run = pathlib.Path(folder) / "run"
-        if code := command._start(chosen, str(run)):
-            raise SystemExit(output.getvalue() if code == command.FAILED else code)
+    began, image_set = time.monotonic(), imagined_set(chosen, images)
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        run = pathlib.Path(folder)
+        plan = wire(chosen, run, image_set, split(image_set, chosen, workers), resume=None)
+        result = engine_named("simulated").run(plan, Progress(None))
+        if result.exit_code:
+            raise SystemExit(result.exit_code if result.status is RunStatus.INTERRUPTED else result.cause)
         figures = {**measure(run, threshold), "real_s": f"{time.monotonic() - began:.1f}"}
     return {"sweep": name, "bound": bound, **size, "images": images, **figures}
 
@@ -125,33 +123,28 @@ def measure(run: pathlib.Path, threshold: int) -> dict[str, Any]:
 def picture(points: list[Point]) -> Figure:
     """Draws one column a sweep, one row a measure, one line a bound."""
     figure = Figure(figsize=(plots.PAGE, 5.6))
-    panels = figure.subplots(len(MEASURES), len(SWEEPS), sharex="col", sharey="row", squeeze=False)
-    every = itertools.product(enumerate(MEASURES.items()), enumerate(SWEEPS.items()))
-    for (row, (measured, title)), (column, (name, (label, _))) in every:
-        axes = panels[row][column]
-        for number, bound in enumerate(BOUNDS):
+    panels = figure.subplots(len(MEASURES), len(SWEEPS), sharex="col", sharey="row")
+    for (row, measured), (column, name) in itertools.product(enumerate(MEASURES), enumerate(SWEEPS)):
+        axes = panels[row, column]
+        for bound, colour, marker in zip(BOUNDS, plots.COLOURS, plots.MARKERS, strict=False):
             mine = [point for point in points if point["sweep"] == name and point["bound"] == bound]
-            look: dict[str, Any] = {"color": plots.COLOURS[number], "marker": plots.MARKERS[number], "clip_on": False}
-            text = "free" if bound is None else f"max_staleness {bound}"
             line = [point[name] for point in mine], [point[measured] for point in mine]
-            axes.plot(*line, markersize=3.5, linewidth=1, label=text, **look)
+            text = "free" if bound is None else f"max_staleness {bound}"
+            axes.plot(*line, color=colour, marker=marker, markersize=3.5, linewidth=1, clip_on=False, label=text)
         axes.set_xscale("log")
         if measured == "labels_per_s":
-            axes.set_yscale("log")
-            axes.set_yticks((2, 5, 10, 20, 50))
+            axes.set(yscale="log", yticks=(2, 5, 10, 20, 50))
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_yscale("symlog", linthresh=1)
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_major_formatter("{x:g}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
         axes.grid(True)
-        if column == 0:
-            axes.set_ylabel(title)
-        if row == len(MEASURES) - 1:
-            axes.set_xlabel(label)
-    for row in range(2):  # when all is drawn, for that ends the automatic limits
-        panels[row][0].set_ylim(bottom=0)
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc=plots.ABOVE, ncols=3)
+        panels[-1, column].set_xlabel(SWEEPS[name][0])
+        panels[row, 0].set_ylabel(MEASURES[measured])
+    for axes in panels[:2, 0]:  # when all is drawn, for that ends the automatic limits
+        axes.set_ylim(bottom=0)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc=plots.ABOVE, ncols=3)
     return figure
 
 

@@ -5,24 +5,23 @@ import itertools
 import multiprocessing
 import pathlib
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import torch
 
 from aal.app import data
-from aal.app.data import Split
 from aal.app.eval import evaluate
-from aal.strategies import RA_CHOICE
+from aal.config.registry import STRATEGIES
+from aal.strategies.assignment import RA_CHOICE
+from aal.strategies.strategy import top_k
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
-from aal.training.fitting import PIXELS_SCORED_AT_ONCE
-from bench.baseline import Baseline
-from bench.harness import GREY, MODEL, Selector, Source, choose_by, network_of, publish, trainer
-from bench.roofline import Roofline
+from aal.training.inference import PIXELS_SCORED_AT_ONCE
+from bench.contenders import Baseline, Roofline
+from bench.harness import GREY, MODEL, Selector, Source, network_of, publish, trainer
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of
 
@@ -55,25 +54,19 @@ def _roofline(model: str, width: float, device: torch.device) -> Roofline:
     return Roofline(network_of(model, width), PIXELS_SCORED_AT_ONCE[device.type] // 32**2, device)
 
 
-def _choose_plainly(baseline: Baseline, ids: np.ndarray, count: int) -> np.ndarray:
-    return ids[choose_by("entropy", baseline.probabilities(ids), count)]
-
-
 def _rows(
     options: Options, selector: Selector, model: str, width: str, factor: float, number: int, count: int
 ) -> Iterator[Row]:
     images, device, shard = selector.images, selector.device, np.arange(number)
-    publish(selector.run, MODEL, network_of(model, factor), images)
+    publish(selector.run, MODEL, model, factor)
     baseline = Baseline(network_of(model, factor), images, GREY, device)
-    seconds = 0.0 if options.quick else REPEAT_S
-    rate = partial(rate_of, number, seconds=seconds)
+    rate = partial(rate_of, number, seconds=0.0 if options.quick else REPEAT_S)
     selector.select(count, shard)  # loads the model, as a worker does once a version
+    score = partial(evaluate, baseline.model, selector.bank, shard, images.labels[shard], normalisation=GREY)
     contenders: dict[str, Callable[[], float]] = {
         "ours": lambda: rate(lambda: selector.select(count, shard)),
-        "instead": lambda: rate(lambda: _choose_plainly(baseline, shard, count)),
-        "evaluation": lambda: rate(
-            lambda: evaluate(baseline.model, selector.bank, shard, images.labels[shard], normalisation=GREY)
-        ),
+        "instead": lambda: rate(lambda: baseline.choose(shard, count)),
+        "evaluation": lambda: rate(score),
         "limit": _roofline(model, factor, device).score_rate,
     }
     found = alternate(options.rounds, contenders)
@@ -89,33 +82,38 @@ def _new_model(options: Options, selector: Selector) -> Iterator[Row]:
 
     def ours() -> float:
         path = f"models/new-{next(numbers)}.pt"
-        publish(selector.run, path, network_of(model, width, seed=1), selector.images)
-        started_at = time.perf_counter()
-        selector.select(count, shard, path=path)
-        seconds = time.perf_counter() - started_at
+        publish(selector.run, path, model, width, seed=1)
+        ms = _ms(lambda: selector.select(count, shard, path=path))
         (selector.run / path).unlink()
-        return 1e3 * seconds
+        return ms
 
     def instead() -> float:
-        network, path = network_of(model, width), selector.run / "weights.pt"
-        torch.save(network.state_dict(), path)
-        started_at = time.perf_counter()
-        network = network_of(model, width)
-        network.load_state_dict(torch.load(path, weights_only=True))
-        _choose_plainly(Baseline(network, selector.images, GREY, selector.device), shard, count)
-        return 1e3 * (time.perf_counter() - started_at)
+        path = selector.run / "weights.pt"
+        torch.save(network_of(model, width).state_dict(), path)
+
+        def select() -> None:
+            network = network_of(model, width)
+            network.load_state_dict(torch.load(path, weights_only=True))
+            Baseline(network, selector.images, GREY, selector.device).choose(shard, count)
+
+        return _ms(select)
 
     ours()  # what a first selection costs once in a process
-    found = alternate(
-        options.rounds, {"ours": ours, "instead": instead, "limit": lambda: 1e3 * number / roofline.score_rate()}
-    )
+    limit = roofline.score_rate
+    found = alternate(options.rounds, {"ours": ours, "instead": instead, "limit": lambda: 1e3 * number / limit()})
     options.note("score/new-model", number=number)
     yield Row(f"score/new-model/{model}-full", "ms", **found)
 
 
+def _ms(act: Callable[[], object]) -> float:
+    started_at = time.perf_counter()
+    act()
+    return 1e3 * (time.perf_counter() - started_at)
+
+
 def _memory(options: Options, selector: Selector) -> Iterator[Row]:
     """Compares the memory that a selection takes from a small and from a large shard."""
-    publish(selector.run, MODEL, network_of("vgg16_bn", 0.25), selector.images)
+    publish(selector.run, MODEL, "vgg16_bn", 0.25)
 
     def peak(size: int) -> float:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -130,53 +128,45 @@ def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int) -> fl
     torch.set_num_threads(1)
     selector = Selector(run, data.open_set(images), torch.device("cpu"))
     selector.select(1, np.arange(2))  # what a first call costs once: the model, the libraries
-    before, peak, done = anonymous_mib(), 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, anonymous_mib())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    selector.select(100, np.arange(size))
-    done.set()
-    watcher.join()
-    return peak - before
+    held = [_anonymous_mib()]
+    with ThreadPoolExecutor(1) as thread:
+        selection = thread.submit(selector.select, 100, np.arange(size))
+        while not selection.done():
+            held.append(_anonymous_mib())
+            time.sleep(0.01)
+    return max(held) - held[0]
 
 
-def anonymous_mib() -> float:
+def _anonymous_mib() -> float:
     """Returns the memory of this process that is no file's: what it has really allocated."""
     text = pathlib.Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
     return next(int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("Anonymous:"))
 
 
 def _overlap(options: Options, selector: Selector) -> Iterator[Row]:
-    """Measures how many of the ids that float32 scores choose are chosen by ours, and by bf16 alone."""
-    split = _learn(options, selector)
-    pool, random = np.concatenate([split.initial, *split.shards]), np.random.RandomState(0)
-    exact, coarse = (selector.probabilities(pool, precision) for precision in ("float32", "auto"))
-    for number, count in CHOSEN:
-        draws = [random.permutation(len(pool))[:number] for _ in range(options.rounds)]
-        for strategy in RA_CHOICE:
-            shares: dict[str, list[float]] = {"ours": [], "instead": []}
-            for places in draws:
-                wanted, alone = (pool[places][choose_by(strategy, found[places], count)] for found in (exact, coarse))
-                chosen = selector.select(count, pool[places], strategy)
-                for name, found in (("ours", chosen), ("instead", alone)):
-                    shares[name].append(100 * len(np.intersect1d(found, wanted)) / count)
-            yield Row(f"score/overlap/{strategy}/{count}-of-{len(draws[0])}", "%", **shares, limit=[100.0])
+    """Measures how many of the ids that float32 scores choose are chosen by ours, and by bf16 alone.
 
-
-def _learn(options: Options, selector: Selector) -> Split:
-    """Trains a model on CIFAR-10 with the modern recipe and puts it where the worker finds it."""
+    The model is trained on CIFAR-10 with the modern recipe.
+    """
     keep_freed_memory()
     learned = LEARNED_QUICK if options.quick else LEARNED
     settings = settings_of("learn", initial_size=learned, worker_num=10)
-    split = data.split(selector.images, settings)
+    split = data.split(selector.images, settings, settings.worker_num)
     split = dataclasses.replace(split, validation=split.validation[:1000])
     with trainer(settings, selector.images, split, selector.device, selector.run) as train:
         trained = train()
-    (selector.run / trained.path).replace(selector.run / MODEL)
+    (selector.run / trained.path).replace(selector.run / MODEL)  # where the worker finds it
     options.note("score/overlap", accuracy=100 * (trained.test_accuracy or 0), labels=learned)
-    return split
+    ids, random = np.concatenate([split.initial, *split.shards]), np.random.RandomState(0)
+    exact, coarse = (selector.candidates(ids, precision) for precision in ("float32", "auto"))
+    for number, count in CHOSEN:
+        draws = [random.permutation(len(ids))[:number] for _ in range(options.rounds)]
+        for strategy in RA_CHOICE:
+            scores = [STRATEGIES.load(strategy)().score(pool) for pool in (exact, coarse)]
+            shares: dict[str, list[float]] = {"ours": [], "instead": []}
+            for places in draws:
+                wanted, alone = (ids[places][top_k(found[places], count, random)] for found in scores)
+                chosen = selector.select(count, ids[places], strategy)
+                for name, found in (("ours", chosen), ("instead", alone)):
+                    shares[name].append(100 * len(np.intersect1d(found, wanted)) / count)
+            yield Row(f"score/overlap/{strategy}/{count}-of-{len(draws[0])}", "%", **shares, limit=[100.0])

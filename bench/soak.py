@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from bench.load_generator import annotate_at_once, offer_and_train, running, served_hub
-from bench.rows import parser_of
+from bench.rows import parser_of, until
 
 SHARD = 150_000  # ids of a worker: more than can be labelled meanwhile
 
@@ -30,26 +30,22 @@ def main(words: list[str] | None = None) -> int:
 def soak(seconds: float, shard: int) -> list[dict[str, Any]]:
     """Runs for so long; returns what every process held, every ten seconds."""
     samples = []
-    with (
-        served_hub(shard) as (hub, settings, origin, pid),
-        running((offer_and_train, hub, origin), (annotate_at_once, settings, hub, origin)) as processes,
-    ):
-        pids = [*(process.pid for process in processes), pid]
-        names = ("server and workers", "annotators", "hub")
-        watched = {name: psutil.Process(one) for name, one in zip(names, pids, strict=True)}
+    with served_hub(shard) as hub, running((offer_and_train, hub), (annotate_at_once, hub)) as processes:
+        names, pids = ("server and workers", "annotators", "hub"), [*(process.pid for process in processes), hub.pid]
+        watched = dict(zip(names, map(psutil.Process, pids), strict=True))
+        until(lambda: hub.monitor.status().labels > 0, 60.0)
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             time.sleep(min(10.0, seconds / 6))
-            samples.append(
-                {
-                    "seconds": round(time.monotonic() - began, 1),
-                    "labels": hub.status().labels,
-                    "private_mib": {key: round(one.memory_full_info().uss / 2**20, 1) for key, one in watched.items()},
-                    "files": {key: one.num_fds() for key, one in watched.items()},
-                }
-            )
-            print(json.dumps(samples[-1]), file=sys.stderr, flush=True)
-        hub.stop()
+            sample = {
+                "seconds": round(time.monotonic() - began, 1),
+                "labels": hub.monitor.status().labels,
+                "private_mib": {key: round(one.memory_full_info().uss / 2**20, 1) for key, one in watched.items()},
+                "files": {key: one.num_fds() for key, one in watched.items()},
+            }
+            samples.append(sample)
+            print(json.dumps(sample), file=sys.stderr, flush=True)
+        hub.monitor.stop()
         for process in processes:
             process.join(30)
     return samples
@@ -63,19 +59,18 @@ def report(samples: list[dict[str, Any]], as_json: bool) -> int:
         (late["labels"] - early["labels"]) / (late["seconds"] - early["seconds"])
         for early, late in ((begin, middle), (middle, end))
     )
-    grown = {name: round(end["private_mib"][name] - begin["private_mib"][name], 1) for name in end["private_mib"]}
+    grown = {name: 2**20 * (mib - begin["private_mib"][name]) for name, mib in end["private_mib"].items()}
     labels = end["labels"] - begin["labels"]
     found = {
         "seconds": end["seconds"],
         "labels": end["labels"],
         "labels_per_s": {"first half": round(first), "second half": round(second)},
-        "private_mib": {"after a tenth": begin["private_mib"], "at the end": end["private_mib"]},
-        "grown_bytes_per_label": {name: round(mib * 2**20 / max(labels, 1), 1) for name, mib in grown.items()},
-        "files": {"after a tenth": begin["files"], "at the end": end["files"]},
+        **{key: {"after a tenth": begin[key], "at the end": end[key]} for key in ("private_mib", "files")},
+        "grown_bytes_per_label": {name: round(size / max(labels, 1), 1) for name, size in grown.items()},
     }
     print(json.dumps(found, indent=None if as_json else 2))
     # The hub keeps the place in S or L of every id: some bytes a label are its work, not a leak.
-    flat = all(mib * 2**20 <= 64 * labels + 2**24 for mib in grown.values())
+    flat = all(size <= 64 * labels + 2**24 for size in grown.values())
     return 0 if flat and second >= 0.8 * first and begin["files"] == end["files"] else 1
 
 

@@ -7,19 +7,19 @@ import statistics
 import tempfile
 import unittest.mock
 from collections.abc import Iterator
+from functools import partial
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aal.app import data
-from aal.app.models import Network
 from aal.config.settings import Settings
 from aal.training.devices import keep_freed_memory, resolve_device
-from aal.training.fitting import PIXELS_SCORED_AT_ONCE
 from aal.training.images import normalisation_of
-from bench.baseline import Baseline
+from aal.training.inference import PIXELS_SCORED_AT_ONCE
+from bench.contenders import Baseline, Roofline
 from bench.harness import Source, network_of, trainer
-from bench.roofline import Roofline
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of
 
@@ -78,36 +78,32 @@ def _compile_row(options: Options, roofline: Roofline, width: str) -> Iterator[R
 def _rows(
     source: Source, roofline: Roofline, name: str, settings: Settings, rounds: int, device: torch.device
 ) -> Iterator[Row]:
-    split = data.split(source.images, settings)
+    split = data.split(source.images, settings, settings.worker_num)
     split = dataclasses.replace(split, test=split.test[: settings.initial_size // SCORED])
     normalisation = normalisation_of(settings.training, split.mean, split.std)
     trained, scored = settings.training.epochs * settings.initial_size, len(split.validation) + len(split.test)
     scorer = Roofline(network_of("vgg16", settings.width), PIXELS_SCORED_AT_ONCE[device.type] // 32**2, device)
+
+    def instead() -> None:
+        plain = Baseline(network_of("vgg16", settings.width), source.images, normalisation, device)
+        plain.train(split.initial, split.validation, settings.training)
+        plain.accuracy(split.test)
+
+    def limit() -> float:
+        return trained / (trained / roofline.train_rate() + scored / scorer.score_rate())
+
     with trainer(settings, source.images, split, device) as train:
-
-        def instead() -> None:
-            plain = Baseline(network_of("vgg16", settings.width), source.images, normalisation, device)
-            plain.train(split.initial, settings.training)
-            for ids in (split.validation, split.test):
-                plain.accuracy(ids)
-
         if device.type == "cuda" or roofline.is_compiled:
             train()  # what a first training costs once: compiling, or the search for the fastest kernels
-        found = alternate(
-            rounds,
-            {
-                "ours": lambda: rate_of(trained, train),
-                "instead": lambda: rate_of(trained, instead),
-                "limit": lambda: trained / (trained / roofline.train_rate() + scored / scorer.score_rate()),
-            },
-        )
+        ours, plain = partial(rate_of, trained, train), partial(rate_of, trained, instead)
+        found = alternate(rounds, {"ours": ours, "instead": plain, "limit": partial(limit)})
     yield Row(name, "images/s", **found)
     if device.type == "cuda":
         flop = flop_of(network_of("vgg16", settings.width)) / 1e12
         yield Row(f"{name}/flops", "TFLOP/s", **{key: [flop * rate for rate in rates] for key, rates in found.items()})
 
 
-def flop_of(network: Network) -> float:
+def flop_of(network: nn.Module) -> float:
     """Returns the floating-point operations of a network's forward and backward pass over one image."""
     with FlopCounterMode(display=False) as counter:
         network.train()(torch.zeros(2, 3, 32, 32)).sum().backward()

@@ -16,17 +16,19 @@ import psutil
 import pytest
 import torch
 
-from aal.app import data, server_train, work_query
-from aal.app.models import Dropout, build_model
+from aal.app import data
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
+from aal.training import inference
+from aal.training.cpu_speedups import Dropout
+from aal.training.networks import Architecture
 from bench import __main__ as command
 from bench import (
     accuracy,
+    contenders,
     end_to_end,
     harness,
     pools,
-    roofline,
     rows,
     run_process,
     scaling,
@@ -34,9 +36,8 @@ from bench import (
     settings,
     train,
 )
-from bench.baseline import Baseline
+from bench.contenders import Baseline, Roofline
 from bench.harness import GREY, Selector, Source, network_of
-from bench.roofline import Roofline
 from bench.rows import Options, Row
 from bench.run_process import survivors
 
@@ -122,7 +123,7 @@ def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str], tmp_path: pat
 @pytest.mark.unit
 def test_train_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(train, "QUICK_CASES", (("quarter", 0.25, 70, 1, 1),))
-    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(contenders, "SECONDS", 0.0)
     monkeypatch.setattr(Roofline, "compile", lambda self: None)
     options = Options(quick=True)
     found = {row.name: row.as_dict() for row in train.measure(options, source)}
@@ -147,7 +148,7 @@ def test_whether_compiling_pays_is_reported(monkeypatch: pytest.MonkeyPatch, sou
         asked.append(device)
         return model
 
-    monkeypatch.setattr("aal.training.fitting.compiled", compiled)
+    monkeypatch.setattr("aal.app.server_train.compile_network", compiled)
     options = Options(quick=True)
     found = {row.name: row.as_dict() for row in train.measure(options, source)}
     assert found["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
@@ -164,7 +165,7 @@ def test_score_measures_the_real_path(monkeypatch: pytest.MonkeyPatch, source: S
     monkeypatch.setattr(score, "QUICK_CASES", (("vgg16_bn", "quarter", 0.25, 70, 10),))
     monkeypatch.setattr(score, "_memory", lambda options, selector: iter(()))
     monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 70, 10))
-    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(contenders, "SECONDS", 0.0)
     options = Options(quick=True)
     row, evaluation, new = [row.as_dict() for row in score.measure(options, source)]
     assert row["name"] == "score/vgg16_bn/quarter/70"
@@ -180,15 +181,15 @@ def test_every_selection_with_a_new_model_reads_its_file(
     monkeypatch: pytest.MonkeyPatch, source: Source, tmp_path: pathlib.Path
 ) -> None:
     read: list[str] = []
-    load = work_query.load_model
+    load = inference.load_model
 
     def watched(path: pathlib.Path) -> dict[str, Any]:
         read.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(work_query, "load_model", watched)
+    monkeypatch.setattr(inference, "load_model", watched)
     monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 20, 10))
-    monkeypatch.setattr(roofline, "SECONDS", 0.0)
+    monkeypatch.setattr(contenders, "SECONDS", 0.0)
     (row,) = score._new_model(Options(), Selector(tmp_path, source.images, torch.device("cpu")))
     assert len(row.ours) == 3 and read == [f"new-{number}.pt" for number in range(4)], "once to warm up"
 
@@ -223,7 +224,7 @@ def test_ids_go_through_a_real_hub_and_through_queues() -> None:
 @pytest.mark.process
 @pytest.mark.timeout(300)
 def test_draws_are_timed_for_each_client() -> None:
-    ours, instead = pools.desk_draws(3, 1.0), pools.queue_gets(3, 1.0)
+    ours, instead = pools.hub_draws(3, 1.0), pools.queue_gets(3, 1.0)
     assert len(ours) >= 3 and len(instead) >= 3
     assert min(ours) > 0
 
@@ -264,14 +265,16 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.process
-def test_a_run_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
-    with run_process.running(tmp_path / "run", ["--config", "nowhere.yaml"]) as process, pytest.raises(RunFailed):
-        run_process.wait_for(process, lambda: False, limit_s=60)
+def test_a_run_that_fails_is_reported() -> None:
+    why = "exit code 2: error: --config nowhere.yaml: no such file"
+    with run_process.running(["--config", "nowhere.yaml"]) as run, pytest.raises(RunFailed, match=why):
+        run.wait(lambda: False, limit_s=60)
 
 
 @pytest.mark.unit
 def test_a_run_without_a_record_has_no_numbers(tmp_path: pathlib.Path) -> None:
-    assert run_process.value(tmp_path, "select count(*) from queries") == 0
+    with subprocess.Popen(["true"]) as process:
+        assert run_process.Run(tmp_path, process).value("select count(*) from queries") == 0
 
 
 @pytest.mark.unit
@@ -279,13 +282,32 @@ def test_the_plain_loop_learns(source: Source) -> None:
     baseline = Baseline(network_of("vgg16", 0.1), source.images, GREY, torch.device("cpu"))
     assert not any(isinstance(layer, Dropout) for layer in baseline.model.modules())
     training = resolve({"data_type": "cifar-10"}, "test").training.model_copy(update={"epochs": 2})
-    epochs: list[int] = []
-    before = baseline.probabilities(np.arange(30))
-    baseline.train(np.arange(130), training, after_epoch=epochs.append)
-    assert epochs == [1, 2]
+    before, ids = baseline.probabilities(np.arange(30)), np.arange(130)
+    baseline.train(ids, np.arange(200, 230), training)
     found = baseline.probabilities(np.arange(30))
-    assert found.shape == (30, 10) and not np.allclose(found, before)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert found.shape == (30, 10) and not torch.allclose(found, before)
+    np.testing.assert_allclose(found.sum(dim=1), 1, rtol=1e-5)
+    chosen = np.isin(np.arange(30), baseline.choose(np.arange(30), 5))
+    entropies = torch.special.entr(found).sum(dim=1).numpy()
+    assert chosen.sum() == 5 and entropies[chosen].min() >= entropies[~chosen].max()
+
+
+@pytest.mark.unit
+def test_the_plain_loop_keeps_its_best_epoch(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline = Baseline(network_of("vgg16", 0.1), source.images, GREY, torch.device("cpu"))
+    weights: list[torch.Tensor] = []
+
+    def accuracy(self: Baseline, ids: np.ndarray) -> float:
+        weights.append(next(self.model.parameters()).detach().clone())
+        return [0.5, 0.9, 0.7][len(weights) - 1]
+
+    monkeypatch.setattr(Baseline, "accuracy", accuracy)
+    few = {"epochs": 4, "validate_after": 1}
+    baseline.train(
+        np.arange(70), np.arange(9), resolve({"data_type": "cifar-10"}, "test").training.model_copy(update=few)
+    )
+    assert len(weights) == 3 and not torch.equal(weights[1], weights[2])
+    assert torch.equal(next(baseline.model.parameters()), weights[1])
 
 
 @pytest.mark.unit
@@ -303,19 +325,18 @@ def test_a_scaling_point_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.unit
 def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
-    built, words = build_model, [*settings.WORDS["learn"], "val_size=50", "server_train_threshold=100"]
+    build, words = Architecture.build, [*settings.WORDS["learn"], "val_size=50", "server_train_threshold=100"]
     weights: list[torch.Tensor] = []
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        network = built(*args, **kwargs)
+    def watched(architecture: Architecture, seed: int) -> torch.nn.Module:
+        network = build(architecture, seed)
         weights.append(next(network.parameters()).detach().clone())
         return network
 
     monkeypatch.setitem(settings.WORDS, "learn", words)
-    for module in (harness, server_train):
-        monkeypatch.setattr(module, "build_model", watched)
+    monkeypatch.setattr(Architecture, "build", watched)
     for way in accuracy.WAYS:
-        assert 0 <= accuracy.train(way, source.images.folder, labels=64, seed=0, epochs=1) <= 100
+        assert 0 <= accuracy.train(64, 0, way, source.images.folder, epochs=1) <= 100
     assert len(weights) == 2 and torch.equal(*weights)
 
 

@@ -1,0 +1,163 @@
+"""What ours is compared with: the plain loop that a user would write instead, and bare passes, which are the limit."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from aal.app.data import ImageSet
+from aal.config.settings import TrainingSettings
+from aal.training.acceleration import compile_network, fuse_batch_norm
+from aal.training.devices import autocast
+from aal.training.optimizers import build_optimizer, build_schedule
+from bench.rows import rate_of
+
+SCORED_AT_ONCE = 256
+SECONDS = 5.0  # of a measurement of bare passes
+WARM_UP = 2  # bare passes; the first one compiles
+
+
+@dataclass(frozen=True)
+class _Images(Dataset[tuple[Tensor, int]]):
+    """Chosen images of a set, one at a time."""
+
+    images: ImageSet
+    ids: np.ndarray
+    transform: Callable[[np.ndarray], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        row = int(self.ids[place])
+        return self.transform(self.images.images[row]), int(self.images.labels[row])
+
+
+@dataclass
+class Baseline:
+    """A float32 network with PyTorch's own dropout, torchvision's transforms, a DataLoader, one loop."""
+
+    model: nn.Module
+    images: ImageSet
+    normalisation: dict[str, list[float]]
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        for parent in list(self.model.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, nn.Dropout):
+                    setattr(parent, name, nn.Dropout(child.p))
+        self.model.to(self.device)
+
+    def _loader(self, ids: np.ndarray, size: int, augment: list[Callable[[Any], Any]], mix: bool) -> DataLoader:
+        """Returns a DataLoader; on a CPU it has no processes of its own, which would fight for the cores."""
+        gpu, pixels = torch.cuda.is_available(), transforms.Normalize(**self.normalisation)
+        dataset = _Images(self.images, ids, transforms.Compose([*augment, transforms.ToTensor(), pixels]))
+        processes: dict[str, Any] = {"num_workers": 8, "persistent_workers": True, "pin_memory": True} if gpu else {}
+        return DataLoader(dataset, size, shuffle=mix, **processes)
+
+    def train(self, ids: np.ndarray, validation: np.ndarray, training: TrainingSettings) -> None:
+        """Trains with the same recipe, step by step as tutorials do, but with our optimiser, which is the faster.
+
+        Precision and layout of the recipe are left aside; of the epochs that it validates, the best one is kept.
+        """
+        crop = transforms.RandomCrop(self.images.images.shape[1], training.crop_padding, padding_mode="reflect")
+        augment = [transforms.ToPILImage(), crop, transforms.RandomHorizontalFlip()]
+        batches = self._loader(ids, training.batch_size, augment, mix=True)
+        optimizer = build_optimizer(self.model, training)
+        schedule = build_schedule(optimizer, training, training.epochs * len(batches))
+        best, weights = -1.0, self.model.state_dict()
+        for epoch in range(training.epochs):
+            self.model.train()
+            total = 0.0
+            for pixels, labels in batches:
+                pixels, labels = pixels.to(self.device), labels.to(self.device)
+                optimizer.zero_grad()
+                loss = F.cross_entropy(self.model(pixels), labels)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item()
+            if epoch >= min(training.validate_after, training.epochs - 1):
+                found = self.accuracy(validation)
+                if found >= best:
+                    best, weights = found, copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(weights)
+
+    def probabilities(self, ids: np.ndarray) -> Tensor:
+        """Returns the class probabilities of images, (n, classes) on the CPU."""
+        self.model.eval()
+        with torch.no_grad():
+            batches = self._loader(ids, SCORED_AT_ONCE, [], mix=False)
+            return torch.cat([self.model(pixels.to(self.device)).softmax(dim=1).cpu() for pixels, _ in batches])
+
+    def accuracy(self, ids: np.ndarray) -> float:
+        """Returns the share of images whose class is right."""
+        return float((self.probabilities(ids).argmax(1).numpy() == self.images.labels[ids]).mean())
+
+    def choose(self, ids: np.ndarray, count: int) -> np.ndarray:
+        """Returns the ids of the largest entropies."""
+        return ids[torch.special.entr(self.probabilities(ids)).sum(dim=1).topk(count).indices.numpy()]
+
+
+class Roofline:
+    """The bare passes of a network in its best data type and layout over one resident batch of (3, 32, 32) images."""
+
+    def __init__(self, model: nn.Module, number: int, device: torch.device) -> None:
+        self._device = device
+        self._model = model.to(device, memory_format=torch.channels_last)
+        self._images = torch.randn(number, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+        self._labels = torch.randint(0, 10, (number,), device=device)
+        self._compiled: nn.Module | None = None
+        self.is_compiled = False  # whether `train_rate` takes the compiled network where its caller does not choose
+
+    def compile(self) -> float | None:
+        """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
+        started_at = time.perf_counter()
+        network = compile_network(self._model, self._device)
+        if network is self._model:
+            return None
+        self._compiled = network
+        self.train_rate(seconds=0.0, is_compiled=True)
+        return time.perf_counter() - started_at
+
+    def train_rate(self, seconds: float | None = None, is_compiled: bool | None = None) -> float:
+        """Returns images a second, forward and backward."""
+        take_compiled = self.is_compiled if is_compiled is None else is_compiled
+        network = self._compiled if take_compiled and self._compiled is not None else self._model
+        network.train()
+
+        def step() -> None:
+            self._model.zero_grad()
+            with autocast(self._device, "auto"):
+                logits = network(self._images)
+            F.cross_entropy(logits.float(), self._labels).backward()
+
+        return self._rate(step, seconds)
+
+    def score_rate(self) -> float:
+        """Returns images a second, forward only, batch norms fused into the convolutions."""
+        network = fuse_batch_norm(self._model.eval())
+        with torch.inference_mode(), autocast(self._device, "auto"):
+            return self._rate(lambda: network(self._images))
+
+    def _rate(self, act: Callable[[], object], seconds: float | None = None) -> float:
+        on_gpu = self._device.type == "cuda"
+
+        def passes(number: int) -> None:
+            for _ in range(number):
+                act()
+            if on_gpu:
+                torch.cuda.synchronize(self._device)  # else the clock would run ahead of a GPU
+
+        passes(WARM_UP)
+        at_once = 10 if on_gpu else 1
+        return rate_of(at_once * len(self._images), lambda: passes(at_once), SECONDS if seconds is None else seconds)
