@@ -117,7 +117,8 @@ class Hub:
             self._settled.append((model, trained.test_accuracy))
         self._flush()
         with self._lock:
-            # What was recorded before this model is on disk too: versions are announced in order, by the first thread to come here.
+            # What was recorded before this model is on disk too: versions are announced in order, by the first thread
+            # that comes here.
             count = sum(other.version <= model.version for other, _ in self._settled)
             announced, self._settled = self._settled[:count], self._settled[count:]
             if announced:

@@ -45,7 +45,7 @@ def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
     """
     return ImageBank(
         np.load(path, mmap_mode="c"), device
-    )  # PyTorch takes writable memory only; the file stays as it is
+    )  # writable for PyTorch; the file stays as it is
 
 
 def normalisation_of(
