@@ -9,7 +9,7 @@ demo: .venv/installed
 
 # Everything that needs neither GPU nor network.
 test: check
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -2,8 +2,10 @@
 
 import pathlib
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import yaml
 
@@ -35,7 +37,7 @@ def runs_of(path: pathlib.Path) -> list[pathlib.Path]:
     """
     if not is_of_seeds(path):
         return [path]
-    runs = [path / f"seed-{seed}" for seed in _read(path)[1]]
+    runs = [path / f"seed-{seed}" for seed in _seeds(read_config(path / MARKER), path)]
     begun = [run for run in runs if (run / "run.db").is_file()]
     if not begun:
         raise UserError(f"{path}: none of its seeds has begun; python main.py --resume {shlex.quote(str(path))}")
@@ -62,9 +64,14 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: 
     for seed in seeds:
         resolve({**settings.model_dump(), "seed": seed}, "--seed")
     folder = new_directory(settings.name, out)
-    with claim(folder):
-        _write(folder, settings, seeds)
-        return _run_all(settings, seeds, folder, start)
+    try:
+        with claim(folder):
+            _write(folder, settings, seeds)
+            return _run_all(settings, seeds, folder, start)
+    except UserError:
+        if not any(folder.glob("seed-*")):  # found before the first run; the next try finds no leftovers
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def resume_seeds(out: pathlib.Path, assignments: list[str], start: Start, resume: Resume) -> int:
@@ -132,7 +139,13 @@ def _write(out: pathlib.Path, settings: Settings, seeds: Sequence[int]) -> None:
 
 def _read(out: pathlib.Path) -> tuple[Settings, list[int]]:
     tree = read_config(out / MARKER)
-    seeds, settings = tree.get("seeds"), tree.get("settings")
-    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds) or not isinstance(settings, dict):
+    seeds = _seeds(tree, out)
+    return resolve(tree["settings"], str(out / MARKER)), seeds
+
+
+def _seeds(tree: dict[str, Any], out: pathlib.Path) -> list[int]:
+    seeds = tree.get("seeds")
+    is_list = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    if not is_list or not isinstance(tree.get("settings"), dict):
         raise UserError(f"{out / MARKER}: is damaged; it must hold seeds, a list of numbers, and settings")
-    return resolve(settings, str(out / MARKER)), seeds
+    return list(tree["seeds"])

@@ -100,6 +100,63 @@ def test_a_wrong_label_source_is_one_line(own: dict[str, Any], problem: str) -> 
     assert problem in line
 
 
+class Answering(PacedLabelSource):
+    """A label source that gives what no answer is."""
+
+    def __init__(self, task: LabellingTask, kind: str) -> None:
+        super().__init__(task)
+        self.answer: Any = {"none": None, "text": (1.0, "3"), "class": (1.0, 10), "time": (-1.0, 0)}[kind]
+
+    def respond(self, annotator: int, example: int) -> tuple[float, int]:
+        return self.answer
+
+
+@pytest.mark.parametrize("kind", ["none", "text", "class", "time"])
+def test_an_answer_that_is_none_ends_the_run_in_one_line(tmp_path: pathlib.Path, kind: str) -> None:
+    own = {"source": "tests.test_annotators:Answering", "options": {"kind": kind}}
+    plan = imagined_plan(tmp_path / "run", worker_num=1, query_batch=10, server_train_threshold=10, annotators=own)
+    result = SimulatedEngine().run(plan, Progress())
+    assert result.exit_code == 2 and "annotators.source: respond must return (seconds, label)" in result.cause
+
+
+class Leaving:
+    """A label source that ends too early."""
+
+    def __init__(self, task: LabellingTask) -> None:
+        self.task = task
+
+    async def annotate(self, client: AnnotatorClient, clock: Any) -> None:
+        await client.answer(await client.draw(0), 0, 0)
+
+
+def test_a_label_source_that_ends_early_ends_the_run_in_one_line(tmp_path: pathlib.Path) -> None:
+    own = {"source": "tests.test_annotators:Leaving"}
+    plan = imagined_plan(tmp_path / "run", worker_num=1, query_batch=10, server_train_threshold=10, annotators=own)
+    result = SimulatedEngine().run(plan, Progress())
+    assert result.status is RunStatus.FAILED and "the label source ended before the run did" in result.cause
+
+
+def test_a_cancelled_draw_takes_no_query() -> None:
+    hub, _ = make_hub(make_settings())
+
+    def heartbeat() -> None:
+        hub.computing()
+
+    async def live() -> None:
+        client = AnnotatorClient(hub, WallClock(time.monotonic()), heartbeat)
+        running = asyncio.create_task(client.run())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.draw(0), 0.02)
+        train(hub)
+        offer(hub, 0)
+        assert await asyncio.wait_for(client.draw(1), 5) in range(10, 40)
+        hub.stop()
+        await running
+
+    asyncio.run(live())
+    assert hub.status().waiting == 4
+
+
 def test_hundreds_label_in_one_process_until_the_run_is_over(tmp_path: pathlib.Path) -> None:
     annotators = {"number": 300, "seconds_per_label": 0.01}
     settings = make_settings(worker_query_num=6, query_pool_size=60, annotators=annotators)

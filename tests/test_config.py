@@ -180,3 +180,11 @@ def test_mistakes_are_told_before_torch_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["error: command line: worker_nun: no such setting; did you mean worker_num?"]
+
+
+def test_options_go_with_the_choice_that_is_replaced() -> None:
+    tree = {"query_strategy": "mine:Own", "query_strategy_options": {"power": 2}}
+    assert override(tree, ["query_strategy=random"]) == {"query_strategy": "random"}
+    assert override(tree, ["query_strategy=mine:Own"]) == tree
+    changed = override(tree, ["query_strategy=other:Own", "query_strategy_options.k=3"])
+    assert changed["query_strategy_options"] == {"power": 2, "k": 3}

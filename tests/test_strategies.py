@@ -193,11 +193,12 @@ class Returning:
     [
         ([0, 0], "returned a position more than once"),
         ([0, 4], "returned a position outside 0 to 3"),
-        ([-1], "returned a position outside 0 to 3"),
+        ([0, -1], "returned a position outside 0 to 3"),
         ([0, 1, 2], "returned 3 positions where 2 were asked for"),
         ([0.5], "must return a list of whole numbers, not float64"),
         ([[0], [1]], "must return a list of whole numbers, not int64 of shape"),
-        ([], "returned none of 4 candidates"),
+        ([0], "returned 1 positions where 2 were asked for"),
+        ([], "returned 0 positions where 2 were asked for"),
     ],
 )
 def test_what_is_no_selection_is_reported_with_the_strategy(chosen: Any, text: str) -> None:
@@ -209,7 +210,7 @@ def test_what_is_no_selection_is_reported_with_the_strategy(chosen: Any, text: s
 
 def test_what_is_a_selection_is_taken() -> None:
     assert select_checked(Returning([3, 1]), "x", pool_of(), 2, rng()).tolist() == [3, 1]
-    assert select_checked(Returning(np.array([2], np.int32)), "x", pool_of(), 2, rng()).dtype == np.int64
+    assert select_checked(Returning(np.array([2, 0], np.int32)), "x", pool_of(), 2, rng()).dtype == np.int64
 
 
 # ---------------------------------------------------------------------- a pool over a real model
@@ -290,3 +291,21 @@ def test_a_network_without_dropout_or_linear_layer_is_told_apart(tmp_path: pathl
     scorer = ModelScorer(tmp_path / "m.pt", ImageBank(np.zeros((4, 8, 8, 1), np.uint8), CPU))
     with pytest.raises(UserError, match="Monte-Carlo passes need a network with dropout"):
         scorer.monte_carlo_probabilities(np.arange(2), 2, 0)
+
+
+class Scoring(ScoreStrategy):
+    """Gives what it is told to give as scores."""
+
+    def __init__(self, scores: Any) -> None:
+        self._scores = scores
+
+    def score(self, pool: CandidatePool) -> np.ndarray:
+        return self._scores
+
+
+@pytest.mark.parametrize("scores", [np.zeros(3), np.zeros((4, 2)), np.array(["a", "b", "c", "d"]), None])
+def test_scores_that_are_not_one_number_a_candidate_are_reported(scores: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        select_checked(Scoring(scores), "mine:Own", pool_of(), 2, rng())
+    (line,) = caught.value.problems
+    assert line.startswith("query_strategy: mine:Own: ") and "score must return 4 numbers" in line

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from aal.annotators.client import AnnotatorClient
-from aal.config.errors import RunFailed, Stopped
+from aal.config.errors import RunFailed, Stopped, UserError
 from aal.config.registry import LABEL_SOURCES, check_options
 from aal.config.settings import AnnotatorSettings
 from aal.context import Context
@@ -77,12 +77,28 @@ class PacedLabelSource(abc.ABC):
             for annotator in range(self.task.settings.number):
                 group.create_task(self._label(annotator, client, clock))
 
+    def _checked(self, answer: object, example: int) -> tuple[float, int]:
+        """Returns what `respond` gave.
+
+        Raises:
+            UserError: it is not a time and a place in the classes.
+        """
+        if isinstance(answer, tuple) and len(answer) == 2:
+            seconds, label = answer
+            is_time = isinstance(seconds, int | float | np.number) and 0 <= seconds < float("inf")
+            if is_time and isinstance(label, int | np.integer) and 0 <= label < len(self.task.classes):
+                return float(seconds), int(label)
+        raise UserError(
+            f"annotators.source: respond must return (seconds, label), a time and a place in the "
+            f"{len(self.task.classes)} classes, not {answer!r} for image {example}"
+        )
+
     async def _label(self, annotator: int, client: AnnotatorClient, clock: Clock) -> None:
         """One annotator: draw a random query, take the time it needs, answer, again and again."""
         try:
             while True:
                 example = await client.draw(annotator)
-                seconds, label = self.respond(annotator, example)
+                seconds, label = self._checked(self.respond(annotator, example), example)
                 await clock.sleep(seconds)
                 await client.answer(example, annotator, label)
         except Stopped:

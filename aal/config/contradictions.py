@@ -1,5 +1,6 @@
 """Settings that are right one by one and wrong together."""
 
+import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -144,7 +145,11 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if people.source == "simulated" and not people.options:  # needs no import
         return
     try:
-        check_options(LABEL_SOURCES.load(people.source), people.options, ("task",), "annotators.options")
+        source = LABEL_SOURCES.load(people.source)
+        check_options(source, people.options, ("task",), "annotators.options")
+        if not callable(getattr(source, "annotate", None)) or "task" not in inspect.signature(source).parameters:
+            text = f"{people.source} must be a class with a parameter `task` and a method annotate(client, clock)"
+            yield ("annotators.source", "annotators"), f"{text}; see docs/extending.md"
     except UserError as error:
         for line in error.problems:
             key, _, text = line.partition(": ")

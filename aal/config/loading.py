@@ -100,7 +100,7 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
         UserError: an argument is not of that form.
     """
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    problems = []
+    problems, assignments = [], list(assignments)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
@@ -121,6 +121,11 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
         target[last] = value
     if problems:
         raise UserError(*problems)
+    for key in ("mode", "trainer", "query_strategy", "data_type"):
+        options = f"{key}_options" if key != "data_type" else "data_options"
+        given = {name.partition("=")[0].partition(".")[0] for name in assignments}
+        if key in given and options not in given and result.get(key) != tree.get(key):
+            result.pop(options, None)  # they are those of the choice that was replaced
     return result
 
 

@@ -78,9 +78,15 @@ def grouped(paths: Sequence[pathlib.Path]) -> Groups:
     differing = [key for key in keys if len({_shown(run.settings.get(key)) for run in runs}) > 1]
     groups: dict[str, list[Compared]] = {}
     for run in runs:
-        name = ", ".join(f"{key}={_shown(run.settings.get(key))}" for key in differing)
+        name = ", ".join(_label(key, run.settings[key]) for key in differing if run.settings.get(key) not in (None, {}))
         groups.setdefault(name or "all runs", []).append(run)
     return groups
+
+
+def _label(key: str, value: object) -> str:
+    """What a legend says of a setting; an option is known by its own name."""
+    group, _, option = key.rpartition("options.")
+    return f"{option}={_shown(value)}" if group else f"{key}={_shown(value)}"
 
 
 def _shown(value: object) -> str:
@@ -113,9 +119,13 @@ def by_labels(runs: Sequence[Compared]) -> tuple[Floats, Floats]:
 
 
 def by_time(runs: Sequence[Compared]) -> tuple[Floats, Floats]:
-    """Returns seconds (n,) and the accuracies (runs, n) of each run's newest model at these moments."""
-    begin, end = common_span(runs, "seconds")
-    times = np.linspace(begin, max(begin, end), TIMES)
+    """Returns seconds (n,) and the accuracies (runs, n) of each run's newest model at these moments.
+
+    They begin when all runs have a model and end with the last run; the last model of a run stays its newest.
+    """
+    begin, _ = common_span(runs, "seconds")
+    end = max(float(run.curve("seconds")[0].max()) for run in runs)
+    times = np.linspace(begin, end, TIMES)
     newest = []
     for run in runs:
         seconds, accuracy = run.curve("seconds")

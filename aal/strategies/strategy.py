@@ -31,11 +31,11 @@ class Strategy(Protocol):
 
         Args:
             pool: the candidates and all that can be asked about them.
-            count: how many are wanted, at least 1.
+            count: how many are wanted, at least 1 and at most `len(pool)`.
             rng: all randomness is to come from here, so that a run repeats itself.
 
         Returns:
-            (at most count,) int, different positions in the pool, from 0.
+            (count,) int, different positions in the pool, from 0.
         """
         ...
 
@@ -55,11 +55,21 @@ class ScoreStrategy:
 
     def select(self, pool: CandidatePool, count: int, rng: np.random.RandomState) -> np.ndarray:
         """Chooses the top of the scores; what bfloat16 may have put on the wrong side is scored again in float32."""
-        scores = self.score(pool)
+        scores = _checked_scores(self.score(pool), len(pool))
         if pool.is_coarse and count < len(pool):
             close = near_the_cut(scores, count)
-            scores[close] = self.score(pool.subset(close, precision="float32"))
+            scores[close] = _checked_scores(self.score(pool.subset(close, precision="float32")), len(close))
         return top_k(scores, count, rng)
+
+
+def _checked_scores(scores: np.ndarray, candidates: int) -> np.ndarray:
+    """Returns scores as a new array (n,) float; raises `ValueError` where they are something else."""
+    found = np.asarray(scores)
+    if found.shape != (candidates,) or found.dtype.kind not in "fiub":
+        raise ValueError(
+            f"score must return {candidates} numbers, one for each candidate, not {found.dtype} of shape {found.shape}"
+        )
+    return found.astype(np.float32 if found.dtype != np.float64 else np.float64)
 
 
 def top_k(scores: np.ndarray, count: int, rng: np.random.RandomState) -> np.ndarray:
@@ -105,23 +115,24 @@ def select_checked(
     """Lets a strategy choose, and checks what it returns.
 
     Returns:
-        (at most count,) int64 positions.
+        (min(count, n),) int64 positions.
 
     Raises:
-        UserError: these are no positions, or too many, or one of them comes twice or is out of range.
+        UserError: these are no positions, or not as many, or one of them comes twice or is out of range.
     """
-    chosen = np.asarray(strategy.select(pool, count, rng))
-    problem = None
+    try:
+        chosen = np.asarray(strategy.select(pool, count, rng))
+    except (ValueError, TypeError, IndexError) as error:  # what a wrong shape or signature raises
+        raise UserError(f"query_strategy: {name}: {type(error).__name__}: {error}") from error
+    wanted, problem = min(count, len(pool)), None
     if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
         problem = f"must return a list of whole numbers, not {chosen.dtype} of shape {chosen.shape}"
-    elif len(chosen) > count:
-        problem = f"returned {len(chosen)} positions where {count} were asked for"
+    elif len(chosen) != wanted:
+        problem = f"returned {len(chosen)} positions where {wanted} were asked for"
     elif len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(pool)):
         problem = f"returned a position outside 0 to {len(pool) - 1}"
     elif len(np.unique(chosen)) != len(chosen):
         problem = "returned a position more than once"
-    elif not len(chosen) and len(pool):
-        problem = f"returned none of {len(pool)} candidates"
     if problem:
         raise UserError(f"query_strategy: {name}: select {problem}")
     return chosen.astype(np.int64)

@@ -43,9 +43,7 @@ def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
         path: of (N, H, W, C) uint8, which is mapped.
         device: where the batches are wanted.
     """
-    return ImageBank(
-        np.load(path, mmap_mode="c"), device
-    )  # writable for PyTorch; the file stays as it is
+    return ImageBank(np.load(path, mmap_mode="c"), device)  # writable for PyTorch; the file stays as it is
 
 
 def normalisation_of(

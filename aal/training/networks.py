@@ -50,7 +50,12 @@ class Architecture:
         builder, arguments = self._call()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            network = builder(**arguments)
+            try:
+                network = builder(**arguments)
+            except Exception as error:
+                if not NETWORKS.is_users_own(self.name):
+                    raise
+                raise UserError(f"models: {self.name}: {type(error).__name__}: {error}") from error
         if not isinstance(network, nn.Module):
             raise UserError(f"models: {self.name}: gives {type(network).__name__}, not a torch.nn.Module")
         return network
