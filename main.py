@@ -17,7 +17,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.config.errors import INTERRUPTED, UserError
+from aal.config.errors import INTERRUPTED, UserError, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,14 +245,14 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
     elif result.status is RunStatus.INTERRUPTED:
         progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
-        progress.announce(f"to go on: python main.py --resume {shlex.quote(str(run))}")
+        progress.announce(f"to go on: {command()} --resume {shlex.quote(str(run))}")
     if result.at_once or not (run / "run.db").exists():
         return
     try:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
-        progress.note(f"the report is not drawn: {why}; python -m aal.report {shlex.quote(str(run))} draws it")
+        progress.note(f"the report is not drawn: {why}; {command('report')} {shlex.quote(str(run))} draws it")
         return
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     if summary["final_test_accuracy"] is not None:
@@ -327,7 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     from aal.config.help import settings_help
 
     parser = argparse.ArgumentParser(
-        prog="main.py",
+        prog=command(),
         description=__doc__,
         epilog=settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,6 +20,7 @@ from aal.reporting.labels import read_labels
 from aal.reporting.metrics import read, summary_of
 from aal.reporting.pages import write_report
 from aal.reporting.progress import Progress
+from aal.seeds import is_of_seeds, runs_of
 from aal.storage.run_reader import Columns, Rows, RunReader
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path)
+        if is_of_seeds(self.path):
+            runs = ", ".join(str(run) for run in runs_of(self.path))
+            raise UserError(f"{self.path}: holds the runs of several seeds; load one of them: {runs}")
         with RunReader(self.path):  # reports an error now where there is no run
             pass
 

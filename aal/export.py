@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from aal.config.errors import UserError
+from aal.config.errors import UserError, command
 from aal.config.loading import read_config, resolve
 from aal.reporting.labels import COLUMNS, read_labels
 from aal.reporting.progress import write_line
@@ -187,7 +187,7 @@ def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0 done, 2 a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="python -m aal.export", description="Give out the labels of a run, finished or not."
+        prog=command("export"), description="Give out the labels of a run, finished or not."
     )
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the directory of the run")
     parser.add_argument("--format", required=True, choices=FORMATS, help="what is written")

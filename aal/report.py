@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from aal.config.errors import UserError
+from aal.config.errors import UserError, command
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
 from aal.reporting.progress import write_line
@@ -15,7 +15,7 @@ from aal.seeds import runs_of
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the report of a run again, or compares several runs; returns the exit code: 0 done, 2 a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="python -m aal.report",
+        prog=command("report"),
         description="Draw the report of a run again, or compare several runs in one picture, a CSV and a page.",
     )
     parser.add_argument(

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from aal.config.errors import INTERRUPTED, UserError
+from aal.config.errors import INTERRUPTED, UserError, command
 from aal.config.loading import keys_of, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.reporting.progress import write_line
@@ -40,7 +40,7 @@ def runs_of(path: pathlib.Path) -> list[pathlib.Path]:
     runs = [path / f"seed-{seed}" for seed in _seeds(read_config(path / MARKER), path)]
     begun = [run for run in runs if (run / "run.db").is_file()]
     if not begun:
-        raise UserError(f"{path}: none of its seeds has begun; python main.py --resume {shlex.quote(str(path))}")
+        raise UserError(f"{path}: none of its seeds has begun; {command()} --resume {shlex.quote(str(path))}")
     return begun
 
 
@@ -125,7 +125,7 @@ def _conclude(out: pathlib.Path, code: int) -> None:
     from aal.reporting.comparison import write_comparison  # matplotlib is of no use before
 
     if code:
-        write_line(f"to go on with all seeds: python main.py --resume {shlex.quote(str(out))}", sys.stdout)
+        write_line(f"to go on with all seeds: {command()} --resume {shlex.quote(str(out))}", sys.stdout)
     try:
         write_line(f"comparison of the seeds: {write_comparison(runs_of(out), out)}", sys.stdout)
     except UserError as error:

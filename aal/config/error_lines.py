@@ -40,7 +40,7 @@ def line_of(detail: Any) -> tuple[str, str]:
     key = ".".join(names)
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(names[-1], _known_keys(names[:-1]), n=1, cutoff=0.5) if names else []
-        hint = f"did you mean {close[0]}?" if close else "see `python main.py --help` for all settings"
+        hint = f"did you mean {close[0]}?" if close else "--help lists all settings"
         return key, f"no such setting; {hint}"
     if detail["type"] == "missing":
         return key, "must be given"
