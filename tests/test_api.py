@@ -23,7 +23,13 @@ QUICK: dict[str, Any] = {
 
 
 class Disagreement:
-    """Stands for a strategy of the user's own."""
+    """A label source of one's own."""
+
+    def __init__(self, task: object) -> None:
+        self.task = task
+
+    async def annotate(self, client: object, clock: object) -> None:
+        """Labels nothing."""
 
 
 def test_importing_aal_is_light() -> None:
