@@ -117,7 +117,7 @@ def start(
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
     from aal.reporting.progress import Progress
-    from aal.storage.run_directory import claim, create_run
+    from aal.storage.run_directory import new_run
 
     progress = progress or Progress()
     _check_machine(settings)
@@ -126,8 +126,7 @@ def start(
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     _check_labels(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
-    run = create_run(settings, out)
-    with claim(run):
+    with new_run(settings, out) as run:
         save_split(partition, run / "split.npz")
         progress.announce(f"run directory: {run}")
         pool = sum(map(len, partition.shards))

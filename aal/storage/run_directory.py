@@ -24,8 +24,9 @@ MAY_CHANGE = {
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
-def create_run(settings: Settings, out: str | None) -> pathlib.Path:
-    """Makes the directory of a new run and writes its `config.yaml`.
+@contextlib.contextmanager
+def new_run(settings: Settings, out: str | None) -> Iterator[pathlib.Path]:
+    """Makes the directory of a new run with its `config.yaml`, and holds it for this program alone.
 
     Args:
         settings: of the run; `name` names the folder under `runs/`.
@@ -35,12 +36,15 @@ def create_run(settings: Settings, out: str | None) -> pathlib.Path:
         UserError: the folder is taken or cannot be made.
     """
     run = new_directory(settings.name, out)
-    try:
-        write_settings(run, settings)
-        (run / MODELS).mkdir(mode=0o755)
-    except OSError as error:
-        raise UserError(f"--out {run}: cannot be written: {error.strerror}") from None
-    return run
+    with claim(run):
+        if any(path.name != ".lock" for path in run.iterdir()):  # another program was there first
+            raise UserError(f"--out {run}: is not an empty directory; name a new one, or use --resume {run}")
+        try:
+            write_settings(run, settings)
+            (run / MODELS).mkdir(mode=0o755)
+        except OSError as error:
+            raise UserError(f"--out {run}: cannot be written: {error.strerror}") from None
+        yield run
 
 
 def new_directory(name: str | None, out: str | None) -> pathlib.Path:
