@@ -8,8 +8,6 @@ Examples:
 Runs that are finished are not run again: the same command goes on with a sweep that was stopped.
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 import shlex
@@ -115,8 +113,7 @@ def _measured(setup: Setup, out: pathlib.Path) -> dict[str, float]:
         if result.exit_code:
             raise RunFailed(f"{folder.name}: {result.cause}")
         add_seconds(out, "figure4", time.monotonic() - began)
-    costs: dict[str, float] = read_config(folder / "config.yaml")["costs"]
-    return costs
+    return dict(read_config(folder / "config.yaml")["costs"])
 
 
 def _environments(figure: str, setup: Setup, jobs: int | None) -> list[dict[str, str]]:

@@ -90,8 +90,7 @@ def kill(run: Run, role: str) -> int:
     """Kills the process of a role; returns 1, or 0 when there was none just now."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(run.process.pid).children(recursive=True)
-        process = dict(run.processes()).get(role)
-        if process is not None:
+        if process := dict(run.processes()).get(role):
             process.kill()
             if role == "main" and (alive := survivors(family, seconds=5.0)):
                 raise RunFailed(f"processes outlived main: {alive}")

@@ -17,12 +17,12 @@ from aal.app.data import ImageSet
 from aal.config.settings import TrainingSettings
 from aal.training.acceleration import compile_network, fuse_batch_norm
 from aal.training.devices import autocast
+from aal.training.inference import PIXELS_SCORED_AT_ONCE
 from aal.training.optimizers import build_optimizer, build_schedule
 from bench.rows import rate_of
 
 SCORED_AT_ONCE = 256
 SECONDS = 5.0  # of a measurement of bare passes
-WARM_UP = 2  # bare passes; the first one compiles
 
 
 @dataclass(frozen=True)
@@ -111,28 +111,27 @@ class Baseline:
 class Roofline:
     """The bare passes of a network in its best data type and layout over one resident batch of (3, 32, 32) images."""
 
-    def __init__(self, model: nn.Module, number: int, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, number: int | None = None) -> None:
+        number = number or PIXELS_SCORED_AT_ONCE[device.type] // 32**2  # else as many as a worker scores at once
         self._device = device
         self._model = model.to(device, memory_format=torch.channels_last)
         self._images = torch.randn(number, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
         self._labels = torch.randint(0, 10, (number,), device=device)
-        self._compiled: nn.Module | None = None
-        self.is_compiled = False  # whether `train_rate` takes the compiled network where its caller does not choose
+        self._compiled = self._model
+        self.is_compiled = False  # whether the compiled network is the faster, as its user has found
 
     def compile(self) -> float | None:
         """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
         started_at = time.perf_counter()
-        network = compile_network(self._model, self._device)
-        if network is self._model:
+        self._compiled = compile_network(self._model, self._device)
+        if self._compiled is self._model:
             return None
-        self._compiled = network
         self.train_rate(seconds=0.0, is_compiled=True)
         return time.perf_counter() - started_at
 
-    def train_rate(self, seconds: float | None = None, is_compiled: bool | None = None) -> float:
+    def train_rate(self, seconds: float | None = None, is_compiled: bool = False) -> float:
         """Returns images a second, forward and backward."""
-        take_compiled = self.is_compiled if is_compiled is None else is_compiled
-        network = self._compiled if take_compiled and self._compiled is not None else self._model
+        network = self._compiled if is_compiled else self._model
         network.train()
 
         def step() -> None:
@@ -158,6 +157,6 @@ class Roofline:
             if on_gpu:
                 torch.cuda.synchronize(self._device)  # else the clock would run ahead of a GPU
 
-        passes(WARM_UP)
+        passes(2)  # to warm up; the first one compiles
         at_once = 10 if on_gpu else 1
         return rate_of(at_once * len(self._images), lambda: passes(at_once), SECONDS if seconds is None else seconds)

@@ -28,7 +28,6 @@ MISTAKE = ["main.py", "--config", "digits.yaml", "worker_nun=3"]
 CONFIG = "cifar10-cpu.yaml"
 ONE_CARD = ("devices.servers=cuda:0", "devices.workers=cuda:0")
 UNITS = {"wall": "s", "annotator-wait": "s", "annotators-waiting": "% idle", "servers-training": "%", "accuracy": "%"}
-LOOK_EVERY_S = 0.5
 MIB = 2**20
 
 
@@ -110,7 +109,7 @@ def largest_seen(images: pathlib.Path, words: list[str]) -> dict[tuple[str, str]
             largest.update({key: max(largest[key], mib) for key, mib in found.items()})
             return run.value("select count(*) from meta where key = 'ended'") > 0
 
-        run.wait(has_ended, every_s=LOOK_EVERY_S)
+        run.wait(has_ended, every_s=0.5)
     return largest
 
 

@@ -29,7 +29,7 @@ ENGINES = {"local": [], "simulated": ["engine=simulated", "costs=measured"]}
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command."""
+    """Runs the pairs; prints both engines' figures, mean and range over the seeds, and the ratio of the means."""
     parser = parser_of("bench.fidelity", __doc__)
     parser.add_argument("--config", default="digits.yaml", help="(default: digits.yaml)")
     parser.add_argument("--seeds", type=int, default=3, help="pairs of runs (default: 3)")
@@ -42,19 +42,14 @@ def main(words: list[str] | None = None) -> int:
         with running(call) as run:
             run.wait()
             found.append(json.loads((run.folder / "summary.json").read_text(encoding="utf-8")))
-    print(table(pd.json_normalize(found)))
-    return 0
-
-
-def table(found: pd.DataFrame) -> str:
-    """Returns the figures of both engines, mean and range over the seeds, and the ratio of the means."""
-    rows = []
+    summaries, rows = pd.json_normalize(found), []
     for key, name in FIGURES.items():
-        columns = [found[key][found["engine"] == engine].astype(float) for engine in ENGINES]
+        columns = [summaries[key][summaries["engine"] == engine].astype(float) for engine in ENGINES]
         local, simulated = (column.mean() for column in columns)
         cells = [f"{column.mean():.3g} ({column.min():.3g} to {column.max():.3g})" for column in columns]
         rows.append([name, *cells, f"{simulated / local:.2f}" if local else "-"])
-    return markdown_table(("", "local", "simulated", "simulated / local"), rows)
+    print(markdown_table(("", "local", "simulated", "simulated / local"), rows))
+    return 0
 
 
 if __name__ == "__main__":

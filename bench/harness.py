@@ -35,8 +35,7 @@ GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accurac
 CIFAR, MINI_IMAGENET = (32, 32, 3), (84, 84, 3)  # of an image
 SIZE = (10, 3, 32)  # of a network: classes, channels, image size
 NO_LABELS = np.empty(0, np.int64), np.empty(0, np.int64)  # what no strategy of the bench looks at
-NUMBER, TEST = 60_000, 10_000
-CHUNK = 1000
+NUMBER, TEST, CHUNK = 60_000, 10_000, 1000
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,7 @@ def publish(run: pathlib.Path, path: str, name: str, width: float, seed: int = 0
 def trainer(
     settings: Settings, images: ImageSet, split: Partition, device: torch.device, run: pathlib.Path | None = None
 ) -> Iterator[Callable[[], TrainedModel]]:
-    """Gives what trains on the initial labels, tests and saves a model: a server doing one training job after another.
-
-    The models go to the folder of a run, or to a temporary one.
-    """
+    """Gives a server's training jobs, one a call, on the initial labels; models go to `run` or a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
         folder = run or pathlib.Path(name)
         (folder / "models").mkdir(exist_ok=True)

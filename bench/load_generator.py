@@ -180,4 +180,4 @@ def keep_a_core_busy() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(1)
-    Roofline(network_of("vgg16_bn", 0.25), 64, torch.device("cpu")).train_rate(seconds=float("inf"))
+    Roofline(network_of("vgg16_bn", 0.25), torch.device("cpu"), number=64).train_rate(seconds=float("inf"))

@@ -120,8 +120,7 @@ def _main(images: str, start: str, words: list[str]) -> int:
 
     with contextlib.ExitStack() as patches:
         if images:
-            folder = pathlib.Path(images)
-            patches.enter_context(unittest.mock.patch.object(data, "prepare", return_value=folder))
+            patches.enter_context(unittest.mock.patch.object(data, "prepare", return_value=pathlib.Path(images)))
         if start == "spawn":
             context = multiprocessing.get_context("spawn")
             patches.enter_context(unittest.mock.patch("aal.engines.local.engine.fork_context", return_value=context))

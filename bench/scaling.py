@@ -62,13 +62,11 @@ def main(words: list[str] | None = None) -> int:
 
 
 def settings() -> Iterator[tuple[Any, ...]]:
-    """Gives what `simulate` is to run: one number after another moves, each under three bounds of the staleness.
-
-    The last is the largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators.
-    """
+    """Gives what `simulate` is to run: one number after another moves, each under three bounds of the staleness."""
     for name, (_, values) in SWEEPS.items():
         for value, bound in itertools.product(values, BOUNDS):
             yield name, bound, {**MIDDLE, name: value}
+    # The last is the largest size: a round of 100,000 labels is 50 s of work for 10,000 annotators.
     size = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
     yield "largest", None, size, 10_000_000, 100_000, 10
 

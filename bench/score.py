@@ -19,7 +19,6 @@ from aal.config.registry import STRATEGIES
 from aal.strategies.assignment import RA_CHOICE
 from aal.strategies.strategy import top_k
 from aal.training.devices import computes_in_bf16, keep_freed_memory, resolve_device
-from aal.training.inference import PIXELS_SCORED_AT_ONCE
 from bench.contenders import Baseline, Roofline
 from bench.harness import GREY, MODEL, Selector, Source, network_of, publish, trainer
 from bench.rows import Options, Row, alternate, rate_of
@@ -50,10 +49,6 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
             options.note("score/overlap-missing")
 
 
-def _roofline(model: str, width: float, device: torch.device) -> Roofline:
-    return Roofline(network_of(model, width), PIXELS_SCORED_AT_ONCE[device.type] // 32**2, device)
-
-
 def _rows(
     options: Options, selector: Selector, model: str, width: str, factor: float, number: int, count: int
 ) -> Iterator[Row]:
@@ -67,7 +62,7 @@ def _rows(
         "ours": lambda: rate(lambda: selector.select(count, shard)),
         "instead": lambda: rate(lambda: baseline.choose(shard, count)),
         "evaluation": lambda: rate(score),
-        "limit": _roofline(model, factor, device).score_rate,
+        "limit": Roofline(network_of(model, factor), device).score_rate,
     }
     found = alternate(options.rounds, contenders)
     evaluation = found.pop("evaluation")
@@ -78,14 +73,14 @@ def _rows(
 def _new_model(options: Options, selector: Selector) -> Iterator[Row]:
     """Times the first selection with a full-width model that was just published, a new file each time."""
     (model, width, number, count), numbers = NEW_MODEL, itertools.count()
-    shard, roofline = np.arange(number), _roofline(model, width, selector.device)
+    shard, limit = np.arange(number), Roofline(network_of(model, width), selector.device).score_rate
 
     def ours() -> float:
         path = f"models/new-{next(numbers)}.pt"
         publish(selector.run, path, model, width, seed=1)
-        ms = _ms(lambda: selector.select(count, shard, path=path))
+        per_s = rate_of(1, lambda: selector.select(count, shard, path=path))
         (selector.run / path).unlink()
-        return ms
+        return 1e3 / per_s
 
     def instead() -> float:
         path = selector.run / "weights.pt"
@@ -96,19 +91,12 @@ def _new_model(options: Options, selector: Selector) -> Iterator[Row]:
             network.load_state_dict(torch.load(path, weights_only=True))
             Baseline(network, selector.images, GREY, selector.device).choose(shard, count)
 
-        return _ms(select)
+        return 1e3 / rate_of(1, select)
 
     ours()  # what a first selection costs once in a process
-    limit = roofline.score_rate
     found = alternate(options.rounds, {"ours": ours, "instead": instead, "limit": lambda: 1e3 * number / limit()})
     options.note("score/new-model", number=number)
     yield Row(f"score/new-model/{model}-full", "ms", **found)
-
-
-def _ms(act: Callable[[], object]) -> float:
-    started_at = time.perf_counter()
-    act()
-    return 1e3 * (time.perf_counter() - started_at)
 
 
 def _memory(options: Options, selector: Selector) -> Iterator[Row]:
@@ -144,10 +132,7 @@ def _anonymous_mib() -> float:
 
 
 def _overlap(options: Options, selector: Selector) -> Iterator[Row]:
-    """Measures how many of the ids that float32 scores choose are chosen by ours, and by bf16 alone.
-
-    The model is trained on CIFAR-10 with the modern recipe.
-    """
+    """Measures how many ids that float32 scores choose are chosen by ours, and by bf16 alone, with a trained model."""
     keep_freed_memory()
     learned = LEARNED_QUICK if options.quick else LEARNED
     settings = settings_of("learn", initial_size=learned, worker_num=10)

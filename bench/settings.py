@@ -8,9 +8,8 @@ from aal.config.loading import override, resolve
 from aal.config.settings import Settings
 
 FOLDER = pathlib.Path(__file__).parent
-WORDS: dict[str, list[str]] = {
-    kind: text.split() for kind, text in yaml.safe_load((FOLDER / "settings.yaml").read_text(encoding="utf-8")).items()
-}
+KINDS: dict[str, str] = yaml.safe_load((FOLDER / "settings.yaml").read_text(encoding="utf-8"))
+WORDS = {kind: text.split() for kind, text in KINDS.items()}
 
 
 def settings_of(kind: str, **changes: object) -> Settings:

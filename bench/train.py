@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aal.app import data
 from aal.config.settings import Settings
 from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import normalisation_of
-from aal.training.inference import PIXELS_SCORED_AT_ONCE
 from bench.contenders import Baseline, Roofline
 from bench.harness import Source, network_of, trainer
 from bench.rows import Options, Row, alternate, rate_of
@@ -49,7 +47,7 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
         unittest.mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache),
     ):
         for (name, width), sizes in itertools.groupby(cases, key=lambda case: case[:2]):
-            roofline = Roofline(network_of("vgg16", width), 64, device)
+            roofline = Roofline(network_of("vgg16", width), device, number=64)
             yield from _compile_row(options, roofline, name)
             for _, _, number, epochs, rounds in sizes:
                 sizes_of = {"width": width, "initial_size": number, "val_size": number // SCORED}
@@ -64,7 +62,7 @@ def _compile_row(options: Options, roofline: Roofline, width: str) -> Iterator[R
     if cost is None:
         options.note("compile-missing", name=name)
         return
-    contenders = {"ours": lambda: roofline.train_rate(), "instead": lambda: roofline.train_rate(is_compiled=True)}
+    contenders = {"ours": roofline.train_rate, "instead": lambda: roofline.train_rate(is_compiled=True)}
     found = alternate(options.rounds, contenders)
     eager, fast = (statistics.median(found[key]) for key in ("ours", "instead"))
     roofline.is_compiled = fast > eager
@@ -82,7 +80,7 @@ def _rows(
     split = dataclasses.replace(split, test=split.test[: settings.initial_size // SCORED])
     normalisation = normalisation_of(settings.training, split.mean, split.std)
     trained, scored = settings.training.epochs * settings.initial_size, len(split.validation) + len(split.test)
-    scorer = Roofline(network_of("vgg16", settings.width), PIXELS_SCORED_AT_ONCE[device.type] // 32**2, device)
+    bare = Roofline(network_of("vgg16", settings.width), device)
 
     def instead() -> None:
         plain = Baseline(network_of("vgg16", settings.width), source.images, normalisation, device)
@@ -90,7 +88,7 @@ def _rows(
         plain.accuracy(split.test)
 
     def limit() -> float:
-        return trained / (trained / roofline.train_rate() + scored / scorer.score_rate())
+        return trained / (trained / roofline.train_rate(is_compiled=roofline.is_compiled) + scored / bare.score_rate())
 
     with trainer(settings, source.images, split, device) as train:
         if device.type == "cuda" or roofline.is_compiled:
@@ -99,12 +97,7 @@ def _rows(
         found = alternate(rounds, {"ours": ours, "instead": plain, "limit": partial(limit)})
     yield Row(name, "images/s", **found)
     if device.type == "cuda":
-        flop = flop_of(network_of("vgg16", settings.width)) / 1e12
+        with FlopCounterMode(display=False) as counter:  # forward and backward, over two images
+            network_of("vgg16", settings.width).train()(torch.zeros(2, 3, 32, 32)).sum().backward()
+        flop = counter.get_total_flops() / 2 / 1e12
         yield Row(f"{name}/flops", "TFLOP/s", **{key: [flop * rate for rate in rates] for key, rates in found.items()})
-
-
-def flop_of(network: nn.Module) -> float:
-    """Returns the floating-point operations of a network's forward and backward pass over one image."""
-    with FlopCounterMode(display=False) as counter:
-        network.train()(torch.zeros(2, 3, 32, 32)).sum().backward()
-    return counter.get_total_flops() / 2

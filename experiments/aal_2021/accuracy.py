@@ -93,12 +93,9 @@ def _claims_of_areas(where: str, areas: Curves) -> list[Claim]:
     seeds = count(len(next(iter(areas.values()))), "seed")
     others = [method for method in areas if method != "random" and "random" in areas]
     gains = {TITLES[method]: interval(areas[method] - areas["random"]) for method in others}
-    below = Claim(
-        f"{where}: random sampling is below {', '.join(gains) or 'the others'}",
-        all_of(judge(gain, above=0) for gain in gains.values()),
-        "; ".join(f"{title} {gain}" for title, gain in gains.items()) or "-",
-        seeds,
-    )
+    verdict = all_of(judge(gain, above=0) for gain in gains.values())
+    evidence = "; ".join(f"{title} {gain}" for title, gain in gains.items()) or "-"
+    below = Claim(f"{where}: random sampling is below {', '.join(gains) or 'the others'}", verdict, evidence, seeds)
     baselines = [method for method in areas if method != "AAL"]
     comparable = f"{where}: AAL is comparable to the best baseline"
     if not baselines or "AAL" not in areas:
@@ -121,10 +118,8 @@ def _tables(about: str, grid: list[int], curves: Curves, areas: Curves, paper: C
         lead = interval(areas["AAL"] - area) if "AAL" in areas and method != "AAL" else "-"
         [known] = _areas(grid, paper[method][np.newaxis])
         rows.append([TITLES[method], mean_and_deviation(area, known), gain, lead])
-    return [
-        titled(about, ("labels", *(TITLES[method] for method in curves)), points),
-        markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), rows),
-    ]
+    of_areas = markdown_table(("", "AUBC in %", "minus random, points", "AAL minus it, points"), rows)
+    return [titled(about, ("labels", *(TITLES[method] for method in curves)), points), of_areas]
 
 
 def figure3(setup: Setup, results: list[Result]) -> Story:
@@ -140,13 +135,9 @@ def figure3(setup: Setup, results: list[Result]) -> Story:
         by_labels = zip(grid[1:], later[method, batch].T, strict=True)
         point_rows += [[*named, f"{labels:,}", *_side_by_side(*both.T)] for labels, both in by_labels]
         area_rows.append([*named, *_side_by_side(*(_areas(grid, curve) for curve in pair))])
-    modes = ("synchronous", "asynchronous")
-    point_head = ("strategy", "batch size", "labels", *modes, "difference, points")
-    area_head = ("strategy", "batch size", *(f"AUBC, {mode}" for mode in modes), "difference, points")
-    tables = [
-        titled(words["points_about"], point_head, point_rows),
-        titled(words["areas_about"], area_head, area_rows),
-    ]
+    point_head = ("strategy", "batch size", "labels", "synchronous", "asynchronous", "difference, points")
+    area_head = ("strategy", "batch size", "AUBC, synchronous", "AUBC, asynchronous", "difference, points")
+    tables = [titled(words["points_about"], point_head, point_rows), titled(words["areas_about"], area_head, area_rows)]
     return Story(_draw_pairs(setup, later), points(results), _claims_of_pairs(setup, later), tables, words)
 
 
@@ -167,10 +158,8 @@ def _claims_of_pairs(setup: Setup, pairs: Pairs) -> list[Claim]:
     far = interval(np.abs(every).mean(axis=1))
     largest, alone = 100 * np.abs(every.mean(axis=0)).max(), 100 * np.abs(every).max()
     evidence = f"mean distance {far}; the largest {largest:.1f} as a mean over seeds, {alone:.1f} singly"
-    return [
-        *_with_all(claims, "All strategies: they are comparable"),
-        Claim("The points lie close to the diagonal", judge(far, below=CLOSE), evidence, seeds),
-    ]
+    diagonal = Claim("The points lie close to the diagonal", judge(far, below=CLOSE), evidence, seeds)
+    return [*_with_all(claims, "All strategies: they are comparable"), diagonal]
 
 
 def _with_all(claims: list[Claim], text: str) -> list[Claim]:
@@ -214,13 +203,8 @@ def table1(setup: Setup, results: list[Result]) -> Story:
     words = words_of("table1", gained=100 * (many - few))
     words["differs"] += "\n\n" + words["pace_of_selections" if setup.scale == "paper" else "pace_of_trainings"]
     claims = [claim for kind in (WHOLE, EQUAL) for claim in _claims_of_means(setup, kind, means[kind])]
-    return Story(
-        _draw_means(setup, {kind: means[kind] for kind in (WHOLE, EQUAL)}),
-        points(results),
-        claims,
-        [*(_means_table(setup, *one) for one in means.items()), words["note"], _staleness(results, words["age"])],
-        words,
-    )
+    tables = [*(_means_table(setup, *one) for one in means.items()), words["note"], _staleness(results, words["age"])]
+    return Story(_draw_means(setup, means), points(results), claims, tables, words)
 
 
 def _claims_of_means(setup: Setup, kind: str, means: Means) -> list[Claim]:
@@ -257,12 +241,12 @@ def _staleness(results: list[Result], about: str) -> str:
 
 
 @mpl.rc_context(STYLE)
-def _draw_means(setup: Setup, kinds: dict[str, Means]) -> Figure:
-    figure, row = _panels(len(kinds), PAGE, 2.7)
+def _draw_means(setup: Setup, means: dict[str, Means]) -> Figure:
+    figure, row = _panels(2, PAGE, 2.7)
     places = np.arange(len(setup.methods))
-    for axes, (kind, means) in zip(row, kinds.items(), strict=True):
+    for axes, kind in zip(row, (WHOLE, EQUAL), strict=True):
         for shift, servers in zip((-0.18, 0, 0.18), SERVERS, strict=True):
-            values = np.array([means[method, servers] for method in setup.methods]).T
+            values = np.array([means[kind][method, servers] for method in setup.methods]).T
             look: dict[str, Any] = {"label": count(servers, "server"), "linestyle": "none", "markersize": 4.5}
             _mean_line(axes, places + shift, values, servers, **look)
         axes.set_xticks(places, [TITLES[method] for method in setup.methods])

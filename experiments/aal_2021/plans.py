@@ -47,10 +47,8 @@ class Scale:
         return int(scaled)
 
 
-SCALES = {
-    name: Scale(**{**scale, "fraction": Fraction(scale["fraction"])})
-    for name, scale in yaml.safe_load((FOLDER / "scales.yaml").read_text(encoding="utf-8")).items()
-}
+ENTRIES = yaml.safe_load((FOLDER / "scales.yaml").read_text(encoding="utf-8"))
+SCALES = {name: Scale(**{**entry, "fraction": Fraction(entry["fraction"])}) for name, entry in ENTRIES.items()}
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,10 @@ def figure4(setup: Setup, results: list[Result]) -> Story:
     for result in sorted(results, key=lambda result: result.run.batch):
         times[result.run.costs][result.run.mode, result.run.bound].append(result)
     paper: dict[str, Any] = published("figure4", data_type)
-    return Story(
-        _draw(times, paper),
-        [_row(result, paper[result.run.mode][result.run.batch]) for result in results],
-        [claim for costs in SOURCES for claim in _claims(costs, times[costs])],
-        [
-            *(one for costs in SOURCES for one in _tables(costs, times[costs], paper, words["longest_about"])),
-            words["note"],
-            _costs(times),
-        ],
-        words,
-    )
+    rows = [_row(result, paper[result.run.mode][result.run.batch]) for result in results]
+    claims = [claim for costs in SOURCES for claim in _claims(costs, times[costs])]
+    tables = [one for costs in SOURCES for one in _tables(costs, times[costs], paper, words["longest_about"])]
+    return Story(_draw(times, paper), rows, claims, [*tables, words["note"], _costs(times)], words)
 
 
 def _interval(result: Result, which: str = "mean") -> float:
