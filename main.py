@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 the run failed, 2 the user's mistake, 130 interrupted (129, 143 by other signals).
     """
     try:
-        return _run(_parser().parse_intermixed_args(argv))
+        return _run(_parser(sys.argv[1:] if argv is None else argv).parse_intermixed_args(argv))
     except UserError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return USER_ERROR
@@ -322,13 +322,13 @@ def _calibrated(settings: Settings, images: ImageSet, partition: Partition, prog
     return settings.model_copy(update={"costs": costs})
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     from aal.config.help import settings_help
 
     parser = argparse.ArgumentParser(
         prog=command(),
         description=__doc__,
-        epilog=settings_help(),
+        epilog=settings_help() if {"-h", "--help"} & set(words) else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="a YAML file, looked up as given, then under configs/")

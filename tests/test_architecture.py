@@ -1,11 +1,14 @@
 """The rooms of the design: who may import whom, how long a file may be, what is never done."""
 
 import ast
+import importlib
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from aal.config import registry as registries
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -114,3 +117,17 @@ def test_nothing_from_a_file_is_run() -> None:
                 assert words.get("allow_pickle", "False") == "False", path
             if call == "yaml.load":
                 assert "_Loader" in ast.unparse(node), path  # a subclass of SafeLoader
+
+
+@pytest.mark.parametrize("name", ["SCHEDULES", "TRAINERS", "STRATEGIES", "LABEL_SOURCES", "NETWORKS", "IMAGE_SETS"])
+def test_what_is_read_from_the_source_is_what_imports_register(name: str) -> None:
+    registry = getattr(registries, name)
+    assert registry.entries
+    for entry in registry.entries.values():
+        importlib.import_module(entry.module)
+    decorators = 0
+    for path in [*ROOT.glob("*.py"), *files_of("aal", "data")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            for decorator in getattr(node, "decorator_list", ()):
+                decorators += ast.unparse(decorator).startswith(f"{name}.register(")
+    assert registry._objects.keys() == registry.entries.keys() and len(registry.entries) == decorators

@@ -91,17 +91,19 @@ class Registry:
     def _found(self, place: str) -> Iterator[Entry]:
         path = ROOT.joinpath(*place.split(".")[1:])
         files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        # Only the decorators are parsed: whole files take ten times as long, at every start of the program.
+        call = re.compile(
+            rf"^@{self._variable}\.register(\(.*?\))[ \t]*(?:#[^\n]*)?\n(?=@|class |def |async def |#)",
+            re.MULTILINE | re.DOTALL,
+        )
         for file in files:
-            source = file.read_text(encoding="utf-8")
-            if f"@{self._variable}.register(" not in source:  # parsing takes longer than looking
-                continue
             module = place if not path.is_dir() else f"{place}.{file.stem}".removesuffix(".__init__")
-            for node in ast.parse(source).body:
-                for decorator in getattr(node, "decorator_list", ()):
-                    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"{self._variable}.register":
-                        words = {str(word.arg): ast.literal_eval(word.value) for word in decorator.keywords}
-                        name = ast.literal_eval(decorator.args[0])
-                        yield Entry(name, module, tuple(words.pop("aliases", ())), words)
+            for found in call.finditer(file.read_text(encoding="utf-8")):
+                parsed = ast.parse(f"f{found[1]}", mode="eval").body
+                assert isinstance(parsed, ast.Call)
+                words = {str(word.arg): ast.literal_eval(word.value) for word in parsed.keywords}
+                name = ast.literal_eval(parsed.args[0])
+                yield Entry(name, module, tuple(words.pop("aliases", ())), words)
 
     def canonical(self, name: object) -> object:
         """Returns the registered name that `name` stands for; what is none, unchanged."""
