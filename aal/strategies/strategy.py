@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,7 +41,7 @@ class Strategy(Protocol):
         ...
 
 
-class ScoreStrategy:
+class ScoreStrategy(abc.ABC):
     """Base of the strategies that give each image a number, independent of the other candidates, and take the largest.
 
     Attributes:
@@ -49,9 +50,9 @@ class ScoreStrategy:
 
     uses_embeddings = False
 
+    @abc.abstractmethod
     def score(self, pool: CandidatePool) -> np.ndarray:
         """Returns (n,) float: the larger, the more useful the label; NaN ranks last."""
-        raise NotImplementedError
 
     def select(self, pool: CandidatePool, count: int, rng: np.random.RandomState) -> np.ndarray:
         """Chooses the top of the scores; what bfloat16 may have put on the wrong side is scored again in float32."""

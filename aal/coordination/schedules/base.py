@@ -4,6 +4,7 @@ A schedule decides from the sizes of the pools and from what it has given out; i
 training is due, how large a batch is, and when a worker may select.
 """
 
+import abc
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from aal.coordination.pools import Pools  # loads NumPy, which a mistake in the settings need not wait for
 
 
-class Schedule:
+class Schedule(abc.ABC):
     """Base of all schedules.
 
     Args:
@@ -72,21 +73,21 @@ class Schedule:
 
     # ------------------------------------------------------------------ what a subclass decides
 
+    @abc.abstractmethod
     def training_due(self) -> bool:
         """Whether L has grown so far that an idle server may train."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def batch_size(self, worker: int) -> int:
         """Returns the size of a worker's next batch; 0 when it has offered all that it may."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def still_to_offer(self) -> int:
         """Returns how many ids the workers will yet offer."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def may_select(self, worker: int) -> bool:
         """Whether a worker may select with the newest models."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------ trainings
 
