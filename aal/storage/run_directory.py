@@ -107,7 +107,15 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
     if not path.is_file():
         raise UserError(f"--resume {run}: is no run directory, it has no config.yaml")
     tree = read_config(path)
-    before, after = resolve(tree, str(path)), resolve(override(tree, assignments), str(path), keys_of(assignments))
+    before = resolve(tree, str(path))
+    try:
+        after = resolve(override(tree, assignments), str(path), keys_of(assignments))
+    except UserError:
+        fixed = sorted({key.partition(".")[0] for key in keys_of(assignments)} - MAY_CHANGE)
+        if not fixed:
+            raise
+        text = "cannot be changed in a run that has begun; start a new one"
+        raise UserError(*(f"{key}: {text}" for key in fixed)) from None
     check_changes(before, after)
     return after
 
