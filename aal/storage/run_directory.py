@@ -111,7 +111,8 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
     try:
         after = resolve(override(tree, assignments), str(path), keys_of(assignments))
     except UserError:
-        fixed = sorted({key.partition(".")[0] for key in keys_of(assignments)} - MAY_CHANGE)
+        given = {key.partition(".")[0] for key in keys_of(assignments)}
+        fixed = sorted((given & set(Settings.model_fields)) - MAY_CHANGE)
         if not fixed:
             raise
         text = "cannot be changed in a run that has begun; start a new one"
