@@ -17,7 +17,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.config.errors import INTERRUPTED, UserError, command
+from aal.config.errors import INTERRUPTED, UserError
+from aal.config.program import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,9 @@ from typing import Any
 
 from PIL import Image
 
-from aal.config.errors import UserError, command
+from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
+from aal.config.program import command
 from aal.reporting.labels import COLUMNS, read_labels
 from aal.reporting.progress import write_line
 from aal.storage.atomic import write_whole

@@ -5,7 +5,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from aal.config.errors import UserError, command
+from aal.config.errors import UserError
+from aal.config.program import command
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
 from aal.reporting.progress import write_line

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from aal.config.errors import INTERRUPTED, UserError, command
+from aal.config.errors import INTERRUPTED, UserError
 from aal.config.loading import keys_of, override, read_config, resolve
+from aal.config.program import command
 from aal.config.settings import Settings
 from aal.reporting.progress import write_line
 from aal.storage.atomic import write_whole

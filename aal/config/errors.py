@@ -1,8 +1,5 @@
 """The ways in which a run can end other than well."""
 
-import pathlib
-import sys
-
 INTERRUPTED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}  # exit codes by the signal that asked for the end
 
 
@@ -31,10 +28,3 @@ class RecordFailed(Exception):  # noqa: N818 - the state of a record
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
     """The run is over: raised by the hub for a role that asks for more."""
-
-
-def command(name: str = "run") -> str:
-    """Returns how the user calls a command: `aal run` where the package is installed, else `python main.py`."""
-    if pathlib.Path(sys.argv[0]).name == "aal":
-        return f"aal {name}"
-    return "python main.py" if name == "run" else f"python -m aal.{name}"
