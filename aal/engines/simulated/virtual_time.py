@@ -59,7 +59,7 @@ class VirtualClock:
         self._loop = loop
         self._costs = costs
         self._seed = seed
-        self._watching: dict[object, _Waiter] = {}
+        self._watching: dict[Change, dict[object, _Waiter]] = {change: {} for change in Change}
         self._lines: dict[str, dict[object, _Waiter]] = {}  # by kind of attempt, first come, first served
         self._events: dict[asyncio.Event, Change] = {}
         self.computed_s = 0.0
@@ -85,14 +85,18 @@ class VirtualClock:
                 waiter = _Waiter(self._loop.create_future(), result.until | Change.STOP)
                 if result.in_turn:
                     line[place] = waiter
-                    self._watching.pop(place, None)
-                else:
-                    self._watching[place] = waiter
-                    self._leave(line, place)
-                await waiter.future
+                    await waiter.future
+                    continue
+                self._leave(line, place)
+                for change in waiter.changes:
+                    self._watching[change][place] = waiter
+                try:
+                    await waiter.future
+                finally:
+                    for change in waiter.changes:
+                        del self._watching[change][place]
             return result
         finally:
-            self._watching.pop(place, None)
             line.pop(place, None)
             _wake(next(iter(line.values()), None))
 
@@ -124,10 +128,13 @@ class VirtualClock:
 
     def notify(self, changes: Change) -> None:
         """Wakes who waits for one of the changes: every watcher, and the first of each line."""
-        firsts = [next(iter(line.values())) for line in self._lines.values() if line]
-        for waiter in [*self._watching.values(), *firsts]:
-            if waiter.changes & changes:
+        for change in changes:
+            for waiter in self._watching[change].values():
                 _wake(waiter)
+        for line in self._lines.values():
+            first = next(iter(line.values()), None)
+            if first is not None and first.changes & changes:
+                _wake(first)
         if changes & Change.STOP:
             for line in self._lines.values():
                 for waiter in line.values():
