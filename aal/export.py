@@ -17,7 +17,7 @@ from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
 from aal.config.program import command
 from aal.reporting.labels import COLUMNS, read_labels
-from aal.reporting.progress import write_line
+from aal.reporting.progress import print_result
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
 
@@ -196,12 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=pathlib.Path, metavar="PATH", help="where to; labels.csv or export-FORMAT in the run by default"
     )
     given = parser.parse_args(arguments)
-    try:
-        write_line(str(export(given.run, given.format, given.out)), sys.stdout)
-    except UserError as error:
-        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
-        return 2
-    return 0
+    return print_result(lambda: export(given.run, given.format, given.out))
 
 
 if __name__ == "__main__":

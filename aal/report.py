@@ -5,11 +5,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from aal.config.errors import UserError
 from aal.config.program import command
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
-from aal.reporting.progress import write_line
+from aal.reporting.progress import print_result
 from aal.seeds import runs_of
 
 
@@ -26,16 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=pathlib.Path, metavar="DIR", help="where a comparison goes (default: ./comparison)"
     )
     given = parser.parse_args(arguments)
-    try:
+
+    def draw() -> pathlib.Path:
         if given.out is None and len(given.runs) == 1 and (given.runs[0] / "run.db").exists():
-            write_line(str(write_report(given.runs[0])), sys.stdout)
-        else:
-            runs = [run for path in given.runs for run in runs_of(path)]
-            write_line(str(write_comparison(runs, given.out or pathlib.Path("comparison"))), sys.stdout)
-    except UserError as error:
-        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
-        return 2
-    return 0
+            return write_report(given.runs[0])
+        runs = [run for path in given.runs for run in runs_of(path)]
+        return write_comparison(runs, given.out or pathlib.Path("comparison"))
+
+    return print_result(draw)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from aal.config.errors import UserError
 from aal.coordination.messages import Status
 
 BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
@@ -28,6 +29,16 @@ def write_line(text: str, stream: TextIO | None) -> None:
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def print_result(act: Callable[[], object]) -> int:
+    """Prints what an action returns, or a line for each mistake of the user; returns the exit code, 0 or 2."""
+    try:
+        write_line(str(act()), sys.stdout)
+    except UserError as error:
+        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
+        return 2
+    return 0
 
 
 class Progress:
