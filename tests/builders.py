@@ -55,6 +55,9 @@ class MemoryJournal(Journal):
     def flush(self) -> None:
         self.durable = len(self.changes)
 
+    def throttle(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

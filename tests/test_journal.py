@@ -15,10 +15,13 @@ from collections.abc import Iterator
 import pytest
 
 from aal.config.errors import RecordFailed, UserError
+from aal.coordination.hub import Hub
+from aal.coordination.messages import QueryBatch, SelectionGrant, TrainedModel, TrainingJob
 from aal.engines.local.hub_process import HubManager
 from aal.storage.journal import SCHEMA, Journal, execute
 from aal.storage.resume_state import read_resume_state
-from tests.builders import imagined_plan
+from aal.storage.run_recorder import RunRecorder
+from tests.builders import imagined_plan, make_hub, make_settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROW = ("INSERT INTO waits VALUES(?,?,?,?)", [(1, 2.0, 3.0, 4)])
@@ -43,6 +46,40 @@ def test_a_locked_file_makes_the_run_wait_then_is_reported(tmp_path: pathlib.Pat
     assert other.execute("SELECT count(*) FROM waits").fetchone() == (1,)
     impatient.close()
     other.close()
+
+
+@pytest.mark.unit
+def test_who_waits_for_a_slow_disk_lets_others_draw(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aal.storage.journal.BACKLOG", 3)
+    record = RunRecorder(tmp_path / "run.db")
+    hub, _ = make_hub(make_settings(), record=record)
+    hub.publish(TrainedModel(job_of(hub).number, 0, "cnn", "models/x.pt", 1, 0.0, None, None))
+    grant = hub.grant(0)
+    assert isinstance(grant, SelectionGrant)
+    hub.offer(QueryBatch(0, grant.batch, hub.remaining(0)[:5].tolist(), "margin", (0,), 0.0))
+    record.flush()
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # the disk takes nothing meanwhile
+        drawing = [threading.Thread(target=hub.draw, args=([number], [0.0], 1)) for number in range(5)]
+        for thread in drawing:
+            thread.start()
+            time.sleep(0.2)  # the first change is on its way to the disk when the others come
+        assert drawing[-1].is_alive(), "the last one waits until memory is free again"
+        asked = time.monotonic()
+        assert hub.status().waiting == 0
+        assert time.monotonic() - asked < 5, "and nobody waits for it"
+        other.execute("COMMIT")
+    for thread in drawing:
+        thread.join(60)
+    hub.close("finished")
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.db")) as reader:
+        assert reader.execute("SELECT count(*) FROM waits").fetchone() == (5,)
+
+
+def job_of(hub: Hub) -> TrainingJob:
+    job = hub.job(0)
+    assert isinstance(job, TrainingJob)
+    return job
 
 
 @pytest.mark.unit

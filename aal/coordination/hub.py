@@ -158,6 +158,7 @@ class Hub:
             self._schedule.note_offer(batch.worker, len(batch.ids))
             self._record.batch_offered(batch, self._schedule.models[-1].version, self._clock.now())
             self._notify(Change.QUERIES)
+        self._record.throttle()
 
     # ------------------------------------------------------------------ annotators
 
@@ -182,7 +183,8 @@ class Hub:
             if ids:
                 self._record.queries_drawn(annotators, asked_at, now, ids)
                 self._notify(Change.ROOM if had_leases else Change.ROOM | Change.LEASES)
-            return ids
+        self._record.throttle()
+        return ids
 
     def answer(self, ids: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> list[bool]:
         """Moves answered ids from S to L, once; returns for each answer whether it was taken.

@@ -140,7 +140,10 @@ class Monitor(Protocol):
 
 
 class Record(Protocol):
-    """The durable record of a run. Writes keep their order; `flush` returns when all before it is on disk."""
+    """The durable record of a run. Writes keep their order and never wait for the disk.
+
+    `flush` returns when all before it is on disk.
+    """
 
     def job_given(self, job: TrainingJob, server: int, at: float) -> None:
         """Records that a training began."""
@@ -168,6 +171,10 @@ class Record(Protocol):
 
     def flush(self) -> None:
         """Waits until everything recorded so far is on disk; raises `RecordFailed` where it cannot be."""
+        ...
+
+    def throttle(self) -> None:
+        """Waits while more is on its way to the disk than memory should hold."""
         ...
 
     def close(self, ended: str, wall_s: float) -> None:

@@ -88,7 +88,11 @@ class Journal:
                 self._changed.notify_all()
             self._pending.append(statements)
             self._written += 1
-            if len(self._pending) > BACKLOG:
+
+    def throttle(self) -> None:
+        """Waits while the changes in memory are too many; whoever writes much calls it while it holds no lock."""
+        if len(self._pending) > BACKLOG:
+            with self._changed:
                 self._changed.wait_for(lambda: len(self._pending) <= BACKLOG or self.failure is not None)
 
     def flush(self) -> None:

@@ -86,6 +86,10 @@ class RunRecorder:
         """Waits until everything recorded so far is on disk; raises `RecordFailed` where it cannot be."""
         self._journal.flush()
 
+    def throttle(self) -> None:
+        """Waits while more is on its way to the disk than memory should hold."""
+        self._journal.throttle()
+
     def close(self, ended: str, wall_s: float) -> None:
         """Records how the run ended (`finished`, `interrupted`, `failed: why`), writes what is left and closes."""
         self._journal.write((META, [("ended", ended), ("wall_s", f"{wall_s:.3f}")]))
