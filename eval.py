@@ -4,15 +4,16 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from tabulate import tabulate
 from torch import nn
 
 from aal.app import data
@@ -20,6 +21,7 @@ from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
 from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
+from aal.reporting.progress import write_line
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import resolve_device
@@ -28,6 +30,8 @@ from aal.training.inference import predict
 from aal.training.networks import restore_model
 
 EXAMPLE = "example: python eval.py --path runs/cifar10/models/training-0006-server-0.pt"
+
+PRECISIONS = ("float32", "bf16")
 
 # What fits every set; its test images do not depend on them.
 ANY_RUN = {"models": "cnn", "initial_size": 1, "val_size": 0, "worker_num": 1, "server_train_threshold": 1}
@@ -38,18 +42,26 @@ class Evaluation:
     """How well a model does on labelled images.
 
     Attributes:
-        accuracy: share of right answers.
+        accuracy: share of right answers, an exact ratio of two counts.
         loss: mean cross-entropy, in nats.
-        per_class: accuracy of each class; None for a class without images.
+        confusion: (classes, classes) int64, how many images of each class (row) were taken for each class (column).
         images: how many there were.
         images_per_s: how fast they were scored.
+        precision: in which the network computed.
     """
 
     accuracy: float
     loss: float
-    per_class: list[float | None]
+    confusion: np.ndarray
     images: int
     images_per_s: float
+    precision: str
+
+    @property
+    def per_class(self) -> list[float | None]:
+        """Accuracy of each class; None for a class without images."""
+        images, right = self.confusion.sum(axis=1).tolist(), self.confusion.diagonal().tolist()
+        return [hits / number if number else None for hits, number in zip(right, images, strict=True)]
 
 
 def evaluate(
@@ -59,7 +71,7 @@ def evaluate(
     labels: Ids,
     *,
     normalisation: Normalisation,
-    precision: str = "auto",
+    precision: str = "float32",
     heartbeat: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Scores a model.
@@ -70,7 +82,7 @@ def evaluate(
         ids: (n,) of the images to score, at least one.
         labels: (n,) of these.
         normalisation: of the pixels, as in training.
-        precision: as in the training settings.
+        precision: float32, whose figures are the same on every device to four digits, or bf16.
         heartbeat: called before each batch; what it raises ends the work.
     """
     started_at = time.perf_counter()
@@ -79,27 +91,27 @@ def evaluate(
     )
     seconds = time.perf_counter() - started_at
     truth = torch.as_tensor(labels)
-    right = logits.argmax(1) == truth
     classes = logits.shape[1]
-    images = torch.bincount(truth, minlength=classes).tolist()
-    hits = torch.bincount(truth[right], minlength=classes).tolist()
+    confusion = torch.bincount(truth * classes + logits.argmax(1), minlength=classes**2).reshape(classes, classes)
     return Evaluation(
-        accuracy=right.float().mean().item(),
+        accuracy=int(confusion.trace()) / len(truth),
         loss=F.cross_entropy(logits, truth).item(),
-        per_class=[hit / number if number else None for hit, number in zip(hits, images, strict=True)],
+        confusion=confusion.numpy(),
         images=len(truth),
         images_per_s=len(truth) / seconds,
+        precision=precision,
     )
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="eval.py", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--path", required=True, help="the model file")
+    parser.add_argument("--path", required=True, help="the model file; nothing else is needed where it lies in its run")
     parser.add_argument("--data_type", help="the image set (default: the one that the file names)")
     parser.add_argument("--data_dir", help="where the images are (default: as in the run's config, or data/downloads)")
     parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: beside the images)")
     parser.add_argument("--model", help="a network of your own, package.module:object; a file alone imports nothing")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:i (default: auto)")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="default: float32, as reported")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(words)
 
@@ -127,12 +139,20 @@ def _settings(arguments: argparse.Namespace, payload: dict[str, Any]) -> Setting
 
 
 def _places_of_run(path: pathlib.Path) -> dict[str, str]:
-    """Returns where the run's config, which lies above the folder of its models, says that the images are."""
-    config = path.parent.parent / "config.yaml"
-    if not config.is_file():
+    """Returns where the run's config, which lies above the folder of its models, says that the images are.
+
+    A relative folder of an earlier version's config is looked for from here, then from the run directory upwards.
+    """
+    run = path.absolute().parent.parent
+    if not (run / "config.yaml").is_file():
         return {}
-    tree = read_config(config)
-    return {key: tree[key] for key in ("data_dir", "prepared_dir") if tree.get(key) is not None}
+    tree = read_config(run / "config.yaml")
+    named = {key: tree[key] for key in ("data_dir", "prepared_dir") if isinstance(tree.get(key), str)}
+
+    def found(folder: str) -> str:
+        return next((str(base / folder) for base in (pathlib.Path(), *run.parents) if (base / folder).exists()), folder)
+
+    return {key: found(folder) for key, folder in named.items()}
 
 
 def _check_fit(path: str, payload: dict[str, Any], image_set: data.ImageSet) -> None:
@@ -169,20 +189,37 @@ def _score(arguments: argparse.Namespace) -> dict[str, Any]:
     _check_fit(arguments.path, payload, image_set)
     ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)
-    found = evaluate(model, bank, ids, image_set.labels[ids], normalisation=payload["normalisation"])
-    per_class = dict(zip(image_set.classes, found.per_class, strict=True))
-    return {**dataclasses.asdict(found), "per_class": per_class, "device": str(device)}
+    found = evaluate(
+        model,
+        bank,
+        ids,
+        image_set.labels[ids],
+        normalisation=payload["normalisation"],
+        precision=arguments.precision,
+    )
+    return {
+        **dataclasses.asdict(found),
+        "confusion": found.confusion.tolist(),
+        "per_class": dict(zip(image_set.classes, found.per_class, strict=True)),
+        "device": str(device),
+    }
 
 
 def _show(found: dict[str, Any]) -> None:
-    print(f"test accuracy  {found['accuracy']:.4f}")
-    print(f"test loss      {found['loss']:.4f}")
-    print(f"images         {found['images']}")
-    print(f"device         {found['device']}, {found['images_per_s']:.0f} images/s")
-    print("accuracy of each class")
-    width = max(map(len, found["per_class"]))
-    for name, accuracy in found["per_class"].items():
-        print(f"  {name:<{width}}  " + ("no images" if accuracy is None else f"{accuracy:.4f}"))
+    write_line(f"test accuracy  {found['accuracy']:.4f}  ({found['precision']})", sys.stdout)
+    write_line(f"test loss      {found['loss']:.4f}", sys.stdout)
+    write_line(f"images         {found['images']}", sys.stdout)
+    write_line(f"device         {found['device']}, {found['images_per_s']:.0f} images/s\n", sys.stdout)
+    names = [name.replace("\n", "\\n") for name in found["per_class"]]
+    rows = []
+    for number, (accuracy, row) in enumerate(zip(found["per_class"].values(), found["confusion"], strict=True)):
+        others = [0 if other == number else count for other, count in enumerate(row)]
+        most = max(others)
+        mistaken = f"{names[others.index(most)]} ({most})" if most else ""
+        rows.append((names[number], "no images" if accuracy is None else f"{accuracy:.4f}", sum(row), mistaken))
+    head = ("class", "accuracy", "images", "most often taken for")
+    align = ("left", "right", "right", "left")
+    write_line(tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=align), sys.stdout)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -192,15 +229,12 @@ def main(words: Sequence[str] | None = None) -> int:
         found = _score(arguments)
         if arguments.json:
             loss = found["loss"] if math.isfinite(found["loss"]) else None  # JSON has no NaN
-            print(json.dumps({**found, "loss": loss}))
+            write_line(json.dumps({**found, "loss": loss}), sys.stdout)
         else:
             _show(found)
-        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        write_line(f"error: {error}", sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
     return 0

@@ -117,10 +117,11 @@ def start(
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
+    from aal.config.loading import located
     from aal.reporting.progress import Progress
     from aal.storage.run_directory import new_run
 
-    progress = progress or Progress()
+    progress, settings = progress or Progress(), located(settings)
     _check_machine(settings)
     images = _images(settings)
     _check_networks(settings, images)

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import nn
 
 from aal.app.data import ImageSet, load_split, open_set
-from aal.app.eval import evaluate
+from aal.app.eval import Evaluation, evaluate
 from aal.config.errors import Stopped
 from aal.config.registry import TRAINERS
 from aal.config.seeding import derive
@@ -117,7 +117,7 @@ def _accuracy(model: nn.Module, task: TrainingTask) -> float:
         precision=task.training.precision,
         heartbeat=task.heartbeat,
     )
-    return (logits.argmax(1) == torch.as_tensor(task.validation_labels)).float().mean().item()
+    return int((logits.argmax(1) == torch.as_tensor(task.validation_labels)).sum()) / len(logits)
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,15 @@ class Server:
             lambda: self._trained(job, architecture, ids, labels, heartbeat),
             heartbeat,
         )
-        accuracies = model_file["val_accuracy"], model_file["test_accuracy"]
-        return TrainedModel(job.number, self.index, name, path, model_file["epoch"], started_at, *accuracies)
+        return TrainedModel(
+            job=job.number,
+            server=self.index,
+            model=name,
+            path=path,
+            started_at=started_at,
+            history=tuple((one["epoch"], one.get("loss"), one.get("val_accuracy")) for one in model_file["history"]),
+            **{key: model_file[key] for key in ("epoch", "val_accuracy", "test_accuracy", "confusion")},
+        )
 
     def _trained(
         self,
@@ -214,14 +221,22 @@ class Server:
         )
         trainer: Trainer = functools.partial(TRAINERS.load(job.kind), **s.trainer_options)
         fitted = trainer(model, task)
-        test = evaluate(
-            model,
-            self.bank,
-            split.test,
-            truth[split.test],
-            normalisation=task.normalisation,
-            heartbeat=heartbeat,
-        )
+        precision = s.eval_precision
+
+        def reported(ids: np.ndarray) -> Evaluation:
+            return evaluate(
+                model,
+                self.bank,
+                ids,
+                truth[ids],
+                normalisation=task.normalisation,
+                precision=precision,
+                heartbeat=heartbeat,
+            )
+
+        val_accuracy, test = fitted.val_accuracy, reported(split.test)
+        if val_accuracy is not None and s.training.precision != precision:  # it was computed in that of the training
+            val_accuracy = reported(split.validation).accuracy
         return model_payload(
             s,
             state_dict=fitted.state_dict,
@@ -231,8 +246,10 @@ class Server:
             images=self.images.folder.name,
             labels=job.labels,
             epoch=fitted.epoch,
-            val_accuracy=fitted.val_accuracy,
+            val_accuracy=val_accuracy,
             test_accuracy=test.accuracy,
+            precision=precision,
+            confusion=[(*pair, int(test.confusion[*pair])) for pair in np.argwhere(test.confusion).tolist()],
             history=fitted.history,
         )
 

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +17,7 @@ from aal.app import eval as evaluation
 from aal.app.server_train import fit
 from aal.config.loading import resolve
 from aal.storage.model_files import load_model, model_payload, save_model
+from aal.training import devices
 from aal.training.images import ImageBank, normalisation_of
 from aal.training.networks import Architecture, restore_model
 from aal.training.trainer import TrainingTask
@@ -31,14 +34,17 @@ class Fixed(torch.nn.Module):
 
 
 @pytest.mark.unit
-def test_the_scores_are_right() -> None:
+@pytest.mark.parametrize("in_bf16", [False, True])
+def test_the_scores_are_right(in_bf16: bool) -> None:
     answers, truth = np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1])
     images = np.tile(answers.astype(np.uint8)[:, None, None, None], (1, 8, 8, 1))
     plain = {"mean": [0.0], "std": [1.0]}
+    precision = "bf16" if in_bf16 else "float32"
     found = evaluation.evaluate(
-        Fixed(), ImageBank(images, CPU), np.arange(4), truth, normalisation=plain, precision="float32"
+        Fixed(), ImageBank(images, CPU), np.arange(4), truth, normalisation=plain, precision=precision
     )
     assert (found.accuracy, found.per_class, found.images) == (0.75, [1.0, 0.5, None], 4)
+    assert (found.confusion.tolist(), found.precision) == ([[2, 0, 0], [1, 1, 0], [0, 0, 0]], precision)
     log_total = np.log(np.exp(10) + 2)
     assert found.loss == pytest.approx((3 * (log_total - 10) + log_total) / 4)
     assert found.images_per_s > 0
@@ -94,7 +100,7 @@ def test_the_command_scores_the_test_set_of_the_run(trained: tuple[pathlib.Path,
     done = command("--data_type", "Digits", "--path", path, *words, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    assert set(found) == {"accuracy", "loss", "per_class", "images", "images_per_s", "device"}
+    assert set(found) == {"accuracy", "loss", "per_class", "images", "images_per_s", "device", "confusion", "precision"}
     assert found["images"] == round(0.25 * 1797)
     payload = load_model(path)
     image_set = data.open_set(next((path.parent / "prepared").glob("digits-*")))
@@ -122,7 +128,70 @@ def test_people_get_a_table(trained: tuple[pathlib.Path, list[str]], capsys: pyt
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [line.split("  ")[0] for line in lines[:4]] == ["test accuracy", "test loss", "images", "device"]
-    assert len(lines) == 5 + 10
+    assert lines[0].endswith("(float32)")
+    head, rule, *rows = lines[5:]
+    assert [head.index("accuracy") + len("accuracy"), head.index("images") + len("images")] == [
+        match.end() for match in re.finditer(" +-+", rule)
+    ][:2]
+    assert len(rows) == 10 and len({len(row[: len(rule.rpartition("  ")[0])]) for row in rows}) == 1
+    assert sum(int(row.split()[2]) for row in rows) == 449
+
+
+@pytest.mark.unit
+def test_the_file_is_enough_wherever_it_is_read(
+    trained: tuple[pathlib.Path, list[str]],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The folders come from the run's config; a relative one of an earlier version is found above the run."""
+    run = tmp_path / "project" / "runs" / "one"
+    (run / "models").mkdir(parents=True)
+    shutil.copy(trained[0], run / "models" / "model.pt")
+    shutil.copytree(trained[0].parent / "prepared", tmp_path / "project" / "images" / "prepared")
+    (run / "config.yaml").write_text("data_dir: images\nprepared_dir: images/prepared\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, out, err = run_here(capsys, "--path", "../project/runs/one/models/model.pt")
+    assert (code, err) == (0, "")
+    assert out.startswith("test accuracy") and not list(pathlib.Path().iterdir())
+
+
+@pytest.mark.unit
+def test_class_names_cannot_control_the_terminal(
+    trained: tuple[pathlib.Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {
+        "accuracy": 0.5, "loss": 1.0, "per_class": {"a\x1b[2Jb": 0.5, "c\nd": None}, "images": 2, "images_per_s": 1.0,
+        "device": "cpu", "precision": "float32", "confusion": [[1, 1], [0, 0]],
+    }  # fmt: skip
+    monkeypatch.setattr(evaluation, "_score", lambda arguments: found)
+    code, out, _ = run_here(capsys, "--path", trained[0])
+    assert code == 0 and "\x1b" not in out
+    assert "a\\x1b[2Jb" in out and "c\\nd (1)" in out and len(out.splitlines()) == 9
+
+
+@pytest.mark.unit
+def test_the_same_file_scores_the_same_whether_the_device_has_bf16_or_not(
+    trained: tuple[pathlib.Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, words = trained
+    scores = []
+    for has_bf16, threads in ((False, 1), (True, 2)):
+        monkeypatch.setattr(devices, "computes_in_bf16", lambda device, has=has_bf16: has)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            code, out, _ = run_here(capsys, "--path", path, *words, "--json")
+        finally:
+            torch.set_num_threads(before)
+        assert code == 0
+        scores.append(json.loads(out))
+    first, second = scores
+    assert round(first["accuracy"], 4) == round(second["accuracy"], 4) and first["precision"] == "float32"
+    assert first["accuracy"] == sum(row[n] for n, row in enumerate(first["confusion"])) / 449  # the exact ratio
+    _, out, _ = run_here(capsys, "--path", path, *words, "--precision", "bf16")
+    assert "(bf16)" in out.splitlines()[0]
 
 
 def changed(path: pathlib.Path, folder: pathlib.Path, key: str, value: Any) -> pathlib.Path:

@@ -1,5 +1,6 @@
 """Training, scoring and the data path to them."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -18,6 +19,8 @@ from aal.config.registry import TRAINERS, Entry
 from aal.config.settings import TrainingSettings
 from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
 from aal.storage.model_files import load_model
+from aal.training import inference
+from aal.training.devices import autocast
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of
 from aal.training.inference import predict
 from aal.training.networks import Architecture
@@ -314,6 +317,30 @@ def test_a_server_trains_saves_and_scores(server: Server) -> None:
     assert (found["labels"], found["epoch"], found["test_accuracy"]) == (40, trained.epoch, trained.test_accuracy)
     cost = server.cost(TrainingJob(3, 40))
     assert (cost.trained, cost.scored) == (2 * 48, 2 * 20 + len(server.split.test))
+
+
+@pytest.mark.unit
+def test_what_is_reported_is_an_exact_ratio_in_float32_whatever_training_computes_in(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = server.settings.training.model_copy(update={"precision": "bf16"})
+    server = dataclasses.replace(server, settings=server.settings.model_copy(update={"training": training}))
+    asked: list[str] = []
+
+    def seen(device: torch.device, precision: str) -> torch.autocast:
+        asked.append(precision)
+        return autocast(device, precision)
+
+    monkeypatch.setattr(inference, "autocast", seen)
+    trained = do(server, TrainingJob(0, 40))
+    found = load_model(server.run / trained.path)
+    assert asked == ["bf16", "bf16", "float32", "float32"]  # epochs, test, validation
+    assert found["precision"] == "float32"
+    right = sum(images for truth, predicted, images in trained.confusion if truth == predicted)
+    assert trained.test_accuracy == right / len(server.split.test)
+    assert trained.val_accuracy in [hits / 20 for hits in range(21)]
+    assert sum(images for *_, images in trained.confusion) == len(server.split.test)
+    assert [epoch for epoch, *_ in trained.history] == [1, 2]
 
 
 @pytest.mark.unit

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 import pathlib
 import re
 from collections.abc import Iterable
@@ -214,6 +215,13 @@ def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) ->
     tree = override(read_config(path), assignments)
     tree["name"] = tree.get("name") or name_of(path)
     return resolve(tree, str(path), changed=keys_of(assignments))
+
+
+def located(settings: Settings) -> Settings:
+    """Returns settings whose folders of images are absolute, so that the run's config means the same everywhere."""
+    named = {key: getattr(settings, key) for key in ("data_dir", "prepared_dir")}
+    whole = {key: os.path.abspath(os.path.expanduser(folder)) for key, folder in named.items() if folder is not None}
+    return settings.model_copy(update=whole)
 
 
 def name_of(path: pathlib.Path) -> str:

@@ -47,7 +47,7 @@ class TrainingSettings(Group):
     flip: bool = Field(description="random left-right flips")
     normalise: bool = Field(description="subtract the mean and divide by the deviation of each channel")
     precision: Literal["auto", "float32", "bf16"] = Field(
-        description="of training; auto is bf16 where the device computes in it"
+        description="of training and of the validation that chooses its epoch; auto: bf16 where the device has it"
     )
     channels_last: bool = Field(description="memory layout of the images and kernels")
     compile: bool = Field(
@@ -152,7 +152,9 @@ class Settings(Group):
         None, description="trainings after the initial one, at the most; null for as many as the threshold gives"
     )
     max_staleness: Count | None = Field(
-        1, description="rounds that selection may run ahead of the models; null lets the workers run free"
+        1,
+        description="rounds that selection may run ahead of the models; null: no bound, workers never wait; the "
+        "bound ends with the last of server_train_num trainings",
     )
     query_pool_size: Positive | None = Field(
         None, description="queries that may wait at once; null is two rounds, or two batches a worker if more"
@@ -189,6 +191,9 @@ class Settings(Group):
         "modern", description="paper or modern: the training settings to start from"
     )
     training: TrainingSettings = Field(description="single training settings that differ from the recipe's")
+    eval_precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of reported accuracies, whatever training.precision is"
+    )
     annotators: AnnotatorSettings = Field(AnnotatorSettings(), description="the simulated annotators")
     devices: DeviceSettings = Field(DeviceSettings(), description="where the roles compute")
     tensorboard: bool = Field(False, description="also write scalars for TensorBoard (pip install tensorboard)")

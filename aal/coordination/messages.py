@@ -6,6 +6,7 @@ arrays.
 """
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -91,6 +92,8 @@ class TrainedModel:
         started_at: when the training began.
         val_accuracy: of the kept epoch, from 0 to 1; None without validation examples.
         test_accuracy: from 0 to 1; None without test examples.
+        history: (epoch, mean loss, validation accuracy) of each epoch, None where unknown.
+        confusion: (true class, predicted class, test images) of each pair that occurs.
     """
 
     job: int
@@ -101,6 +104,8 @@ class TrainedModel:
     started_at: float
     val_accuracy: float | None
     test_accuracy: float | None
+    history: Sequence[tuple[int, float | None, float | None]] = ()
+    confusion: Sequence[tuple[int, int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
 EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?)"
 JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?)"
 MODELS = "INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+EPOCHS = "INSERT INTO epochs VALUES(?,?,?,?)"
+CONFUSION = "INSERT INTO confusion VALUES(?,?,?,?)"
 OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
 DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
@@ -53,12 +55,14 @@ class RunRecorder:
         self._journal.write((JOBS, [row]))
 
     def model_published(self, version: int, job: TrainingJob, trained: TrainedModel, at: float) -> None:
-        """Records a model."""
+        """Records a model, its epochs, and what it took the test images for."""
         row = (
             *(version, trained.server, job.labels, trained.started_at, at, trained.val_accuracy),
             *(trained.test_accuracy, trained.path, trained.model, trained.epoch, job.number, job.target),
         )
-        self._journal.write((MODELS, [row]))
+        epochs = [(version, *epoch) for epoch in trained.history]
+        pairs = [(version, *pair) for pair in trained.confusion]
+        self._journal.write((MODELS, [row]), (EPOCHS, epochs), (CONFUSION, pairs))
 
     def batch_offered(self, batch: QueryBatch, newest: int, at: float) -> None:
         """Records a query batch and its queries."""

@@ -10,6 +10,10 @@ CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker 
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
     published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER,
     target INTEGER);
+-- One row an epoch of the training of a model: mean loss; validation accuracy in the precision of the training, if any.
+CREATE TABLE IF NOT EXISTS epochs(version INTEGER, epoch INTEGER, loss REAL, val_accuracy REAL);
+-- One row a pair of classes that occurs: how many test images of class `truth` the model took for class `predicted`.
+CREATE TABLE IF NOT EXISTS confusion(version INTEGER, truth INTEGER, predicted INTEGER, images INTEGER);
 -- One row an offered id: the model version that chose it and the newest one when it was offered.
 CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, version INTEGER, newest INTEGER,
     offered_at REAL);

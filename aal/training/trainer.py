@@ -95,7 +95,8 @@ def training_fingerprint(
     """Returns a digest of all that decides what a training gives; the split and the images are the run's."""
     start = job.start and job.start.path
     asked = (job.number, job.kind, job.target, job.owner, start)
-    how = (settings.seed, architecture, settings.pretrained, settings.freeze, settings.training)
+    s = settings
+    how = (s.seed, architecture, s.pretrained, s.freeze, s.training, s.eval_precision)
     text = repr((asked, how, __version__, torch.__version__))
     return hashlib.blake2b(text.encode() + ids.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
 
