@@ -126,7 +126,7 @@ def start(
     images = _images(settings)
     _check_networks(settings, images)
     partition = split(images, settings, _schedule(settings).shard_num(settings))
-    _check_labels(settings, images, partition)
+    _check_images(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
     with new_run(settings, out) as run:
         save_split(partition, run / "split.npz")
@@ -282,14 +282,16 @@ def _check_machine(settings: Settings) -> None:
         check_devices(settings.devices)
 
 
-def _check_labels(settings: Settings, images: ImageSet, partition: Partition) -> None:
-    """Reports before a run that simulated annotators, who give true labels, cannot know some of them."""
+def _check_images(settings: Settings, images: ImageSet, partition: Partition) -> None:
+    """Reports before a run crops that the images are too small for, and labels that nobody could know."""
+    from aal.config.contradictions import crop_problem
+
+    if settings.compute == "full" and (problem := crop_problem(settings, images.images.shape[1])):
+        raise UserError(f"training.crop_padding: {problem}")
     unknown = sum(int((images.labels[shard] < 0).sum()) for shard in partition.shards)
     if unknown and settings.annotators.source == "simulated":
-        raise UserError(
-            f"annotators.source: simulated annotators give true labels, and those of {unknown} images are unknown; "
-            "name a label source of your own"
-        )
+        text = f"simulated annotators give true labels, and those of {unknown} images are unknown"
+        raise UserError(f"annotators.source: {text}; name a label source of your own")
 
 
 def _check_networks(settings: Settings, images: ImageSet) -> None:

@@ -28,6 +28,20 @@ def misfit(name: str, side: int) -> str | None:
     return f"{name} needs images of at least {smallest} pixels a side, not {side}{hint}"
 
 
+def known_side(s: Settings) -> int | None:
+    """Returns the pixels a side that the images will have; None where only the images tell."""
+    facts = IMAGE_SETS.facts(s.data_type)
+    side: int | None = facts.get("image_size") or s.image_size or facts.get("default_image_size")
+    return side
+
+
+def crop_problem(s: Settings, side: int) -> str | None:
+    """Returns what is wrong with random crops of images of `side` pixels: a reflection reaches no further than that."""
+    if s.training.crop_padding < side:
+        return None
+    return f"{s.training.crop_padding} must be less than the {side} pixels a side that the images have"
+
+
 def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds what is wrong with the strategy and its options; a user's own strategy is imported for that."""
     name = s.query_strategy
@@ -51,8 +65,7 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds what can be known to be wrong with the networks before PyTorch is imported."""
-    facts = IMAGE_SETS.facts(s.data_type)
-    side: int | None = facts.get("image_size") or s.image_size or facts.get("default_image_size")
+    side = known_side(s)
     for name in dict.fromkeys(s.models):
         if problem := NETWORKS.problem(name):
             yield ("models",), problem
@@ -110,8 +123,13 @@ def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds what is wrong with the schedule and its options, and what it finds wrong with the settings."""
     problems = list(_of_choice(SCHEDULES, s.mode, s.mode_options, given=("settings", "pools")))
     yield from problems
-    if not problems:
-        yield from SCHEDULES.load(s.mode).contradictions(s)
+    if problems:
+        return
+    found = getattr(SCHEDULES.load(s.mode), "contradictions", None)
+    if found is None:
+        yield ("mode",), f"{s.mode} is no schedule, which derives from aal.coordination.schedules.base.Schedule"
+    else:
+        yield from found(s)
 
 
 def trainer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -164,6 +182,8 @@ def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if problem := IMAGE_SETS.problem(s.data_type):
         yield ("data_type",), problem
         return
+    if (side := known_side(s)) and (problem := crop_problem(s, side)):
+        yield ("training.crop_padding", "training"), problem
     facts = IMAGE_SETS.facts(s.data_type)
     if s.image_size is not None and "image_size" in facts:
         yield ("image_size", "data_type"), f"{s.data_type} has a size of its own, {facts['image_size']}; leave it out"

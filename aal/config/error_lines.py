@@ -22,11 +22,15 @@ TEMPLATES = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "too_short": "must hold at least one",
+    "too_long": "must hold at most {max_length}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must be at most {max_length} characters long",
+    "dict_type": "must hold `key: value` lines",
     "model_type": "must hold `key: value` lines",
     "model_attributes_type": "must hold `key: value` lines",
     "invalid_key": "must be text, as every key",
 }
-LONGEST = 60  # characters of a value that a message repeats
+LONGEST = 60  # characters of a key or a value that a message repeats
 
 
 def line_of(detail: Any) -> tuple[str, str]:
@@ -37,7 +41,7 @@ def line_of(detail: Any) -> tuple[str, str]:
     """
     location = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-"))]
     names = [part for part in location if not part.isdigit()]
-    key = ".".join(names)
+    key = shortened(".".join(names))
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(names[-1], _known_keys(names[:-1]), n=1, cutoff=0.5) if names else []
         hint = f"did you mean {close[0]}?" if close else "--help lists all settings"
@@ -68,5 +72,10 @@ def _shown(value: object) -> str:
         text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).strip().removesuffix("...").strip()
     except (yaml.YAMLError, RecursionError, ValueError):
         text = type(value).__name__
-    text = " ".join(text.split()) or "nothing"
+    return shortened(text) or "nothing"
+
+
+def shortened(text: str) -> str:
+    """Returns text as far as a message repeats it, on one line."""
+    text = " ".join(text[: 10 * LONGEST].split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -12,11 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from aal.config.contradictions import contradictions
-from aal.config.error_lines import line_of
+from aal.config.error_lines import line_of, shortened
 from aal.config.errors import UserError
 from aal.config.presets import PAPER_COSTS, RECIPES
 from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
+from aal.config.yaml_text import LONGEST_TEXT, parse
 
 log = logging.getLogger("aal")
 
@@ -30,24 +31,6 @@ PRESET = "preset"  # beside single costs, the name of the group that they change
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "app" / "configs"  # a part of the installed package
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = getattr(key_node, "value", None)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def find_config(name: str) -> pathlib.Path:
     """Returns the path of a config: as given, then under `configs/`; `.yaml` may be left out.
 
@@ -57,24 +40,14 @@ def find_config(name: str) -> pathlib.Path:
     for folder in (pathlib.Path(), CONFIGS):
         for ending in ("", ".yaml"):
             path = folder / (name + ending)
-            if path.is_file():
+            if os.path.isfile(path):  # False, where Path.is_file raises, for names that no file can have
                 return path
-    if pathlib.Path(name).exists():
+    if os.path.exists(name):
         raise UserError(f"--config {name}: is no file")
     known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(shortened(name), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-    raise UserError(f"--config {name}: no such file here or under configs/; {hint}")
-
-
-def _parse(text: str, where: str) -> object:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{where}{place}: is not YAML: {problem}") from None
+    raise UserError(f"--config {shortened(name)}: no such file here or under configs/; {hint}")
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -84,11 +57,12 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         UserError: the file cannot be read, does not parse, or holds no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST_TEXT + 1)  # no more, however large the file is
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not a text file"
         raise UserError(f"{path}: {reason}") from None
-    tree = _parse(text, str(path))
+    tree = parse(text, str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path}: must hold `key: value` lines")
     return tree
@@ -104,11 +78,12 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
     problems, assignments = [], list(assignments)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        where = shortened(assignment)
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
-            problems.append(f"{assignment}: is not of the form key=value")
+            problems.append(f"{where}: is not of the form key=value")
             continue
         try:
-            value = _parse(text, assignment)
+            value = parse(text, where)
         except UserError as error:
             problems.extend(error.problems)
             continue
@@ -158,7 +133,7 @@ def resolve(
     except ValidationError as error:
         problems = list(dict.fromkeys(line_of(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
-        sound = {key: value for key, value in tree.items() if str(key) not in bad}
+        sound = {key: value for key, value in tree.items() if key in Settings.model_fields and key not in bad}
         settings = Settings.model_validate(_with_recipe({"data_type": "folder", **sound}))  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:

@@ -172,25 +172,16 @@ class Registry:
 
 def check_options(target: Any, options: Mapping[str, Any], given: Collection[str], where: str) -> dict[str, Any]:
     """Checks options against the typed parameters of a class or function; see `Registry.checked_options`."""
-    signature = inspect.signature(target)
-    function = target.__init__ if inspect.isclass(target) else target
-    annotations = {key: hint for key, hint in getattr(function, "__annotations__", {}).items() if key not in given}
-    # Of the options alone: what the program passes may be imported for type checkers only.
-    options_of = types.SimpleNamespace(__annotations__=annotations)
-    hints = get_type_hints(options_of, getattr(function, "__globals__", {}), include_extras=True)
-    fields: dict[str, Any] = {}
-    is_open = False
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            is_open = True
-        elif parameter.name not in given and parameter.kind is not parameter.VAR_POSITIONAL:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    config = ConfigDict(extra="allow" if is_open else "forbid", strict=True, arbitrary_types_allowed=True)
     try:
+        fields, is_open = _parameters(target, given)
+        config = ConfigDict(extra="allow" if is_open else "forbid", strict=True, arbitrary_types_allowed=True)
         model = create_model("Options", __config__=config, **fields)
-        # As JSON, in which a list may stand for a tuple, as it must in YAML.
-        checked = model.model_validate_json(json.dumps(dict(options), default=str))
+        text = json.dumps(dict(options), default=str)  # as JSON, in which a list may stand for a tuple, as in YAML
+    except Exception as error:  # whatever a user's object makes of it: no signature, unknown types, private names
+        name = getattr(target, "__qualname__", type(target).__name__)
+        raise UserError(f"{where}: the parameters of {name} cannot be read: {error}") from None
+    try:
+        checked = model.model_validate_json(text)
     except ValidationError as error:
         from aal.config.error_lines import line_of
 
@@ -205,9 +196,31 @@ def check_options(target: Any, options: Mapping[str, Any], given: Collection[str
     return {key: getattr(checked, key) for key in {*fields, *options} if key in options}
 
 
+def _parameters(target: Any, given: Collection[str]) -> tuple[dict[str, Any], bool]:
+    """Returns the type and default of each parameter but those that are given, and whether any others are taken."""
+    signature = inspect.signature(target)
+    function = target.__init__ if inspect.isclass(target) else target
+    annotations = {key: hint for key, hint in getattr(function, "__annotations__", {}).items() if key not in given}
+    # Of the options alone: what the program passes may be imported for type checkers only.
+    options_of = types.SimpleNamespace(__annotations__=annotations)
+    hints = get_type_hints(options_of, getattr(function, "__globals__", {}), include_extras=True)
+    fields: dict[str, Any] = {}
+    is_open = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open = True
+        elif parameter.name not in given and parameter.kind is not parameter.VAR_POSITIONAL:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return fields, is_open
+
+
 def _imported(setting: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise UserError(f"{setting}: {name}: the folder that this program was started in is gone") from None
     sys.path.insert(0, here)
     try:
         found = importlib.import_module(module)
@@ -217,14 +230,16 @@ def _imported(setting: str, name: str) -> Any:
                 f"{setting}: {name}: there is no module {module} in {here} or on PYTHONPATH; start from its folder"
             ) from None
         raise UserError(f"{setting}: {name}: {module} needs {error.name}, which is not installed") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{setting}: {name}: importing {module} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(here)
         if here not in sys.path:
             sys.path.append(here)  # for what the module imports later
     if not hasattr(found, attribute):
-        raise UserError(f"{setting}: {name}: {module} ({found.__file__}) defines no {attribute}")
+        raise UserError(
+            f"{setting}: {name}: {module} ({getattr(found, '__file__', 'built in')}) defines no {attribute}"
+        )
     return getattr(found, attribute)
 
 

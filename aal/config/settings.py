@@ -1,8 +1,10 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
+import pathlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
 
@@ -11,33 +13,49 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-DataType = Annotated[str, BeforeValidator(IMAGE_SETS.canonical)]
-StrategyName = Annotated[str, BeforeValidator(STRATEGIES.canonical)]
-ModelName = Annotated[str, BeforeValidator(NETWORKS.canonical)]
-ScheduleName = Annotated[str, BeforeValidator(SCHEDULES.canonical)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-Devices = Annotated[list[Device], Field(min_length=1), BeforeValidator(_listed)]
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Options = dict[str, Any]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+def _usable_path(text: str) -> str:
+    try:
+        pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise PydanticCustomError("no_home", "must be a path; the home folder that ~ stands for is unknown") from None
+    if "\0" in text:
+        raise PydanticCustomError("null_byte", "must be a path, which holds no null byte")
+    return text
+
+
+Name = Annotated[str, Field(max_length=200)]
+DataType = Annotated[Name, BeforeValidator(IMAGE_SETS.canonical)]
+StrategyName = Annotated[Name, BeforeValidator(STRATEGIES.canonical)]
+ModelName = Annotated[Name, BeforeValidator(NETWORKS.canonical)]
+ScheduleName = Annotated[Name, BeforeValidator(SCHEDULES.canonical)]
+TrainerName = Annotated[Name, BeforeValidator(TRAINERS.canonical)]
+LabelSourceName = Annotated[Name, BeforeValidator(LABEL_SOURCES.canonical)]
+Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usable_path)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")]
+Devices = Annotated[list[Device], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
+# Bounds that no run has a reason to pass: sums of what they bound stay exact, and nothing overflows.
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Seconds = Annotated[float, Field(ge=0, le=10**6)]
+RelativeStd = Annotated[float, Field(ge=0, le=10)]
+Options = Annotated[dict[str, Any], Field(max_length=1000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Group(BaseModel):
     """A group of settings: strict types, no unknown key, never changed after it was read."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TrainingSettings(Group):
     """How a server learns; `recipe` names a whole group, `training` changes single values of it."""
 
     optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with Nesterov momentum")
-    learning_rate: Rate = Field(description="its value, or its peak under one_cycle")
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = Field(description="its value, or its peak under one_cycle")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(description="of sgd")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = Field(
         description="decay * w is added to the gradient of every kernel but the output layer's"
     )
     schedule: Literal["constant", "one_cycle"] = Field(description="of the learning rate, step by step")
@@ -61,17 +79,17 @@ class TrainingSettings(Group):
 class AnnotatorSettings(Group):
     """Who answers."""
 
-    source: Annotated[str, BeforeValidator(LABEL_SOURCES.canonical)] = Field(
+    source: LabelSourceName = Field(
         "simulated", description="simulated, or a label source of one's own as package.module:object"
     )
     options: Options = Field({}, description="parameters of the label source")
-    number: Positive = Field(10, description="annotators who label at once")
+    number: Annotated[int, Field(ge=1, le=10**6)] = Field(10, description="annotators who label at once")
     seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
-    relative_std: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.3, description="standard deviation of that time, as a share of the mean"
-    )
+    relative_std: RelativeStd = Field(0.3, description="standard deviation of that time, as a share of the mean")
     error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
-    lease_s: Rate = Field(600.0, description="seconds after which an unanswered query returns to the pool")
+    lease_s: Annotated[float, Field(gt=0, le=10**9)] = Field(
+        600.0, description="seconds after which an unanswered query returns to the pool"
+    )
 
 
 class DeviceSettings(Group):
@@ -79,10 +97,10 @@ class DeviceSettings(Group):
 
     servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
     workers: Devices = Field(["auto"], description="the same for the workers")
-    server_threads: Positive | None = Field(
+    server_threads: Threads | None = Field(
         None, description="CPU threads a server; null: those that train share the cores on which no worker selects"
     )
-    worker_threads: Positive | None = Field(
+    worker_threads: Threads | None = Field(
         None, description="threads of a worker's process; null: 1, in mode sync all; simulated roles use server_threads"
     )
     worker_processes: Positive | None = Field(
@@ -100,7 +118,7 @@ class CostSettings(Group):
     per_image_scored: Seconds = Field(0.0003, description="of each image of a selection, a validation, a test")
     per_selection: Seconds = Field(0.05, description="of each selection, whatever its images")
     per_model_published: Seconds = Field(0.2, description="of each training, whatever its images")
-    relative_std: Annotated[float, Field(ge=0, le=10)] = Field(
+    relative_std: RelativeStd = Field(
         0.0, description="standard deviation of each of these times, as a share of the mean"
     )
     measured: bool = Field(False, description="take these times from a short calibration on this machine first")
@@ -109,7 +127,7 @@ class CostSettings(Group):
 class Settings(Group):
     """All settings of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = Field(
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=200)] | None = Field(
         None, description="the run's folder under runs/; null takes the config's name"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
@@ -117,9 +135,7 @@ class Settings(Group):
         "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
     )
     mode_options: Options = Field({}, description="parameters of a schedule of your own")
-    trainer: Annotated[str, BeforeValidator(TRAINERS.canonical)] = Field(
-        "fit", description="what a training job computes"
-    )
+    trainer: TrainerName = Field("fit", description="what a training job computes")
     trainer_options: Options = Field({}, description="parameters of a trainer of your own")
     engine: Literal["local", "simulated"] = Field(
         "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
@@ -128,14 +144,14 @@ class Settings(Group):
         "full", description="none: on the virtual clock, training and scoring are only their costs"
     )
     costs: CostSettings = Field(CostSettings(), description="what work costs on the virtual clock")
-    examples: Annotated[int, Field(ge=2)] | None = Field(
+    examples: Annotated[int, Field(ge=2, le=10**9)] | None = Field(
         None, description="images of an imagined set, for compute none; null: as many as data_type has"
     )
 
     data_type: DataType = Field(description=IMAGE_SETS.choices())
     data_options: Options = Field({}, description="parameters of a set of torchvision or of a function of one's own")
-    data_dir: str = Field("data/downloads", description="where the images are, or are downloaded to")
-    prepared_dir: str | None = Field(None, description="where the prepared arrays go; null is beside the images")
+    data_dir: Path = Field("data/downloads", description="where the images are, or are downloaded to")
+    prepared_dir: Path | None = Field(None, description="where the prepared arrays go; null is beside the images")
     image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
         None, description="pixels a side that images are resized to; null: 32 for folder, otherwise their own size"
     )
@@ -174,13 +190,15 @@ class Settings(Group):
         "restart", description="restart a process that dies, or stop the run; either way nothing answered is lost"
     )
     restart_limit: Count = Field(3, description="restarts of each process, and of the hub, before the run stops")
-    hung_after_s: Rate = Field(600.0, description="seconds without a heartbeat after which a process counts as dead")
+    hung_after_s: Annotated[float, Field(ge=2, le=10**9)] = Field(
+        600.0, description="seconds without a heartbeat after which a process counts as dead"
+    )
 
-    models: Annotated[list[ModelName], Field(min_length=1), BeforeValidator(_listed)] = Field(
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000), BeforeValidator(_listed)] = Field(
         ["vgg16"], description=f"{NETWORKS.choices()}; a list is given to the servers in turn"
     )
     model_options: Options = Field({}, description="parameters of the networks")
-    pretrained: str | None = Field(
+    pretrained: Path | None = Field(
         None, description="weights to start from: a file, or the name of torchvision weights; null starts from scratch"
     )
     freeze: bool = Field(False, description="train only the output layer")
