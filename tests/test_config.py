@@ -91,6 +91,12 @@ def test_contradictions_are_reported(tree: dict[str, Any], key: str) -> None:
     assert told.startswith(f"my.yaml: {key}: ")
 
 
+@pytest.mark.parametrize("role", ["server", "worker"])
+def test_threads_that_no_machine_has_are_refused(role: str) -> None:
+    (told,) = problems({"data_type": "digits", "models": "cnn", "devices": {f"{role}_threads": 10**9}})
+    assert told == f"my.yaml: devices.{role}_threads: must be at most 1024, not 1000000000"
+
+
 def test_costs_have_names(tmp_path: pathlib.Path) -> None:
     tree = {"data_type": "cifar10", "engine": "simulated"}
     assert resolve({**tree, "costs": "paper"}, "x").costs.model_dump(exclude={"relative_std", "measured"}) == {

@@ -252,6 +252,22 @@ def test_a_bound_of_one_lets_selection_run_one_round_ahead() -> None:
     assert offer(hub, 0) and offer(hub, 1)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_initial_model_is_of_the_first_network_whichever_server_asks_first(first: int) -> None:
+    hub, _ = make_hub(make_settings(server_num=2, models=["cnn", "resnet18"]))
+    initial = train(hub, first)
+    assert initial is not None and initial.network == 0
+    networks = []
+    for server in (0, 1):
+        for worker in (0, 1):
+            offer(hub, worker)
+        answer_all(hub)
+        job = train(hub, server)
+        assert job is not None
+        networks.append(job.network)
+    assert networks == [0, 1], "the others are dealt out to the servers in turn"
+
+
 def test_free_workers_do_not_wait_for_models() -> None:
     hub, _ = make_hub(make_settings(max_staleness=None))
     train(hub)

@@ -195,7 +195,8 @@ class Settings(Group):
     )
 
     models: Annotated[list[ModelName], Field(min_length=1, max_length=1000), BeforeValidator(_listed)] = Field(
-        ["vgg16"], description=f"{NETWORKS.choices()}; a list is given to the servers in turn"
+        ["vgg16"],
+        description=f"{NETWORKS.choices()}; a list is given to the servers in turn, the initial model is of the first",
     )
     model_options: Options = Field({}, description="parameters of the networks")
     pretrained: Path | None = Field(

@@ -115,8 +115,11 @@ class Schedule(abc.ABC):
         return job
 
     def new_job(self, server: int) -> TrainingJob:
-        """Returns the job of a training that is due: all of L, with the networks dealt out to the servers in turn."""
-        network = server % len(self.settings.models)
+        """Returns the job of a training that is due: all of L, with the networks dealt out to the servers in turn.
+
+        The initial model is of the first network, whichever server asks first, so that a seed has one initial model.
+        """
+        network = server % len(self.settings.models) if self.issued else 0
         return TrainingJob(self.issued, self.pools.labels, kind=self.settings.trainer, network=network)
 
     def settle(self, number: int, server: int, path: str) -> tuple[TrainingJob, ModelRef]:
