@@ -108,7 +108,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--path", required=True, help="the model file; nothing else is needed where it lies in its run")
     parser.add_argument("--data_type", help="the image set (default: the one that the file names)")
     parser.add_argument("--data_dir", help="where the images are (default: as in the run's config, or data/downloads)")
-    parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: beside the images)")
+    parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: in ~/.cache/aal)")
     parser.add_argument("--model", help="a network of your own, package.module:object; a file alone imports nothing")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:i (default: auto)")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="default: float32, as reported")

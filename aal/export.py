@@ -22,7 +22,6 @@ from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
 
 FORMATS = ("csv", "folder", "coco", "huggingface")
-KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of source files; none that starts a program
 
 
 class Images:
@@ -80,8 +79,10 @@ class Images:
         if source is None:
             height, width = self._pixels.shape[1:3]
             return width, height
+        from aal.app.data.picture_files import open_picture
+
         try:
-            with Image.open(source, formats=KINDS) as image:
+            with open_picture(source) as image:
                 return image.size
         except OSError as error:
             raise UserError(f"{source}: cannot be read as an image: {error}") from None

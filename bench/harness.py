@@ -15,7 +15,8 @@ from torch import nn
 
 from aal.app import data
 from aal.app.data import ImageSet
-from aal.app.data.arrays import Contents, ImageWriter, write_contents
+from aal.app.data.array_writer import ImageWriter, write_contents
+from aal.app.data.arrays import Contents
 from aal.app.server_train import Server
 from aal.app.work_query import Worker
 from aal.config.errors import UserError

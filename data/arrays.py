@@ -5,14 +5,15 @@ has them, test.npy holds the ids of its own test images and paths.json the file 
 """
 
 import functools
-import json
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from aal.config.errors import UserError
 from aal.config.settings import Settings
@@ -45,9 +46,20 @@ class ImageSet:
 
     @functools.cached_property
     def paths(self) -> Sequence[str | None] | None:
-        """The file of each example, relative to `data_dir` (absolute outside it); None where no example has one."""
-        path = self.folder / PATHS
-        return json.loads(path.read_bytes()) if path.exists() else None
+        """The file of each example, relative to `data_dir` (absolute outside it); None where no example has one.
+
+        Raises:
+            UserError: the file that lists them is damaged.
+        """
+        try:
+            paths = TypeAdapter(list[str | None]).validate_json(read_regular(self.folder / PATHS), strict=True)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            paths = []
+        if len(paths) != len(self.labels):
+            raise _damaged(self.folder, f"{PATHS} does not name a file for each image")
+        return paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +83,18 @@ class Contents:
     left_out: Sequence[str] = ()
 
 
+class Meta(BaseModel):
+    """What meta.json holds; see `Contents`."""
+
+    model_config = ConfigDict(strict=True)
+
+    data_type: str
+    classes: Annotated[list[str], Field(min_length=1)]
+    own_test: bool
+    skipped: list[str]
+    left_out: list[str]
+
+
 def open_set(folder: Path) -> ImageSet:
     """Returns the set in a folder that `prepare` returned; the images stay on disk until they are used.
 
@@ -78,16 +102,65 @@ def open_set(folder: Path) -> ImageSet:
         UserError: a file is missing or damaged.
     """
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        # "c" maps private pages: torch.from_numpy takes writable memory only, and nothing ever reaches the file.
-        images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
-        labels = np.load(folder / LABELS, mmap_mode="c", allow_pickle=False)
-        test = np.load(folder / TEST, allow_pickle=False) if meta["own_test"] else None
-        if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != (len(images),):
-            raise ValueError(f"images of shape {images.shape} and labels of shape {labels.shape}")
-        return ImageSet(folder, meta["data_type"], images, labels, tuple(meta["classes"]), test, len(meta["skipped"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{folder}: the prepared images are damaged ({error}); remove this folder") from None
+        meta = read_meta(folder)
+        images, labels = _mapped(folder / IMAGES, np.uint8), _mapped(folder / LABELS, np.int64)
+        test = _mapped(folder / TEST, np.int64) if meta.own_test else None
+        _check(images, labels, test, len(meta.classes))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from None
+    return ImageSet(folder, meta.data_type, images, labels, tuple(meta.classes), test, len(meta.skipped))
+
+
+def read_meta(folder: Path) -> Meta:
+    """Returns what meta.json of a prepared set holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else.
+    """
+    content = read_regular(folder / META)
+    try:
+        return Meta.model_validate_json(content)
+    except ValueError:  # pydantic's, of many lines
+        raise ValueError(f"{META} is not as it was written") from None
+
+
+def read_regular(path: Path) -> bytes:
+    """Returns the content of a file; one that is no regular file, such as a named pipe, is not opened.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+    return path.read_bytes()
+
+
+def _mapped(path: Path, kind: npt.DTypeLike) -> np.ndarray:
+    """The array in a file; "c" maps private pages: torch.from_numpy takes writable memory only, and the file stays."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+    try:
+        array = np.lib.format.open_memmap(path, mode="c")
+    except Exception:  # NumPy raises half a dozen kinds
+        array = None
+    if array is None or array.dtype != kind:
+        raise ValueError(f"{path.name} is no whole array of {np.dtype(kind)}")
+    return array
+
+
+def _check(images: np.ndarray, labels: np.ndarray, test: np.ndarray | None, classes: int) -> None:
+    if images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3) or labels.shape != (len(images),):
+        raise ValueError(f"images of shape {images.shape} and labels of shape {labels.shape}")
+    if not UNKNOWN <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()} of {classes} classes")
+    if test is not None and (test.ndim != 1 or len(np.intersect1d(test, np.arange(len(images)))) != test.size):
+        raise ValueError(f"{TEST} does not hold ids of images, each once")
+
+
+def _damaged(folder: Path, problem: object) -> UserError:
+    return UserError(f"{folder}: the prepared images are damaged ({problem}); remove this folder")
 
 
 def imagined_set(settings: Settings, number: int) -> ImageSet:
@@ -95,58 +168,3 @@ def imagined_set(settings: Settings, number: int) -> ImageSet:
     images = np.broadcast_to(np.uint8(0), (number, 1, 1, 1))
     classes = tuple(str(label) for label in range(10))
     return ImageSet(Path(f"imagined-{number}"), settings.data_type, images, np.arange(number) % 10, classes)
-
-
-def write_contents(folder: Path, data_type: str, contents: Contents) -> None:
-    """Writes all files of a prepared set but images.npy."""
-    np.save(folder / LABELS, np.asarray(contents.labels, np.int64))
-    if contents.test is not None:
-        np.save(folder / TEST, np.asarray(contents.test, np.int64))
-    if contents.paths is not None and any(path is not None for path in contents.paths):
-        (folder / PATHS).write_text(json.dumps(list(contents.paths)), encoding="utf-8")
-    meta = {
-        "data_type": data_type,
-        "classes": list(contents.classes),
-        "own_test": contents.test is not None,
-        "skipped": list(contents.skipped),
-        "left_out": list(contents.left_out),
-    }
-    (folder / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-
-
-class ImageWriter:
-    """Streams rows into images.npy; how many there are may be known only at the end.
-
-    Plain writes, not a writable map: on a full disk they raise OSError, where a map kills the process.
-
-    Args:
-        folder: where the file goes.
-        shape: (H, W, C) of an image.
-    """
-
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self.rows = 0
-        self.shape = shape
-        self._file = (folder / IMAGES).open("wb")
-        self._start = self._write_header()
-
-    def _write_header(self) -> int:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self.rows, *self.shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        return self._file.tell()
-
-    def add(self, images: np.ndarray) -> None:
-        """Appends (n, H, W, C) uint8 images."""
-        assert images.shape[1:] == self.shape and images.dtype == np.uint8
-        self._file.write(np.ascontiguousarray(images).data)
-        self.rows += len(images)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with self._file:
-            if kind is None:
-                self._file.seek(0)
-                # NumPy pads a header so that the first axis can grow in place.
-                assert self._write_header() == self._start

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aal.app.data.arrays import Contents, ImageWriter
+from aal.app.data.array_writer import ImageWriter
+from aal.app.data.arrays import Contents
 from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
 
@@ -14,9 +15,10 @@ class Digits:
     """Loads the digits; they never change, so no file decides their content."""
 
     variant = "digits"
+    root = None
 
     def __init__(self, settings: Settings) -> None:
-        self.root = Path(settings.data_dir).expanduser()
+        pass
 
     def fetch(self) -> None:
         """Needs nothing: the package brings the images."""

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from aal.app.data.arrays import UNKNOWN, Contents
-from aal.app.data.pictures import path_from, printable, write_pictures
+from aal.app.data.picture_files import FORMATS, open_picture, path_from, printable
+from aal.app.data.pictures import write_pictures
 from aal.config.errors import UserError
 from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
@@ -58,7 +59,7 @@ class ClassFolders:
 
     def _require(self, names: set[str], layout: str) -> None:
         if not names:
-            inside = sorted(name for name in os.listdir(self.root) if not name.startswith("."))
+            inside = sorted(printable(name) for name in os.listdir(self.root) if not name.startswith("."))
             found = f"holds no class folders but {len(inside)} files such as {inside[0]}" if inside else "is empty"
             raise UserError(f"data_dir: {self.root} {found}; it must hold {layout}")
 
@@ -89,7 +90,7 @@ class ClassFolders:
             UserError: fewer than two images of known class can be read.
         """
         images = self._images()
-        kept = write_pictures(folder, len(images), lambda row: Image.open(images[row].path), self._size, channels=3)
+        kept = write_pictures(folder, len(images), lambda row: open_picture(images[row].path), self._size, channels=3)
         names = [images[row].label for row in kept]
         classes = sorted({name for name in names if not _is_unlabelled(name)})
         number = {name: label for label, name in enumerate(classes)}
@@ -137,12 +138,12 @@ def _is_unlabelled(name: str) -> bool:
 
 
 def _extensions() -> set[str]:
-    return {extension for extension, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    return {extension for extension, kind in Image.registered_extensions().items() if kind in FORMATS}
 
 
 def _existing(data_dir: str) -> Path:
     root = Path(data_dir).expanduser()
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir, false for all that cannot be looked at
         raise UserError(f"data_dir: {root}: no such folder; give the folder that holds the images")
     return root
 
@@ -151,15 +152,22 @@ def _visible_folders(parent: Path) -> list[Path]:
     """The folders in `parent`, by name, without hidden ones and links that lead back to it or above it."""
     here = parent.resolve()
     try:
-        folders = [path for path in parent.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        folders = [parent / name for name in os.listdir(parent) if not name.startswith(".")]
     except OSError as error:
-        raise UserError(f"data_dir: {parent}: {error.strerror}; this user must be able to read it") from None
-    return sorted(path for path in folders if not here.is_relative_to(path.resolve()))
+        raise _unreadable(error) from None
+    return sorted(path for path in folders if os.path.isdir(path) and not here.is_relative_to(path.resolve()))
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):  # which follows no links, so loops end
+    def fail(error: OSError) -> None:
+        raise _unreadable(error)
+
+    for parent, folders, names in os.walk(folder, onerror=fail):  # which follows no links, so loops end
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
         # No named pipes, which block; a broken link counts as an image that cannot be read.
-        yield from (path for path in paths if path.is_file() or not path.exists())
+        yield from (path for path in paths if os.path.isfile(path) or not os.path.exists(path))
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"data_dir: {printable(str(error.filename))}: {error.strerror}; this user must be able to read it")

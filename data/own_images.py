@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from aal.app.data.arrays import UNKNOWN, Contents
-from aal.app.data.pictures import path_from, write_pictures
+from aal.app.data.picture_files import open_picture, path_from, printable
+from aal.app.data.pictures import write_pictures
 from aal.config.errors import UserError
 from aal.config.registry import check_options
 from aal.config.settings import Settings
@@ -163,10 +164,10 @@ class OwnImages:
         unread = sorted({*range(len(images))} - {*kept.tolist()})
         return Contents(
             self._labels[kept],
-            self._classes,
+            [*map(printable, self._classes)],
             test=None if self._is_test is None else np.flatnonzero(self._is_test[kept]),
             paths=[None if (path := paths[row]) is None else path_from(self.root / path, self.root) for row in kept],
-            skipped=[str(images[row]) for row in unread],
+            skipped=[printable(str(images[row])) for row in unread],
         )
 
 
@@ -180,7 +181,7 @@ def _bytes_of(image: np.ndarray | Image.Image) -> bytes:
 
 def _picture(image: Any) -> Image.Image:
     if isinstance(image, str | Path):
-        return Image.open(image)
+        return open_picture(image)
     if isinstance(image, np.ndarray):
         return Image.fromarray(image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image)
     return image.copy()  # the caller closes what it gets

@@ -1,20 +1,25 @@
 """Pictures of any format, size and colour as the pixels of images.npy."""
 
 import contextlib
-import os
+import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from aal.app.data.arrays import ImageWriter
+from aal.app.data.array_writer import ImageWriter
 from aal.config.errors import UserError
 
-BATCH = 512  # pictures in memory at a time
+READ_AHEAD = 32  # pictures that are decoded before their turn
+PIXELS_AT_ONCE = 48_000_000  # of pictures that are being decoded; each takes 8 bytes a pixel meanwhile
+BLOCK = 64 * 1024 * 1024  # bytes that Pillow allocates at once; blocks above 32 MiB return to the system when freed
+STRIP = 256  # rows of a picture that are drawn on white at a time
+LARGEST_OWN_SIZE = 2048  # pixels a side of pictures that keep their size
 GREY = {"1", "L", "LA", "La"}  # modes of Pillow; so are all that begin with I;16
 
 
@@ -65,7 +70,7 @@ def _write(
     writer: ImageWriter | None = None
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        stack.enter_context(_pillow_warnings())
+        stack.enter_context(_pillow_settings())
         for row, pixels in enumerate(_decoded(number, read, size, pool)):
             if pixels is None:
                 continue
@@ -81,17 +86,50 @@ def _write(
 def _decoded(
     number: int, read: Callable[[int], Image.Image], size: int | None, pool: ThreadPoolExecutor
 ) -> Iterator[np.ndarray | None]:
+    """Yields the pixels of each picture in turn; None for one that cannot be read."""
+    at_once = _Shares(PIXELS_AT_ONCE)
+
     def decode(row: int) -> np.ndarray | None:
         try:
             with read(row) as picture:
-                return pixels_of(picture, size)
+                if size is not None:
+                    picture.draft(None, (2 * size, 2 * size))  # large JPEGs at a fraction of their size: much faster
+                with at_once.take(picture.width * picture.height):
+                    return pixels_of(picture, size)
         except UserError:
             raise
         except Exception:  # decoders raise many kinds of exceptions for damaged files
             return None
 
-    for start in range(0, number, BATCH):
-        yield from pool.map(decode, range(start, min(start + BATCH, number)))
+    waiting: deque[Future[np.ndarray | None]] = deque()
+    for row in range(number):
+        waiting.append(pool.submit(decode, row))
+        if len(waiting) == READ_AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+class _Shares:
+    """Deals out a number of things among threads; who wants more than all of them gets all."""
+
+    def __init__(self, number: int) -> None:
+        self._all = self._free = number
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def take(self, wanted: int) -> Iterator[None]:
+        """Waits until as many are free, and has them meanwhile."""
+        share = min(wanted, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()
 
 
 def _check_square(shape: tuple[int, ...]) -> None:
@@ -120,11 +158,19 @@ def pixels_of(picture: Image.Image, size: int | None) -> np.ndarray:
     Args:
         picture: of any mode of Pillow.
         size: pixels a side to resize it to; None keeps its own size.
+
+    Raises:
+        UserError: `size` is None and the picture is very large.
     """
+    if size is None and max(picture.size) > LARGEST_OWN_SIZE:
+        raise UserError(
+            f"image_size: an image has {picture.width} x {picture.height} pixels; give the pixels a side that all are "
+            "resized to, for example image_size=64"
+        )
     is_grey = picture.mode in GREY or picture.mode.startswith("I;16")
-    if size is not None:
-        picture.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size, much faster
-    upright = _on_white(ImageOps.exif_transpose(picture))
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)  # a copy of a large one would be another hundred megabytes
+    upright = _on_white(picture)
     if size is not None:
         # Pillow's bilinear filter averages over all pixels that a new one covers; Lanczos would ring at edges.
         upright = upright.resize((size, size), Image.Resampling.BILINEAR)
@@ -136,26 +182,28 @@ def _on_white(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):  # convert() would cut all above 255
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:  # what lies under transparent pixels is arbitrary
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+        opaque = Image.new("RGB", picture.size)
+        for top in range(0, picture.height, STRIP):  # each copy of a whole one would take 4 bytes a pixel
+            box = (0, top, picture.width, min(top + STRIP, picture.height))
+            layer = picture.crop(box).convert("RGBA")
+            white = Image.new("RGBA", layer.size, "white")
+            opaque.paste(Image.alpha_composite(white, layer).convert("RGB"), box)
+        return opaque
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 @contextlib.contextmanager
-def _pillow_warnings() -> Iterator[None]:
-    """Makes a picture of absurd size an error, and ignores Pillow's other warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+def _pillow_settings() -> Iterator[None]:
+    """Makes a picture of absurd size an error, ignores Pillow's other warnings, and bounds what it holds of memory.
 
-
-def printable(name: str) -> str:
-    """Returns a file name as text that can be printed and stored, whatever bytes the file system holds."""
-    return os.fsencode(name).decode(errors="replace")
-
-
-def path_from(path: Path, data_dir: Path) -> str:
-    """Returns the path of an example as it is stored: relative to `data_dir`, or absolute outside it."""
-    whole, root = path.absolute(), data_dir.absolute()
-    return printable(whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.as_posix())
+    With its own block size, each thread would keep the memory of the largest picture that it has decoded.
+    """
+    block = Image.core.get_block_size()
+    Image.core.set_block_size(BLOCK)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.core.set_block_size(block)

@@ -7,22 +7,22 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import filelock
-
-from aal.app.data.arrays import IMAGES, LABELS, META, Contents, write_contents
+from aal.app.data.array_writer import write_contents
+from aal.app.data.arrays import IMAGES, LABELS, META, Contents, read_meta
+from aal.app.data.cache import INDEX, is_inside, locked, place_of, read_index
 from aal.app.data.own_images import OwnImages
+from aal.app.data.picture_files import printable, without_ghostscript
 from aal.config.errors import UserError
 from aal.config.registry import IMAGE_SETS, check_options
 from aal.config.settings import Settings
 from aal.storage.atomic import TEMPORARY, sync, write_whole
 
 FORMAT = 3  # of the prepared files; a new number prepares every set anew
-INDEX = "index.json"
 NAMES_SHOWN = 20
 
 log = logging.getLogger("aal")
@@ -33,11 +33,13 @@ class Loader(Protocol):
 
     Attributes:
         variant: whatever of the settings changes its arrays.
-        root: the folder of the source files.
     """
 
     variant: str
-    root: Path
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of the source files; None where there are none."""
 
     def fetch(self) -> None:
         """Makes sure that the source files are there and whole."""
@@ -70,19 +72,21 @@ def prepare(settings: Settings) -> Path:
     Raises:
         UserError: the images cannot be found, read or downloaded, or there is no place for the prepared ones.
     """
-    loader = loader_of(settings)
-    # Hidden, so that it is never taken for a class.
-    place = Path(settings.prepared_dir or loader.root / ".prepared").expanduser()
-    found = _known(place, loader)
-    if found is None:
+    with without_ghostscript():
+        loader = loader_of(settings)
+        place = place_of(settings, loader.root)
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            with _locked(place):
-                found = _known(place, loader)
-                if found is None:
-                    return _make(place, loader, settings.data_type)
+            found = _known(place, loader)
+            if found is None:
+                place.mkdir(parents=True, exist_ok=True)
+                with locked(place):
+                    found = _known(place, loader)
+                    if found is None:
+                        return _make(place, loader, settings.data_type)
         except OSError as error:
-            reason = error.strerror or error
+            reason, path = error.strerror or error, error.filename
+            if loader.root and is_inside(path, loader.root) and not is_inside(path, place):
+                raise UserError(f"data_dir: {printable(path)}: {reason}") from None
             raise UserError(f"prepared_dir: cannot write in {place}: {reason}; give another place") from None
     _warn_of_skipped(found)
     return found
@@ -105,17 +109,10 @@ def _stats(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
+    if not path.is_file():  # a named pipe would block
+        return "no file"
     with path.open("rb") as file:
         return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
-
-
-def _index(place: Path) -> dict[str, str]:
-    """The set that belongs to each fingerprint of file stats, which saves reading every source file at every start."""
-    try:
-        index = json.loads((place / INDEX).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return index if isinstance(index, dict) else {}
 
 
 def _is_whole(folder: Path) -> bool:
@@ -123,23 +120,10 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _known(place: Path, loader: Loader) -> Path | None:
-    name = _index(place).get(_digest(loader, _stats))
-    return place / name if name and _is_whole(place / name) else None
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Holds the lock of the prepared folder; the system frees it when its holder dies."""
-    lock = filelock.FileLock(place / ".lock")
-    try:
-        lock.acquire(timeout=1)
-    except filelock.Timeout:
-        log.info("another process prepares images in %s; waiting for it", place)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    name = read_index(place).get(_digest(loader, _stats))
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+        return None
+    return place / name if _is_whole(place / name) else None
 
 
 def _make(place: Path, loader: Loader, data_type: str) -> Path:
@@ -155,7 +139,7 @@ def _make(place: Path, loader: Loader, data_type: str) -> Path:
     else:
         log.info("preparing the images of %s in %s", data_type, target)
         _publish(target, loader, data_type, stats)
-    write_whole(place / INDEX, json.dumps({**_index(place), stats: target.name}, indent=1).encode())
+    write_whole(place / INDEX, json.dumps({**read_index(place), stats: target.name}, indent=1).encode())
     return target
 
 
@@ -187,7 +171,6 @@ def _warn(contents: Contents, folder: Path) -> None:
 
 
 def _warn_of_skipped(folder: Path) -> None:
-    with contextlib.suppress(OSError, ValueError, KeyError):  # open_set reports damage
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        if meta["skipped"]:
-            log.warning("%d images cannot be read and are skipped; %s names them", len(meta["skipped"]), folder / META)
+    with contextlib.suppress(OSError, ValueError):  # open_set reports damage
+        if skipped := len(read_meta(folder).skipped):
+            log.warning("%d images cannot be read and are skipped; %s names them", skipped, folder / META)

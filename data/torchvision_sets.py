@@ -6,6 +6,7 @@ names begin as its own does.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from aal.app.data.arrays import UNKNOWN, Contents
-from aal.app.data.downloads import quiet_and_bounded
-from aal.app.data.pictures import path_from, write_pictures
+from aal.app.data.downloads import ARCHIVES, downloads_into, quiet_and_bounded
+from aal.app.data.picture_files import path_from, printable
+from aal.app.data.pictures import write_pictures
 from aal.app.data.torchvision_catalogue import SPLITS, checked, find_set, parameters_of
 from aal.config.errors import UserError
 from aal.config.settings import Settings
@@ -53,15 +55,17 @@ class TorchvisionSet:
     def files(self) -> dict[str, Path]:
         """Returns the files in `data_dir` whose names, or those of their folders, begin as the set's."""
         found: dict[str, Path] = {}
-        for place in sorted(self.root.iterdir()) if self.root.is_dir() else []:
+        for place in sorted(self.root.iterdir()) if os.path.isdir(self.root) else []:
             words = _plain(self._name), _plain(place.stem if place.is_file() else place.name)
             if (
                 not place.name.startswith(".")
                 and min(words, key=len)
                 and (words[1].startswith(words[0]) or (len(words[1]) > 3 and words[0].startswith(words[1])))
             ):
-                paths = place.rglob("*") if place.is_dir() else [place]
-                found |= {path.relative_to(self.root).as_posix(): path for path in sorted(paths) if path.is_file()}
+                paths = sorted(place.rglob("*")) if place.is_dir() else [place]
+                if pipes := [path for path in paths if not (path.is_file() or path.is_dir()) and path.exists()]:
+                    raise UserError(f"data_dir: {printable(str(pipes[0]))}: is no regular file; remove it")
+                found |= {path.relative_to(self.root).as_posix(): path for path in paths if path.is_file()}
         return found
 
     def fetch(self) -> None:
@@ -93,13 +97,17 @@ class TorchvisionSet:
         self._parts = [make(part) for part in parts], make(test) if test else None
 
     def _open(self, kind: Any, words: dict[str, Any], has_root: bool, can_download: bool) -> Any:
-        """The set as it is in `data_dir`, and only where that fails the downloaded one."""
-        words = {**({"root": str(self.root.absolute())} if has_root else {}), **words}
+        """The set as it is in `data_dir`; where that fails, what is missing is downloaded first."""
         error: Exception | None = None
-        for download in (False, True) if can_download else (False,):
+        root = self.root.absolute()
+        for download in (False, True) if can_download and has_root else (False,):
             try:
                 with quiet_and_bounded():
-                    return kind(**words, **({"download": download} if can_download else {}))
+                    if download:
+                        archives = [path for path in self.files().values() if path.suffix in ARCHIVES]
+                        with downloads_into(self.root, archives) as temporary:
+                            kind(root=str(temporary.absolute()), download=True, **words)
+                    return kind(**({"root": str(root)} if has_root else {}), **words)
             except Exception as caught:  # sets raise many kinds for what is missing or damaged
                 error = caught
                 if str(caught).startswith("Unknown value"):
@@ -107,7 +115,7 @@ class TorchvisionSet:
         tried = "cannot be downloaded" if can_download else "torchvision cannot download it"
         raise UserError(
             f"data_dir: {kind.__name__} is missing or damaged in {self.root} and {tried} ({_line(error)}); get its "
-            f"files by hand, as torchvision's documentation of {kind.__name__} says"
+            f"files by hand, as torchvision's documentation of {kind.__name__} says, or move damaged ones away"
         )
 
     def write(self, folder: Path) -> Contents:
@@ -143,7 +151,7 @@ class TorchvisionSet:
             _class_names(parts[0], int(labels.max()) + 1),
             test=own_test,
             paths=[paths[row] for row in kept],
-            skipped=[paths[row] or f"image {row} of {self._name}" for row in unread],
+            skipped=[printable(paths[row] or f"image {row} of {self._name}") for row in unread],
         )
 
     def _label(self, target: Any) -> int:
@@ -162,7 +170,8 @@ def _class_names(dataset: Any, number: int) -> list[str]:
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
     if not isinstance(names, list | tuple) or len(names) < number:
         return [str(label) for label in range(number)]
-    return [", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in names]
+    whole = (", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in names)
+    return [printable(name) for name in whole]
 
 
 def _paths(dataset: Any, root: Path) -> list[str | None]:

@@ -1,6 +1,11 @@
 """What the tests of several files stand on."""
 
+import atexit
+import os
+import pathlib
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +13,11 @@ import torch
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Prepared images go to a cache of the tests' own, also in the processes that they start.
+os.environ.setdefault("MPLCONFIGDIR", str(pathlib.Path("~/.cache/matplotlib").expanduser()))
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="aal-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from PIL import Image
 
 from aal.app import data
-from aal.app.data import arrays, cifar, folders, pictures, prepared
+from aal.app.data import array_writer, arrays, cache, cifar, folders, pictures, prepared
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
@@ -66,6 +65,12 @@ def meta_of(image_set: data.ImageSet) -> dict[str, Any]:
     return json.loads((image_set.folder / arrays.META).read_text())
 
 
+def prepared_of(root: Path, data_type: str = "folder") -> list[Path]:
+    """What lies where the sets of a folder are prepared."""
+    place = cache.place_of(settings_for(data_type, root), root)
+    return [*place.iterdir()] if place.is_dir() else []
+
+
 def leftovers(place: Path) -> list[Path]:
     return [path for path in place.iterdir() if ".tmp" in path.name]
 
@@ -106,9 +111,9 @@ def test_an_absent_set_is_not_taken_for_another_in_the_same_place(
     def no_network(*_: object, **__: object) -> None:
         raise RuntimeError("no network")
 
-    monkeypatch.setattr("aal.app.data.cifar.Cifar._open", no_network)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", no_network)
     for name in ("cifar-10", "cifar-100"):
-        with pytest.raises(UserError, match=rf"{name} is missing or damaged"):
+        with pytest.raises(UserError, match=rf"{name} is missing in"):
             data.prepare(settings_for(name, tmp_path))
     assert data.prepare(settings_for("digits", tmp_path)) == digits
 
@@ -116,7 +121,7 @@ def test_an_absent_set_is_not_taken_for_another_in_the_same_place(
 @pytest.mark.unit
 @pytest.mark.parametrize("shape", [(5, 8, 8), (4, 8, 8, 1)])
 def test_prepared_arrays_of_a_wrong_shape_are_reported(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    folder = data.prepare(settings_for("digits", tmp_path))
+    folder = data.prepare(settings_for("digits", tmp_path, prepared_dir=str(tmp_path)))
     np.save(folder / arrays.IMAGES, np.zeros(shape, np.uint8))
     with pytest.raises(UserError, match=r"damaged \(images of shape .*remove this folder"):
         data.open_set(folder)
@@ -146,11 +151,12 @@ def test_digits_are_scaled_to_bytes_and_mapped(tmp_path: Path) -> None:
 
 @pytest.mark.unit
 def test_writing_to_the_map_never_reaches_the_file(tmp_path: Path) -> None:
-    digits = opened(settings_for("digits", tmp_path))
+    settings = settings_for("digits", tmp_path, prepared_dir=str(tmp_path))
+    digits = opened(settings)
     before = (digits.folder / arrays.IMAGES).read_bytes()
     digits.images[:] = 7
     del digits
-    assert opened(settings_for("digits", tmp_path)).images.tobytes() == before[128:]
+    assert opened(settings).images.tobytes() == before[128:]
 
 
 @pytest.mark.unit
@@ -166,8 +172,9 @@ def test_a_folder_gives_its_classes_by_name_and_rows_by_path(tmp_path: Path) -> 
     assert flowers.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert flowers.images.shape == (7, 32, 32, 3)
     assert flowers.images[:, 5, 5, 0].tolist() == [0, 1, 2, 100, 101, 102, 250]
-    assert flowers.folder.parent == tmp_path / ".prepared"
-    assert leftovers(flowers.folder.parent) == []
+    assert flowers.folder.parent.parent == Path(os.environ["XDG_CACHE_HOME"]) / "aal"
+    assert {path.name for path in flowers.folder.parent.iterdir()} == {flowers.folder.name, cache.INDEX}
+    assert {path.name for path in tmp_path.iterdir()} == {"rose", "tulip", ".hidden", "read.me"}
 
 
 @pytest.mark.unit
@@ -177,7 +184,6 @@ def test_prepared_dir_image_size_and_home_are_followed(tmp_path: Path, monkeypat
     flowers = opened(settings_for("folder", "~/flowers", prepared_dir="~/elsewhere", image_size=16))
     assert flowers.folder.parent == tmp_path / "elsewhere"
     assert flowers.images.shape == (6, 16, 16, 3)
-    assert not (tmp_path / "flowers" / ".prepared").exists()
 
 
 @pytest.mark.unit
@@ -311,7 +317,7 @@ def test_a_wrong_data_dir_is_reported_in_one_line(tmp_path: Path, data_type: str
     assert "1 files such as a.png" in error_of(tmp_path / "flat")
     save(tmp_path / "one" / "class" / "a.png")
     assert "1 of the 1 image files" in error_of(tmp_path / "one")
-    assert list((tmp_path / "one" / ".prepared").glob("folder-*")) == []
+    assert prepared_of(tmp_path / "one") == []
 
 
 @pytest.mark.unit
@@ -368,7 +374,7 @@ def test_the_key_follows_the_content_and_the_size(tmp_path: Path) -> None:
 def test_a_damaged_index_or_set_is_mended(tmp_path: Path) -> None:
     settings = settings_for("folder", flower_folder(tmp_path))
     first = data.prepare(settings)
-    (first.parent / prepared.INDEX).write_text("{")
+    (first.parent / cache.INDEX).write_text("{")
     assert data.prepare(settings) == first
     (first / arrays.LABELS).unlink()
     assert data.prepare(settings) == first and len(data.open_set(first).labels) == 6
@@ -386,16 +392,16 @@ def test_an_interrupted_preparation_leaves_nothing(
 ) -> None:
     settings = settings_for("folder", flower_folder(tmp_path))
 
-    def fail(self: arrays.ImageWriter, images: np.ndarray) -> None:
+    def fail(self: array_writer.ImageWriter, images: np.ndarray) -> None:
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(arrays.ImageWriter, "add", fail)
+        patched.setattr(array_writer.ImageWriter, "add", fail)
         with pytest.raises(UserError if isinstance(error, OSError) else type(error)) as caught:
             data.prepare(settings)
     if isinstance(error, OSError):
         assert str(caught.value).startswith("prepared_dir: ") and "No space left" in str(caught.value)
-    assert {path.name for path in (tmp_path / ".prepared").iterdir()} <= {".lock"}
+    assert prepared_of(tmp_path) == []
     assert len(opened(settings).labels) == 6
 
 
@@ -418,7 +424,7 @@ def test_images_that_change_while_they_are_read_are_reported(tmp_path: Path, mon
     monkeypatch.setattr(folders.ClassFolders, "write", meddle)
     with pytest.raises(UserError, match="changed while they were read"):
         data.prepare(settings)
-    assert list((tmp_path / ".prepared").glob("folder-*")) == []
+    assert prepared_of(tmp_path) == []
 
 
 PREPARE = """
@@ -448,7 +454,7 @@ def test_two_processes_that_prepare_at_once_agree(tmp_path: Path) -> None:
     processes = [start_preparing(tmp_path), start_preparing(tmp_path)]
     printed = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
-    place = tmp_path / ".prepared"
+    place = cache.place_of(settings_for("folder", tmp_path), tmp_path)
     assert printed == {str(path) for path in place.glob("folder-*")} and len(printed) == 1
     assert leftovers(place) == []
     flowers = data.open_set(Path(printed.pop()))
@@ -461,7 +467,7 @@ def test_a_preparation_after_a_killed_one_is_good(tmp_path: Path) -> None:
     process = start_preparing(tmp_path, "kill")
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    place = tmp_path / ".prepared"
+    place = cache.place_of(settings_for("folder", tmp_path), tmp_path)
     assert len(leftovers(place)) == 1 and list(place.glob("folder-*")) == []
     assert len(opened(settings_for("folder", tmp_path)).labels) == 60
     assert leftovers(place) == []
@@ -502,20 +508,17 @@ def test_cifar_has_its_test_rows_last(
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"wrong")])
-def test_a_failed_download_of_cifar_is_reported_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
-) -> None:
+def test_a_failed_download_of_cifar_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision import datasets
 
     fake_cifar(monkeypatch, tmp_path, "cifar-100")
     data.prepare(settings_for("cifar-100", tmp_path))
-    damage(tmp_path / "cifar-100-python" / "train")
+    (tmp_path / "cifar-100-python" / "train").unlink()
     monkeypatch.setattr(datasets.CIFAR100, "url", "http://127.0.0.1:9/cifar.tar.gz")  # a closed port
     with pytest.raises(UserError) as caught:
         data.prepare(settings_for("cifar-100", tmp_path))
     message = str(caught.value)
-    assert len(message.splitlines()) == 1 and message.startswith("data_dir: cifar-100 ")
+    assert len(message.splitlines()) == 1 and message.startswith("data_dir: cifar-100 lacks train in ")
     assert "fetch http://127.0.0.1:9/cifar.tar.gz by hand" in message and message.endswith(f"into {tmp_path}")
 
 

@@ -151,7 +151,7 @@ class Settings(Group):
     data_type: DataType = Field(description=IMAGE_SETS.choices())
     data_options: Options = Field({}, description="parameters of a set of torchvision or of a function of one's own")
     data_dir: Path = Field("data/downloads", description="where the images are, or are downloaded to")
-    prepared_dir: Path | None = Field(None, description="where the prepared arrays go; null is beside the images")
+    prepared_dir: Path | None = Field(None, description="where the prepared arrays go; null: to ~/.cache/aal")
     image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
         None, description="pixels a side that images are resized to; null: 32 for folder, otherwise their own size"
     )
