@@ -21,7 +21,7 @@ from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
 from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
-from aal.reporting.progress import write_line
+from aal.config.terminal import ArgumentParser, escaped, run_command, write_line
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import resolve_device
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="eval.py", description=__doc__, epilog=EXAMPLE)
+    parser = ArgumentParser(prog="eval.py", description=__doc__, epilog=EXAMPLE)
     parser.add_argument("--path", required=True, help="the model file; nothing else is needed where it lies in its run")
     parser.add_argument("--data_type", help="the image set (default: the one that the file names)")
     parser.add_argument("--data_dir", help="where the images are (default: as in the run's config, or data/downloads)")
@@ -209,8 +209,9 @@ def _show(found: dict[str, Any]) -> None:
     write_line(f"test accuracy  {found['accuracy']:.4f}  ({found['precision']})", sys.stdout)
     write_line(f"test loss      {found['loss']:.4f}", sys.stdout)
     write_line(f"images         {found['images']}", sys.stdout)
-    write_line(f"device         {found['device']}, {found['images_per_s']:.0f} images/s\n", sys.stdout)
-    names = [name.replace("\n", "\\n") for name in found["per_class"]]
+    write_line(f"device         {found['device']}, {found['images_per_s']:.0f} images/s", sys.stdout)
+    write_line("", sys.stdout)
+    names = [*map(escaped, found["per_class"])]
     rows = []
     for number, (accuracy, row) in enumerate(zip(found["per_class"].values(), found["confusion"], strict=True)):
         others = [0 if other == number else count for other, count in enumerate(row)]
@@ -219,24 +220,22 @@ def _show(found: dict[str, Any]) -> None:
         rows.append((names[number], "no images" if accuracy is None else f"{accuracy:.4f}", sum(row), mistaken))
     head = ("class", "accuracy", "images", "most often taken for")
     align = ("left", "right", "right", "left")
-    write_line(tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=align), sys.stdout)
+    for line in tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=align).splitlines():
+        write_line(line, sys.stdout)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0 done, 2 the user's mistake, 130 interrupted."""
-    try:
-        arguments = _arguments(words)
-        found = _score(arguments)
-        if arguments.json:
-            loss = found["loss"] if math.isfinite(found["loss"]) else None  # JSON has no NaN
-            write_line(json.dumps({**found, "loss": loss}), sys.stdout)
-        else:
-            _show(found)
-    except UserError as error:
-        write_line(f"error: {error}", sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_command(lambda: _evaluate(_arguments(words)))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    found = _score(arguments)
+    if arguments.json:
+        loss = found["loss"] if math.isfinite(found["loss"]) else None  # JSON has no NaN
+        write_line(json.dumps({**found, "loss": loss}), sys.stdout)
+    else:
+        _show(found)
     return 0
 
 

@@ -17,8 +17,9 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.config.errors import INTERRUPTED, UserError
+from aal.config.errors import UserError
 from aal.config.program import command
+from aal.config.terminal import ArgumentParser, LineFormatter, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from aal.reporting.progress import Progress
     from aal.storage.resume_state import ResumeState
 
-USER_ERROR = 2
-
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command.
@@ -43,14 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 the run failed, 2 the user's mistake, 130 interrupted (129, 143 by other signals).
     """
-    try:
-        return _run(_parser(sys.argv[1:] if argv is None else argv).parse_intermixed_args(argv))
-    except UserError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED["SIGINT"]
+    return run_command(lambda: _run(_parser(sys.argv[1:] if argv is None else argv).parse_intermixed_args(argv)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -63,7 +55,9 @@ def _run(arguments: argparse.Namespace) -> int:
     os.umask(os.umask(0o022) | 0o022)  # nothing of a run is writable by other accounts
     log = logging.getLogger("aal")
     log.setLevel(logging.INFO)
-    log.handlers = [logging.StreamHandler()]  # preparation, skipped images and the like, until the run has a log.txt
+    handler = logging.StreamHandler()  # of preparation, skipped images and the like, until the run has a log.txt
+    handler.setFormatter(LineFormatter())
+    log.handlers = [handler]
     if arguments.resume is None:
         from aal.config.loading import load
 
@@ -242,7 +236,7 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
     from aal.reporting.pages import write_report
 
     if result.status is RunStatus.FAILED:
-        progress.note(f"error: {result.cause}; see {run / 'log.txt'}")
+        progress.note(f"error: {'; '.join(result.cause.splitlines())}; see {run / 'log.txt'}")
     elif result.status is RunStatus.INTERRUPTED:
         progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
@@ -326,10 +320,10 @@ def _calibrated(settings: Settings, images: ImageSet, partition: Partition, prog
     return settings.model_copy(update={"costs": costs})
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> ArgumentParser:
     from aal.config.help import settings_help
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=command(),
         description=__doc__,
         epilog=settings_help() if {"-h", "--help"} & set(words) else None,

@@ -13,7 +13,7 @@ import pathlib
 import shlex
 import sys
 import time
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace, RawDescriptionHelpFormatter
 from typing import Any
 
 from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, measuring, paper_settings, plan_of
@@ -22,6 +22,7 @@ from aal.config.cores import core_count
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.loading import read_config
 from aal.config.registry import IMAGE_SETS, STRATEGIES
+from aal.config.terminal import ArgumentParser, run_command, write_line
 from aal.sweep import add_seconds, claimed_folder, environments_of, run_all, seconds_taken
 
 MOST_SEEDS = 100
@@ -30,17 +31,14 @@ MOST_SEEDS = 100
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0 done, 1 a run or a check failed, 2 the user's mistake, 130 interrupted (129, 143)."""
     words = sys.argv[1:] if argv is None else argv
-    try:
-        arguments = _parser().parse_args(words)
-        setup, out = _checked(arguments)
-        with claimed_folder(out):
-            return _make(arguments.figure, setup, out, arguments.jobs, shlex.join(["python", "reproduce.py", *words]))
-    except (UserError, RunFailed) as error:
-        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED["SIGINT"]
+    return run_command(lambda: _reproduce(words))
+
+
+def _reproduce(words: list[str]) -> int:
+    arguments = _parser().parse_args(words)
+    setup, out = _checked(arguments)
+    with claimed_folder(out):
+        return _make(arguments.figure, setup, out, arguments.jobs, shlex.join(["python", "reproduce.py", *words]))
 
 
 def _parser() -> ArgumentParser:
@@ -95,7 +93,7 @@ def _make(figure: str, setup: Setup, out: pathlib.Path, jobs: int | None, comman
     if runs := left():
         ended = run_all(figure, out, runs, _environments(figure, setup, jobs))
         if ended != "finished":
-            print(f"stopped with {len(left())} of {len(plan)} runs to go; to go on: {command}", flush=True)
+            write_line(f"stopped with {len(left())} of {len(plan)} runs to go; to go on: {command}", sys.stdout)
             return INTERRUPTED[ended]
     return _write(figure, setup, out, plan, command)
 
@@ -107,7 +105,7 @@ def _measured(setup: Setup, out: pathlib.Path) -> dict[str, float]:
 
     folder = out / "runs" / f"costs-{setup.scale}"
     if not (folder / "config.yaml").exists():
-        print("measuring what training and scoring cost on this machine", flush=True)
+        write_line("measuring what training and scoring cost on this machine", sys.stdout)
         began = time.monotonic()
         _, result = main.start(measuring(setup), str(folder), Progress(None))
         if result.exit_code:
@@ -148,8 +146,8 @@ def _write(figure: str, setup: Setup, out: pathlib.Path, plan: list[Run], comman
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
     for claim in story.claims:
-        print(f"{claim.text}: {claim.verdict} ({claim.runs})")
-    print(f"page: {out / figure}.md", flush=True)
+        write_line(f"{claim.text}: {claim.verdict} ({claim.runs})", sys.stdout)
+    write_line(f"page: {out / figure}.md", sys.stdout)
     if broken := [f"check failed: {check.promise}" for check in found if check.broken]:
         raise RunFailed("\n".join(broken))
     return 0

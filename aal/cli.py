@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from aal.config.terminal import run_command, write_line
+
 COMMANDS = {
     "run": ("aal.app.main", "start or resume a run: aal run --config digits.yaml"),
     "eval": ("aal.app.eval", "score a saved model on the test set of its data"),
@@ -15,7 +17,10 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns its exit code, 2 where there is no such command."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         module = importlib.import_module(COMMANDS[words[0]][0])
         return int(module.main(words[1:]))
@@ -27,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage)
         return 0
     if words:
-        print(f"error: there is no command {words[0]}", file=sys.stderr)
+        write_line(f"error: there is no command {words[0]}", sys.stderr)
     print(usage, file=sys.stderr)
     return 2
 

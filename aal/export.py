@@ -1,6 +1,5 @@
 """`python -m aal.export RUN --format csv|folder|coco|huggingface` gives out the labels of a run, finished or not."""
 
-import argparse
 import csv
 import io
 import json
@@ -16,8 +15,8 @@ from PIL import Image
 from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
 from aal.config.program import command
+from aal.config.terminal import ArgumentParser, run_command, write_line
 from aal.reporting.labels import COLUMNS, read_labels
-from aal.reporting.progress import print_result
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
 
@@ -188,16 +187,19 @@ def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0 done, 2 a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog=command("export"), description="Give out the labels of a run, finished or not."
-    )
+    return run_command(lambda: _export(arguments))
+
+
+def _export(arguments: Sequence[str] | None) -> int:
+    parser = ArgumentParser(prog=command("export"), description="Give out the labels of a run, finished or not.")
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the directory of the run")
     parser.add_argument("--format", required=True, choices=FORMATS, help="what is written")
     parser.add_argument(
         "--out", type=pathlib.Path, metavar="PATH", help="where to; labels.csv or export-FORMAT in the run by default"
     )
     given = parser.parse_args(arguments)
-    return print_result(lambda: export(given.run, given.format, given.out))
+    write_line(str(export(given.run, given.format, given.out)), sys.stdout)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
 """`python -m aal.report RUN` draws the report of a run again; several runs are compared in one picture."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from aal.config.program import command
+from aal.config.terminal import ArgumentParser, run_command, write_line
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
-from aal.reporting.progress import print_result
 from aal.seeds import runs_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the report of a run again, or compares several runs; returns the exit code: 0 done, 2 a user's mistake."""
-    parser = argparse.ArgumentParser(
+    return run_command(lambda: _draw(arguments))
+
+
+def _draw(arguments: Sequence[str] | None) -> int:
+    parser = ArgumentParser(
         prog=command("report"),
         description="Draw the report of a run again, or compare several runs in one picture, a CSV and a page.",
     )
@@ -25,14 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=pathlib.Path, metavar="DIR", help="where a comparison goes (default: ./comparison)"
     )
     given = parser.parse_args(arguments)
-
-    def draw() -> pathlib.Path:
-        if given.out is None and len(given.runs) == 1 and (given.runs[0] / "run.db").exists():
-            return write_report(given.runs[0])
+    if given.out is None and len(given.runs) == 1 and (given.runs[0] / "run.db").exists():
+        page = write_report(given.runs[0])
+    else:
         runs = [run for path in given.runs for run in runs_of(path)]
-        return write_comparison(runs, given.out or pathlib.Path("comparison"))
-
-    return print_result(draw)
+        page = write_comparison(runs, given.out or pathlib.Path("comparison"))
+    write_line(str(page), sys.stdout)
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from aal.config.errors import INTERRUPTED, UserError
 from aal.config.loading import keys_of, located, override, read_config, resolve
 from aal.config.program import command
 from aal.config.settings import Settings
-from aal.reporting.progress import write_line
+from aal.config.terminal import write_line
 from aal.storage.atomic import write_whole
 from aal.storage.run_directory import check_changes, claim, new_directory
 

@@ -19,8 +19,8 @@ import aal
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import read_config, resolve
 from aal.config.settings import Settings
+from aal.config.terminal import write_line
 from aal.engines.signals import collected
-from aal.reporting.progress import write_line
 from aal.storage.atomic import TEMPORARY, claimed, write_whole
 from aal.storage.run_reader import RunReader
 

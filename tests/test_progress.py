@@ -9,8 +9,9 @@ import termios
 
 import pytest
 
+from aal.config.terminal import write_line
 from aal.coordination.messages import Status
-from aal.reporting.progress import Progress, write_line
+from aal.reporting.progress import Progress
 
 pytestmark = pytest.mark.unit
 BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)
@@ -85,5 +86,5 @@ def test_what_controls_a_terminal_or_cannot_be_encoded_is_escaped() -> None:
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding="ascii") as stream:
         write_line("a\x1b[2Jb déjà\nc", stream)
-        assert raw.getvalue() == b"a\\x1b[2Jb d\\xe9j\\xe0\nc\n"
+        assert raw.getvalue() == b"a\\x1b[2Jb d\\xe9j\\xe0\\nc\n"
     write_line("lost", None)

@@ -15,7 +15,7 @@ from aal.config.errors import UserError
 from aal.reporting.curves import Floats
 from aal.reporting.groups import Groups, at_counts, by_labels, by_time, common_span, grouped, values
 from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, label_axis, save, time_unit
-from aal.reporting.tables import markdown_table
+from aal.reporting.tables import markdown_table, plain_text
 from aal.storage.atomic import write_whole
 
 ROWS = 11  # label counts in the table
@@ -132,7 +132,7 @@ def _page(groups: Groups) -> str:
         listed += [(run.path, name, run.summary["seed"]) for run in runs]
     parts = [
         f"# {count} runs compared\n",
-        f"Data: {first.settings.get('data_type')}. Every point: [comparison.csv](comparison.csv).\n",
+        f"Data: {plain_text(first.settings.get('data_type'))}. Every point: [comparison.csv](comparison.csv).\n",
         "![Test accuracy against labels and time; how long annotators waited](comparison.png)\n",
         "Lines are means over the runs of a group, bands one standard deviation. Left: at equal labels. Middle: the "
         "newest model of each run at each moment. Right: the share of their time that annotators waited, a mark for "

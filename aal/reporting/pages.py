@@ -1,6 +1,5 @@
 """The report of a run: `summary.json`, the pictures, and one Markdown page that holds them."""
 
-import html
 import pathlib
 import textwrap
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from aal.config.errors import UserError
 from aal.reporting import plots
 from aal.reporting.metrics import Record, column, read, summary_of, write_summary
 from aal.reporting.pictures import PICTURES, draw, staleness
-from aal.reporting.tables import markdown_table
+from aal.reporting.tables import markdown_table, plain_text
 from aal.storage.run_reader import Rows
 
 VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
@@ -120,7 +119,9 @@ def _networks(summary: dict[str, Any]) -> list[str]:
 
 def _break(row: dict[str, Any]) -> str:
     why = row["ended"] or "killed"
-    return f"Interrupted at {row['stopped_at']:.1f} s ({why}) and resumed; the time between does not count.\n"
+    return (
+        f"Interrupted at {row['stopped_at']:.1f} s ({plain_text(why)}) and resumed; the time between does not count.\n"
+    )
 
 
 def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[str]) -> str:
@@ -131,10 +132,13 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
     epoch = "The validation set chose the epoch of each training." if validated else "No validation set was used."
     software = [(key.removeprefix("version_"), meta[key]) for key in sorted(meta) if key.startswith("version_")]
     parts = [
-        f"# Run {html.escape(name)}\n",
-        f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
-        f"Started: {_text(meta.get('started', '(virtual time)'))}. "
-        f"Ended: {_text(meta.get('ended', 'not yet, or it was killed'))}.\n",
+        f"# Run {plain_text(name)}\n",
+        plain_text(
+            f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
+            f"Started: {meta.get('started', '(virtual time)')}. "
+            f"Ended: {meta.get('ended', 'not yet, or it was killed')}."
+        ),
+        "",
         *([VIRTUAL] if summary["engine"] == "simulated" else []),
         *map(_break, record.breaks),
         f"The test set was only reported; it chose nothing. {epoch}\n",
@@ -149,7 +153,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         _listed(record.workers),
         "## Software and settings\n",
         markdown_table(("", "version"), software),
-        f"Hardware: {_text(meta.get('hardware'))}\n",
+        f"Hardware: {plain_text(meta.get('hardware', '-'))}\n",
         textwrap.indent(yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True), "    "),
     ]
     return "\n".join(parts)

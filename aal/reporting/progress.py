@@ -1,44 +1,15 @@
 """What the user sees while a run goes on: one bar on a terminal or in a notebook, a line now and then elsewhere."""
 
-import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from aal.config.errors import UserError
+from aal.config.terminal import write_line
 from aal.coordination.messages import Status
 
 BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-
-
-def write_line(text: str, stream: TextIO | None) -> None:
-    """Prints text and a line break; characters that the stream cannot encode, or that control a terminal, are escaped.
-
-    Where the stream is closed or its disk is full, output is dropped: the run goes on.
-    """
-    if stream is None:  # closed before Python started
-        return
-    encoding = stream.encoding or "utf-8"
-    shown = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-    try:
-        print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except OSError:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def print_result(act: Callable[[], object]) -> int:
-    """Prints what an action returns, or a line for each mistake of the user; returns the exit code, 0 or 2."""
-    try:
-        write_line(str(act()), sys.stdout)
-    except UserError as error:
-        write_line("\n".join(f"error: {problem}" for problem in error.problems), sys.stderr)
-        return 2
-    return 0
 
 
 class Progress:

@@ -1,8 +1,11 @@
 """Markdown tables."""
 
+import html
 from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
+
+from aal.config.terminal import escaped
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
@@ -12,5 +15,14 @@ def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str
         head: the titles of the columns.
         rows: the cells, shown as `str` makes them; line breaks and bars in them do no harm.
     """
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return tabulate(cells, head, tablefmt="github", disable_numparse=True) + "\n"
+    cells, titles = [[*map(_cell, row)] for row in rows], [*map(_cell, head)]
+    return tabulate(cells, titles, tablefmt="github", disable_numparse=True) + "\n"
+
+
+def _cell(value: object) -> str:
+    return plain_text(value).replace("|", "\\|")
+
+
+def plain_text(value: object) -> str:
+    """Returns text from outside for a Markdown page: one line, without HTML."""
+    return html.escape(escaped(" ".join(str(value).split())), quote=False)

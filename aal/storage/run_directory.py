@@ -13,6 +13,7 @@ from aal import __version__
 from aal.config.errors import UserError
 from aal.config.loading import dump, keys_of, override, read_config, resolve
 from aal.config.settings import Settings
+from aal.config.terminal import LineFormatter
 from aal.storage.atomic import claimed, write_whole
 
 MODELS = "models"
@@ -147,7 +148,7 @@ def write_settings(run: pathlib.Path, settings: Settings) -> None:
 def log_to(run: pathlib.Path, role: str) -> None:
     """Sends this process's log to the run's `log.txt`, a line a record, with the role's name."""
     handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
     logger = logging.getLogger("aal")
     logger.setLevel(logging.INFO)
     for old in logger.handlers:  # of a run before this one in the same process
