@@ -132,6 +132,7 @@ class Server:
         split: validation ids, test ids, normalisation.
         bank: the images on the device to train on.
         networks: what was compiled and is trained again and again, by name.
+        incarnation: how many processes were in its place before; no two of them write to one file.
     """
 
     index: int
@@ -141,6 +142,7 @@ class Server:
     split: Partition
     bank: ImageBank
     networks: dict[str, nn.Module] = field(default_factory=dict)
+    incarnation: int = 0
 
     def cost(self, job: TrainingJob) -> Work:
         """Returns how much a training is."""
@@ -176,7 +178,8 @@ class Server:
         name = s.models[job.network]
         size = {"classes": len(self.images.classes), "channels": shape[3], "image_size": shape[1]}
         architecture = architecture_of(s, name, **size)
-        path = f"{MODELS}/training-{job.number:04d}-server-{self.index}.pt"
+        again = f"-{self.incarnation}" if self.incarnation else ""
+        path = f"{MODELS}/training-{job.number:04d}-server-{self.index}{again}.pt"
         model_file = reuse_or_train(
             self.run / path,
             training_fingerprint(s, job, architecture, ids, labels),
@@ -280,7 +283,8 @@ def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
     device = resolve_device(settings.devices.servers[context.index % len(settings.devices.servers)], context.index)
     image_set = open_set(images)
     bank = shared_bank(images / "images.npy", device)
-    return Server(context.index, context.run, settings, image_set, load_split(context.run / "split.npz"), bank)
+    split = load_split(context.run / "split.npz")
+    return Server(context.index, context.run, settings, image_set, split, bank, incarnation=context.incarnation)
 
 
 async def serve(server: JobRunner, context: Context[ServerHub]) -> None:

@@ -24,6 +24,7 @@ class Context(Generic[H_co]):
         hub: its part of the hub: a `ServerHub`, a `WorkerHub` or an `AnnotatorHub`.
         clock: the run's time.
         heartbeat: to be called during long work; raises `Stopped` once the run is over.
+        incarnation: how many processes were in its place before; it is in the names of the files that it writes.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Context(Generic[H_co]):
     hub: H_co
     clock: Clock
     heartbeat: Callable[[], None]
+    incarnation: int = 0
 
 
 def at_most_every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:

@@ -54,8 +54,9 @@ def served_hub(shard: int, bound: int | None = None) -> Iterator[ServedHub]:
     manager: Any = HubManager(ctx=CONTEXT)
     with tempfile.TemporaryDirectory(prefix="bench-hub-") as folder, manager:
         origin, plan = time.monotonic(), Plan(settings, pathlib.Path(folder), partition, ids % 10, 10, (), {})
-        monitor, parts = manager.open(plan, origin), (manager.server(), manager.worker(), manager.annotators())
-        yield ServedHub(*parts, monitor, settings, origin, manager._process.pid)
+        monitor = manager.open(plan, origin)
+        parts = manager.server("server", 0), manager.worker("worker", 0), manager.annotators("annotators", 0)
+        yield ServedHub(*parts, monitor, settings, origin, manager.process.pid)
         monitor.close("finished")
 
 

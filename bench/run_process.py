@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest.mock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -18,6 +18,7 @@ from aal.config.errors import RunFailed, UserError
 from aal.storage.run_reader import RunReader
 from bench.rows import until
 
+HELPERS = {"multiprocessing.forkserver": "fork server", "multiprocessing.resource_tracker": "resource tracker"}
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # main.py, which also ends when the bench is killed.
 START = "import sys, aal.engines.local.die_with_parent; from aal.app import main; sys.exit(main.main())"
@@ -55,8 +56,8 @@ class Run:
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Yields the living processes of the run and their names, such as `server-0`.
 
-        The log names all but the hub, which holds `run.db` open, and the fork server. A process that has only begun has
-        no name yet and is left out.
+        The log names all but the hub, which holds `run.db` open, the fork server and the resource tracker. A process
+        that has only begun has no name yet and is left out.
         """
         log, database = self.folder / "log.txt", str(self.folder / "run.db")
         text = log.read_text(encoding="utf-8") if log.exists() else ""
@@ -67,15 +68,20 @@ class Run:
             for process in main.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     is_hub = any(file.path == database for file in process.open_files())
-                    is_fork_server = process.ppid() == main.pid and "forkserver" in " ".join(process.cmdline())
-                    name = "hub" if is_hub else "fork server" if is_fork_server else names.get(process.pid)
+                    command = " ".join(process.cmdline()) if process.ppid() == main.pid else ""
+                    helper = next((name for module, name in HELPERS.items() if module in command), None)
+                    name = "hub" if is_hub else helper or names.get(process.pid)
                     if name is not None:
                         yield name, process
 
 
 @contextlib.contextmanager
 def running(
-    words: list[str], folder: pathlib.Path | None = None, images: pathlib.Path | None = None, spawn: bool = False
+    words: list[str],
+    folder: pathlib.Path | None = None,
+    images: pathlib.Path | None = None,
+    spawn: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
     """Starts a run, or goes on with the one that is in its folder; ends it with the block if need be.
 
@@ -90,7 +96,12 @@ def running(
         words = ["--resume", str(folder)] if (folder / "config.yaml").exists() else [*words, "--out", str(folder)]
         with folder.with_suffix(".txt").open("a") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, *program, *words], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+                [sys.executable, *program, *words],
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=environment,
             )
         try:
             yield Run(folder, process)

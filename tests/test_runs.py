@@ -75,6 +75,10 @@ def more_than(run: pathlib.Path, number: int) -> bool:
     return answered(run) > number
 
 
+def is_logged(run: pathlib.Path, words: str) -> bool:
+    return words in (run / "log.txt").read_text()
+
+
 def kill(main: subprocess.Popen[str], run: pathlib.Path, role: str) -> None:
     """Kills a role's newest process, or the hub's."""
     if role != "hub":
@@ -287,6 +291,7 @@ def test_every_role_may_be_killed_once_and_the_run_goes_on(tmp_path: pathlib.Pat
         for role in ("annotators", "worker-1", "server-0", "hub"):
             wait_for(functools.partial(more_than, run, answered(run)))
             kill(process, run, role)
+            wait_for(functools.partial(is_logged, run, f"WARNING {role}: "))
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     for role in ("annotators", "worker-1", "server-0", "hub"):

@@ -344,6 +344,12 @@ def test_what_is_reported_is_an_exact_ratio_in_float32_whatever_training_compute
 
 
 @pytest.mark.unit
+def test_two_processes_of_a_server_write_two_files(server: Server) -> None:
+    first, second = (do(dataclasses.replace(server, incarnation=number), TrainingJob(0, 40)) for number in (0, 1))
+    assert first.path != second.path and (server.run / first.path).exists()
+
+
+@pytest.mark.unit
 def test_what_was_trained_before_is_not_trained_again(server: Server) -> None:
     def stop() -> None:
         raise Stopped

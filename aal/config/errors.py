@@ -28,3 +28,7 @@ class RecordFailed(Exception):  # noqa: N818 - the state of a record
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
     """The run is over: raised by the hub for a role that asks for more."""
+
+
+class Superseded(Exception):  # noqa: N818 - a state of the process that is refused
+    """The caller counts as dead, and another process has taken its place: it ends without a word to the hub."""

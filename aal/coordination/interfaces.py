@@ -110,12 +110,8 @@ class Heart(Protocol):
 class Monitor(Protocol):
     """What an engine may call."""
 
-    def expect(self, name: str) -> None:
-        """Notes that a process starts, so that one that never makes progress is found too."""
-        ...
-
-    def seconds_since_heartbeat(self) -> dict[str, float]:
-        """Returns the seconds since the last heartbeat of each process."""
+    def heartbeats(self) -> dict[str, int]:
+        """Returns how many heartbeats each process has given."""
         ...
 
     def take_failures(self) -> list[str]:

@@ -1,11 +1,10 @@
 """Who makes progress, and who reported why it fails."""
 
+import collections
 import threading
 
-from aal.coordination.hub import Hub, Now
+from aal.coordination.hub import Hub
 from aal.coordination.messages import Computing, Status
-
-START_S = 60.0  # to start a process and import what it needs, on a busy machine
 
 
 class HubMonitor:
@@ -13,27 +12,24 @@ class HubMonitor:
 
     Args:
         hub: of the run.
-        clock: the run's time.
     """
 
-    def __init__(self, hub: Hub, clock: Now) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._clock = clock
         self._lock = threading.Lock()
-        self._beats: dict[str, float] = {}
+        self._beats: collections.Counter[str] = collections.Counter()
         self._failures: list[str] = []
 
     def heartbeat(self, name: str) -> Computing:
         """Notes that a process makes progress; returns what is computed at the moment. Raises `Stopped` at the end."""
         with self._lock:
-            self._beats[name] = self._clock.now()
+            self._beats[name] += 1
         return self._hub.computing()
 
-    def seconds_since_heartbeat(self) -> dict[str, float]:
-        """Returns the seconds since the last heartbeat of each process."""
+    def heartbeats(self) -> dict[str, int]:
+        """Returns how many heartbeats each process has given."""
         with self._lock:
-            now = self._clock.now()
-            return {name: now - beat for name, beat in self._beats.items()}
+            return dict(self._beats)
 
     def report_failure(self, name: str, reason: str) -> None:
         """Keeps what a process reports of why it fails."""
@@ -45,11 +41,6 @@ class HubMonitor:
         with self._lock:
             reported, self._failures = self._failures, []
             return reported
-
-    def expect(self, name: str) -> None:
-        """Notes that a process starts: it has `START_S` more than others until its first heartbeat."""
-        with self._lock:
-            self._beats[name] = self._clock.now() + START_S
 
     def status(self) -> Status:
         """Returns how far the run is."""

@@ -3,25 +3,21 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import time
-from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
+from collections import Counter
 from multiprocessing.managers import RemoteError
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from aal.config.errors import RunFailed, UserError
 from aal.engines.base import Display, Engine, Plan, RunResult
+from aal.engines.local import fork_server
+from aal.engines.local.fork_server import FORK_SERVER, fork_context, without_main_module
 from aal.engines.local.hub_process import HubManager
-from aal.engines.local.processes import (
-    HUB_GONE,
-    Slot,
-    end_with_parent,
-    fork_context,
-    run_slot,
-    without_main_module,
-)
+from aal.engines.local.launcher import Launcher
+from aal.engines.local.liveness import START_S, Peer, Watchdog
+from aal.engines.local.processes import HUB_GONE, Slot, end_with_parent
 from aal.engines.local.supervisor import HubLost, Supervisor
 from aal.storage.resume_state import read_resume_state
 
@@ -29,64 +25,100 @@ log = logging.getLogger("aal")
 
 
 class LocalEngine(Engine):
-    """Runs the roles as processes of this machine; a hub that dies is restarted from `run.db`."""
+    """Runs the roles as processes of this machine; replaces, from `run.db`, a hub or fork server that is lost."""
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        settings, restarts = plan.settings, 0
-        while True:
-            try:
-                return self._attempt(plan, display, caught)
-            except HUB_GONE:
-                if caught:
-                    return RunResult.interrupted(caught[0])
-                raise RunFailed("the processes could not be started") from None
-            except HubLost:
-                if caught:
-                    return RunResult.interrupted(caught[0])
-                cause = "hub: its process was killed"
-                if settings.on_failure == "stop" or restarts >= settings.restart_limit:
-                    raise RunFailed(cause) from None
-                restarts += 1
-                display.note(f"{cause}; going on from run.db ({restarts} of {settings.restart_limit})")
-                log.warning("%s; going on from run.db", cause)
-                plan = dataclasses.replace(plan, resume=read_resume_state(plan.run / "run.db"))
+        settings, restarts, incarnations = plan.settings, 0, Counter[str]()
+        with Watchdog(caught) as watchdog:
+            while True:
+                try:
+                    return _Attempt(plan, display, caught, watchdog, incarnations).run()
+                except HubLost as loss:
+                    if caught:
+                        return RunResult.interrupted(caught[0])
+                    if settings.on_failure == "stop":
+                        raise RunFailed(str(loss)) from None
+                    if restarts >= settings.restart_limit:
+                        raise RunFailed(f"{loss}; it was restarted {restarts} times (restart_limit)") from None
+                    restarts += 1
+                    display.note(f"{loss}; going on from run.db ({restarts} of {settings.restart_limit})")
+                    log.warning("%s; going on from run.db", loss)
+                    plan = dataclasses.replace(plan, resume=read_resume_state(plan.run / "run.db"))
 
-    def _attempt(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        """Runs until the end, or until the hub is lost."""
-        context = fork_context()
-        origin = time.monotonic() - (plan.resume.seconds if plan.resume else 0.0)
-        with _manager(context) as manager:
+
+class _Attempt:
+    """A hub and the processes around it, until the end of the run or of the hub."""
+
+    def __init__(
+        self, plan: Plan, display: Display, caught: list[str], watchdog: Watchdog, incarnations: Counter[str]
+    ) -> None:
+        self._plan = plan
+        self._display = display
+        self._caught = caught
+        self._watchdog = watchdog
+        self._incarnations = incarnations
+        self._hung_after_s = plan.settings.hung_after_s
+        self._context = fork_context()
+        self._manager: Any = HubManager(ctx=self._context)
+        self._hub = Peer("hub", self._kill_hub)
+
+    def run(self) -> RunResult:
+        """Runs until the end.
+
+        Raises:
+            HubLost: the hub or the fork server died or hung; the message says which.
+        """
+        try:
             try:
-                monitor = manager.open(plan, origin)
+                # It ignores a signal to the whole group, to write what is left.
+                with self._watchdog.limit(START_S + self._hung_after_s, FORK_SERVER), without_main_module():
+                    self._manager.start(end_with_parent, (signal.SIGTERM,))
+                return self._supervised()
+            finally:
+                self._end_hub()
+        except (HubLost, *HUB_GONE):
+            raise HubLost(self._loss()) from None
+
+    def _supervised(self) -> RunResult:
+        plan = self._plan
+        origin = time.monotonic() - (plan.resume.seconds if plan.resume else 0.0)
+        with self._watchdog.limit(START_S + self._hung_after_s, self._hub, FORK_SERVER):
+            try:
+                opened = self._manager.open(plan, origin)
             except RemoteError as error:  # the hub's traceback as text; its last line is the reason
                 raise RunFailed(str(error).strip("- \n").splitlines()[-1].partition(": ")[2]) from None
-            heart = manager.heart()
-            hubs = {role.name: getattr(manager, role.name)() for role in plan.roles}
-
-            def process_of(slot: Slot) -> BaseProcess:
-                args = (slot, plan.run, plan.settings, hubs[slot.role.name], heart, origin)
-                return context.Process(target=run_slot, args=args, name=slot.name, daemon=True)
-
-            slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
-            supervisor = Supervisor(plan.settings, slots, monitor, process_of, display, caught)
-            try:
-                result = supervisor.watch()
-            except (RunFailed, UserError) as error:
-                result = RunResult.failed(error)
-            finally:
-                supervisor.end()
-            with contextlib.suppress(*HUB_GONE):
-                if unwritten := monitor.close(result.ended):
-                    return RunResult.failed(RunFailed(unwritten))
+        monitor = self._watchdog.bounded(opened, self._hung_after_s, self._hub, FORK_SERVER)
+        launcher = Launcher(self._context, plan, self._manager, self._hub, origin, self._watchdog, self._incarnations)
+        slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
+        supervisor = Supervisor(plan.settings, slots, monitor, launcher, self._display, self._caught)
+        try:
+            result = supervisor.watch()
+        except (RunFailed, UserError) as error:
+            result = RunResult.failed(error)
+        finally:
+            supervisor.end()
+        with contextlib.suppress(*HUB_GONE):
+            if unwritten := monitor.close(result.ended):
+                return RunResult.failed(RunFailed(unwritten))
         return result
 
+    def _end_hub(self) -> None:
+        """Ends the process of the hub; whatever state it is in, it does not live on."""
+        if hasattr(self._manager, "shutdown"):  # it was started
+            with self._watchdog.limit(self._hung_after_s, self._hub, FORK_SERVER), contextlib.suppress(*HUB_GONE):
+                self._manager.shutdown()
+        self._kill_hub()
 
-@contextlib.contextmanager
-def _manager(context: ForkServerContext) -> Iterator[Any]:
-    manager = HubManager(ctx=context)
-    with without_main_module():  # it ignores a signal to the whole group, to write what is left
-        manager.start(end_with_parent, (signal.SIGTERM,))
-    try:
-        yield manager
-    finally:
-        manager.shutdown()
+    def _kill_hub(self) -> None:
+        process = self._manager.process
+        if process is not None and process.pid is not None and process.exitcode in (None, fork_server.GONE):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+    def _loss(self) -> str:
+        """Returns which process was lost, and why."""
+        if killed := self._watchdog.take_killed():
+            return killed
+        process = self._manager.process
+        lost_all = process is None or process.pid is None or process.exitcode == fork_server.GONE
+        return f"{'fork server' if lost_all else 'hub'}: its process was killed"

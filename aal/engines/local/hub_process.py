@@ -5,8 +5,10 @@ import inspect
 import sys
 import types
 from multiprocessing.managers import BaseManager
+from multiprocessing.process import BaseProcess
 
 from aal.coordination.clock import WallClock
+from aal.coordination.fence import Fence
 from aal.coordination.hub import Hub
 from aal.coordination.interfaces import AnnotatorHub, Heart, Monitor, ServerHub, WorkerHub
 from aal.coordination.monitor import HubMonitor
@@ -18,19 +20,25 @@ SWITCH_S = 0.0005  # how long one caller may keep the others waiting; Python's o
 class HubManager(BaseManager):
     """The process that hosts the hub, on a unix socket in a private folder, with a random key."""
 
+    @property
+    def process(self) -> BaseProcess | None:
+        """That was started; None before."""
+        return getattr(self, "_process", None)
+
 
 class _Hosted:
     """The hub of this process, once it is open."""
 
     hub: Hub
     monitor: HubMonitor
+    fence: Fence
 
 
 def _open(plan: Plan, origin: float) -> HubMonitor:
     sys.setswitchinterval(SWITCH_S)
     clock = WallClock(origin)
     _Hosted.hub = open_hub(plan, clock)
-    _Hosted.monitor = HubMonitor(_Hosted.hub, clock)
+    _Hosted.monitor, _Hosted.fence = HubMonitor(_Hosted.hub), Fence()
     return _Hosted.monitor
 
 
@@ -38,12 +46,17 @@ def _methods(interface: type) -> list[str]:
     return [name for name, _ in inspect.getmembers(interface, inspect.isfunction) if not name.startswith("_")]
 
 
-def _part(whole: str, methods: list[str]) -> types.SimpleNamespace:
-    """Returns the part of the hub, or of its monitor, that a role sees."""
-    return types.SimpleNamespace(**{name: getattr(getattr(_Hosted, whole), name) for name in methods})
+def _part(methods: list[str], slot: str, incarnation: int) -> types.SimpleNamespace:
+    """Returns the part of the hub that a role sees, for one process alone: the former one of its slot is shut out."""
+    hosted, fence = _Hosted, _Hosted.fence
+    fence.admit(slot, incarnation)
+    calls = {name: getattr(hosted.hub, name) for name in methods}
+    calls |= {name: getattr(hosted.monitor, name) for name in HEART}
+    return types.SimpleNamespace(**{name: fence.guarded(slot, incarnation, call) for name, call in calls.items()})
 
 
+HEART = _methods(Heart)
 HubManager.register("open", _open, exposed=_methods(Monitor))
 for _role, _interface in {"server": ServerHub, "worker": WorkerHub, "annotators": AnnotatorHub}.items():
-    HubManager.register(_role, functools.partial(_part, "hub", _methods(_interface)), exposed=_methods(_interface))
-HubManager.register("heart", functools.partial(_part, "monitor", _methods(Heart)), exposed=_methods(Heart))
+    _names = _methods(_interface)
+    HubManager.register(_role, functools.partial(_part, _names), exposed=[*_names, *HEART])

@@ -5,8 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
@@ -14,18 +13,23 @@ from aal.config.errors import RunFailed, UserError
 from aal.config.settings import Settings
 from aal.coordination.interfaces import Monitor
 from aal.engines.base import Display, RunResult, RunStatus
-from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, Slot, without_main_module
+from aal.engines.local import fork_server
+from aal.engines.local.launcher import Launcher
+from aal.engines.local.liveness import AwakeClock, Heartbeats
+from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, Slot
 
-FORK_SERVER_GONE = 255  # the exit code that multiprocessing reports when the fork server died; the child may live
 POLL_S = 0.2
+LOOK_S = 1.0  # between two looks at the heartbeats
+PROBES = 4  # of the fork server in `hung_after_s`
 GRACE_S = 3.0  # between the shutdown request and SIGTERM
 DUMP_S = 0.5  # for a hung process to write its stack
+KILL_S = 10.0  # for a killed process to end, however much memory it has to give back
 
 log = logging.getLogger("aal")
 
 
 class HubLost(Exception):  # noqa: N818 - a state of the run, which may go on
-    """The hub's process is gone; what it knew is in `run.db`."""
+    """The hub or the fork server is gone; what the hub knew is in `run.db`."""
 
 
 class Supervisor:
@@ -35,7 +39,7 @@ class Supervisor:
         settings: of the run.
         slots: to fill.
         monitor: proxy of the hub's monitor.
-        process_of: makes the process of a slot, not started yet.
+        launcher: starts processes.
         display: where to show how far the run is.
         caught: names of the signals that came, filled by a handler.
     """
@@ -45,38 +49,42 @@ class Supervisor:
         settings: Settings,
         slots: list[Slot],
         monitor: Monitor,
-        process_of: Callable[[Slot], BaseProcess],
+        launcher: Launcher,
         display: Display,
         caught: list[str],
     ) -> None:
         self._settings = settings
+        self._slots = slots
         self._monitor = monitor
-        self._process_of = process_of
+        self._launcher = launcher
         self._display = display
         self._caught = caught
+        self._processes: dict[Slot, BaseProcess] = {}
         self._restarts: Counter[str] = Counter()
+        self._heartbeats = Heartbeats()
+        self._clock = AwakeClock()
+        self._looked_at = self._probed_at = 0.0
         self._hung: set[str] = set()
-        self._looked_at = time.monotonic()
-        self._processes = {slot: process_of(slot) for slot in slots}
+        self._kills: defaultdict[BaseProcess, list[float]] = defaultdict(list)  # when each was killed
 
     def watch(self) -> RunResult:
         """Waits for the end of the run.
 
         Raises:
-            HubLost: the hub's process is gone.
+            HubLost: the hub or the fork server is gone.
             RunFailed: a process failed for good, or the record cannot be written.
             UserError: a role met what only the user can mend.
         """
-        for slot in self._processes:
-            self._start(slot)
-        while not self._caught:
-            try:
+        try:
+            for slot in self._slots:
+                if not self._caught:
+                    self._fill(slot)
+            while not self._caught:
                 if self._ended():
                     return RunResult(RunStatus.FINISHED)
-            except HUB_GONE:
-                raise HubLost from None
-            running = [process.sentinel for process in self._processes.values() if process.is_alive()]
-            wait(running, timeout=POLL_S)
+                wait([process.sentinel for process in self._alive()], timeout=POLL_S)
+        except HUB_GONE:
+            raise HubLost from None
         return RunResult.interrupted(self._caught[0])
 
     def _ended(self) -> bool:
@@ -89,28 +97,31 @@ class Supervisor:
             has_failed = not process.is_alive() and process.exitcode != 0
             if has_failed and not self._caught and not status.finished:
                 self._restart(slot, process)
-        self._kill_hung()
-        if any(process.is_alive() for process in self._processes.values()):
+        self._find_hung()
+        if self._alive():
             return False
         if not self._monitor.status().finished:
             raise RunFailed("every role ended before the budget was bought")
         return True
 
+    def _alive(self) -> list[BaseProcess]:
+        return [process for process in self._processes.values() if process.is_alive()]
+
     def _restart(self, slot: Slot, process: BaseProcess) -> None:
         """Fills the slot of a process that died.
 
         Raises:
+            HubLost: it died with the fork server.
             RunFailed: it may not be restarted.
             UserError: it died of what only the user can mend.
         """
+        if process.exitcode == fork_server.GONE:
+            raise HubLost
         if process.exitcode == WITHOUT_HUB:
             self._monitor.status()  # raises when the hub is gone for this process too
         cause = self._cause(slot, process)
         if process.exitcode == USER_ERROR:
             raise UserError(cause)
-        if process.exitcode == FORK_SERVER_GONE and process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
         limit = self._settings.restart_limit
         if self._settings.on_failure == "stop" or process.exitcode == PERMANENT:
             raise RunFailed(cause)
@@ -119,16 +130,16 @@ class Supervisor:
         self._restarts[slot.name] += 1
         self._display.note(f"{cause}; restarting it ({self._restarts[slot.name]} of {limit})")
         log.warning("%s; restarting it", cause)
-        for member in slot.role.members(slot.index):
-            self._monitor.release(slot.role.name, member)
-        self._processes[slot] = self._process_of(slot)
-        self._start(slot)
+        self._fill(slot)
 
-    def _start(self, slot: Slot) -> None:
-        with contextlib.suppress(*HUB_GONE):  # the next look at its status reports that
-            self._monitor.expect(slot.name)
-        with without_main_module():
-            self._processes[slot].start()
+    def _fill(self, slot: Slot) -> None:
+        """Starts a process for a slot, whose former one is shut out before it loses what it held."""
+        self._launcher.admit(slot)
+        if slot in self._processes:
+            for member in slot.role.members(slot.index):
+                self._monitor.release(slot.role.name, member)
+        self._heartbeats.expect(slot.name)
+        self._processes[slot] = self._launcher.start(slot)
 
     def _cause(self, slot: Slot, process: BaseProcess) -> str:
         code = process.exitcode or 0
@@ -139,38 +150,63 @@ class Supervisor:
         for reported in reversed(self._monitor.take_failures()):
             if reported.startswith(f"{slot.name}: "):
                 return reported
-        if code == FORK_SERVER_GONE:
-            return f"{slot.name}: the fork server it came from is gone"
         if code < 0:
             hint = " (out of memory?)" if -code == signal.SIGKILL else ""
             return f"{slot.name}: was killed by {signal.Signals(-code).name}{hint}"
         return f"{slot.name}: ended with exit code {code}; see log.txt"
 
-    def _kill_hung(self) -> None:
-        """Kills, once a second, processes without a heartbeat for too long, after a dump of their stacks."""
-        if time.monotonic() - self._looked_at < 1.0:
+    def _find_hung(self) -> None:
+        """Looks, now and then, at the heartbeats, and whether the fork server still forks."""
+        now, hung_after_s = self._clock.now(), self._settings.hung_after_s
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            self._heartbeats.note(self._monitor.heartbeats())
+            for slot, process in self._processes.items():
+                if process.is_alive() and self._heartbeats.silent_s(slot.name) > hung_after_s:
+                    self._kill(slot, process)
+        if now - self._probed_at >= hung_after_s / PROBES:
+            self._probed_at = now
+            self._launcher.probe(hung_after_s * (1 - 1 / PROBES))
+
+    def _kill(self, slot: Slot, process: BaseProcess) -> None:
+        """Kills a hung process after a dump of its stack, and once more if it has not ended by then.
+
+        Raises:
+            RunFailed: it survives that: it is stuck in a driver.
+        """
+        kills, now = self._kills[process], self._clock.now()
+        if kills and now - kills[-1] < KILL_S:
             return
-        self._looked_at = time.monotonic()
-        ages = self._monitor.seconds_since_heartbeat()
-        for slot, process in self._processes.items():
-            if process.is_alive() and ages.get(slot.name, 0.0) > self._settings.hung_after_s:
-                assert process.pid is not None
-                self._hung.add(slot.name)
-                os.kill(process.pid, signal.SIGUSR1)
-                wait([process.sentinel], timeout=DUMP_S)
-                process.kill()
-                wait([process.sentinel], timeout=DUMP_S)
+        if len(kills) == 2:
+            self._launcher.probe(self._settings.hung_after_s)  # a fork server that hangs reports no end
+            raise RunFailed(f"{slot.name}: hangs and cannot be killed (a driver that does not respond?)")
+        kills.append(now)
+        self._hung.add(slot.name)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGUSR1)
+        wait([process.sentinel], timeout=DUMP_S)
+        process.kill()
+        wait([process.sentinel], timeout=DUMP_S)
 
     def end(self) -> None:
         """Ends all processes: requests shutdown, then terminates, then kills; at once on a second signal."""
-        with contextlib.suppress(*HUB_GONE):
+        grace_s = GRACE_S
+        try:
             self._monitor.stop()
-        for act, seconds in ((None, GRACE_S), (BaseProcess.terminate, 1.0), (BaseProcess.kill, 1.0)):
-            alive = [process for process in self._processes.values() if process.is_alive()]
+        except HUB_GONE:
+            grace_s = 0.0  # what they do is for nobody
+        for act, seconds in ((None, grace_s), (BaseProcess.terminate, 1.0), (BaseProcess.kill, 1.0)):
+            alive = self._alive()
             if act is not None:
                 for process in alive:
                     act(process)
             deadline = time.monotonic() + seconds
-            while alive and time.monotonic() < deadline and len(self._caught) < 2:
+            while alive and time.monotonic() < deadline and (act is BaseProcess.kill or len(self._caught) < 2):
                 wait([process.sentinel for process in alive], timeout=0.05)
-                alive = [process for process in alive if process.is_alive()]
+                alive = self._alive()
+        if self._alive():  # nothing ends them, or the fork server does not report that they have ended
+            fork_server.kill()
+        for process in self._processes.values():
+            if process.exitcode == fork_server.GONE and process.pid is not None:  # where they do not die with it
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)

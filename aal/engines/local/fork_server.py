@@ -1,0 +1,97 @@
+"""The process that all others of a run are forked from: it has imported PyTorch and never touches CUDA."""
+
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext
+
+from aal.config.errors import INTERRUPTED
+from aal.engines.local import sockets
+from aal.engines.local.die_with_parent import PARENT
+from aal.engines.local.liveness import Peer
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[3]  # the folder that holds aal
+# Dynamo, because the first optimiser of a process imports it, which takes as long as all of PyTorch.
+PRELOAD = ["aal.engines.local.die_with_parent", "torch", "torch._dynamo", "numpy", "pydantic"]
+GONE = 255  # the exit code that multiprocessing reports of a child when the fork server has died; the child may live
+MAIN_MODULE = threading.Lock()  # held while it is replaced
+
+
+def fork_context() -> ForkServerContext:
+    """Returns the context whose processes are forked from the fork server, which is started when there is none.
+
+    Raises:
+        UserError: there is no place for its socket.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    sockets.use_folder()
+    resource_tracker.ensure_running()  # else it is started below, and unblocks the signals
+    # Started with signals blocked, which a terminal sends to all: so are its children, before their first instruction.
+    with _signals_blocked(), _environment():
+        forkserver.ensure_running()
+    return context
+
+
+def kill() -> None:
+    """Kills the fork server, and so all that it has forked; the next start of a process starts a new one."""
+    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # else it would be taken for one that is alive
+
+
+FORK_SERVER = Peer("fork server", kill)
+
+
+@contextlib.contextmanager
+def without_main_module() -> Iterator[None]:
+    """Keeps processes that are started meanwhile from importing the user's script again, which would run it twice."""
+    with MAIN_MODULE:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Holds back the signals of a terminal: what is started meanwhile never gets them, this process gets them then.
+
+    All others are let through, whatever the parent of this program had blocked: a fork server that does not hear that a
+    child has ended would never report it.
+    """
+    before = signal.pthread_sigmask(
+        signal.SIG_SETMASK, [signal.Signals[name] for name in INTERRUPTED if name != "SIGTERM"]
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """Lets the fork server find the package, wherever the program was started, and know who starts it."""
+    path = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
+    changes = {"PYTHONPATH": path, PARENT: str(os.getpid())}
+    before = {key: os.environ.get(key) for key in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

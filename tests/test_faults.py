@@ -1,0 +1,186 @@
+"""A hub or a fork server that dies or hangs, and whatever else may happen to the processes of a run."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from aal.engines.base import Plan, RunResult, RunStatus
+from aal.engines.local import fork_server
+from aal.engines.local.engine import LocalEngine
+from aal.engines.simulated.stand_ins import stand_ins
+from aal.reporting.progress import Progress
+from bench.run_process import HELPERS, Run, survivors
+from tests.builders import imagined_plan, query
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+class Notes(Progress):
+    """Keeps what is said of a run."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def plan_of(run: pathlib.Path, labels: int = 60, hung_after_s: float = 2.0, **changes: Any) -> Plan:
+    """A run of real processes that compute nothing; its annotators take some seconds for all labels."""
+    shape = {"worker_num": 2, "query_batch": 5, "server_train_threshold": 20, "worker_query_num": labels // 10}
+    people = {"number": 5, "seconds_per_label": 0.2}
+    return stand_ins(imagined_plan(run, **shape, annotators=people, hung_after_s=hung_after_s, **changes))
+
+
+def processes(run: pathlib.Path) -> dict[str, psutil.Process]:
+    """The processes of a run whose main process is this one."""
+    return dict(Run(run, psutil.Process()).processes())  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def meanwhile(run: pathlib.Path, act: Callable[[], None]) -> Iterator[None]:
+    """Does something when a run of this process has some answers."""
+
+    def wait_and_act() -> None:
+        while not ended.wait(0.05):
+            with contextlib.suppress(Exception):  # until there is a table
+                if query(run, "select count(*) from answers")[0][0] > 5:
+                    return act()
+
+    ended = threading.Event()
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(60)
+
+
+def strike(run: pathlib.Path, name: str, kind: signal.Signals, ctrl_c: int = 0) -> None:
+    processes(run)[name].send_signal(kind)
+    for _ in range(ctrl_c):
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "cause"),
+    [
+        ("hub", signal.SIGSTOP, "hub: did not answer for "),
+        ("fork server", signal.SIGSTOP, "fork server: did not answer for "),
+        ("fork server", signal.SIGKILL, "fork server: its process was killed"),
+        ("resource tracker", signal.SIGKILL, None),
+    ],
+)
+def test_a_hub_or_fork_server_that_dies_or_hangs_is_replaced(
+    tmp_path: pathlib.Path, name: str, kind: signal.Signals, cause: str | None
+) -> None:
+    plan, notes = plan_of(tmp_path / "run"), Notes()
+    with meanwhile(plan.run, functools.partial(strike, plan.run, name, kind)):
+        result = LocalEngine().run(plan, notes)
+    assert result == RunResult(RunStatus.FINISHED), result
+    assert [note for note in notes.notes if cause and note.startswith(cause) and "going on from run.db" in note] or (
+        cause is None and not notes.notes
+    ), notes.notes
+    assert query(plan.run, "select count(*), count(distinct item), count(label) from queries") == [(60, 60, 60)]
+    assert set(processes(plan.run)) <= {"main", *HELPERS.values()}
+
+
+def test_a_fork_server_is_not_replaced_more_often_than_allowed(tmp_path: pathlib.Path) -> None:
+    plan = plan_of(tmp_path / "run", on_failure="stop")
+    with meanwhile(plan.run, fork_server.kill):
+        result = LocalEngine().run(plan, Notes())
+    assert result == RunResult(RunStatus.FAILED, "fork server: its process was killed", 1)
+
+
+@pytest.mark.parametrize(("name", "ctrl_c"), [("hub", 1), ("hub", 2), ("fork server", 1), ("server-0", 1)])
+def test_ctrl_c_is_heard_while_a_process_is_stopped(tmp_path: pathlib.Path, name: str, ctrl_c: int) -> None:
+    plan = plan_of(tmp_path / "run", labels=1000, hung_after_s=3600.0)
+    with meanwhile(plan.run, functools.partial(strike, plan.run, name, signal.SIGSTOP, ctrl_c)):
+        result = LocalEngine().run(plan, Notes())
+    assert (result.status, result.cause, result.at_once) == (RunStatus.INTERRUPTED, "SIGINT", ctrl_c == 2)
+    assert set(processes(plan.run)) <= {"main", *HELPERS.values()}
+
+
+def test_a_program_whose_parent_blocks_signals_ends_and_is_interrupted(tmp_path: pathlib.Path) -> None:
+    fork_server.kill()  # so that a new one inherits what is blocked
+    blocked = {signal.SIGCHLD, *(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP"))}
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        assert LocalEngine().run(plan_of(tmp_path / "a", labels=20), Notes()).status is RunStatus.FINISHED
+        plan = plan_of(tmp_path / "b", labels=1000)
+        with meanwhile(plan.run, lambda: os.kill(os.getpid(), signal.SIGINT)):
+            assert LocalEngine().run(plan, Notes()).status is RunStatus.INTERRUPTED
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+
+
+RUN = """
+import pathlib, sys
+from aal.engines.local.engine import LocalEngine
+from aal.reporting.progress import Progress
+from tests.test_faults import plan_of
+print(LocalEngine().run(plan_of(pathlib.Path(sys.argv[1]), labels=int(sys.argv[2])), Progress(sys.stderr)).status.name)
+"""
+
+
+def started(run: pathlib.Path, labels: int) -> subprocess.Popen[str]:
+    """A program of its own that runs the plan."""
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(run), str(labels)],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(run: pathlib.Path, word: str) -> None:
+    """Waits until a word stands in the log of a run."""
+    log = run / "log.txt"
+    while not log.exists() or word not in log.read_text():
+        time.sleep(0.05)
+
+
+def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))  # the name of tmp_path is too long for a socket
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with started(tmp_path / "run", 1000) as process:
+        wait_for(tmp_path / "run", "published")
+        family = psutil.Process(process.pid).children(recursive=True)
+        stopped = [child for child in family if "resource_tracker" not in " ".join(child.cmdline())]
+        for child in stopped:
+            child.send_signal(signal.SIGSTOP)
+        process.kill()
+        assert len(stopped) >= 5 and not survivors(family, seconds=10)
+    assert len(list(temporary.glob("aal-sockets-*"))) == 1, "nobody was left to remove it"
+    with started(tmp_path / "next", 20) as process:
+        assert process.communicate(timeout=100)[0] == "FINISHED\n"
+    assert not [path for path in temporary.iterdir() if re.match("aal|pymp", path.name)]
+    shutil.rmtree(temporary)
+
+
+def test_ctrl_z_for_longer_than_hung_after_s_kills_nobody(tmp_path: pathlib.Path) -> None:
+    with started(tmp_path / "run", 60) as process:
+        wait_for(tmp_path / "run", "offered")
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(4.0)  # twice as long
+        os.killpg(process.pid, signal.SIGCONT)
+        said, errors = process.communicate(timeout=100)
+    assert said == "FINISHED\n" and "restarting" not in errors and "going on from" not in errors, errors

@@ -1,0 +1,137 @@
+"""Who hangs is found, and nothing else: the machine's sleep is no hang, a process in the driver cannot be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aal.config.errors import RunFailed
+from aal.coordination.messages import Status
+from aal.engines.base import Role, RunStatus
+from aal.engines.local import liveness, supervisor
+from aal.engines.local.liveness import AwakeClock, Heartbeats, Peer, Watchdog
+from aal.engines.local.processes import Slot
+from aal.engines.local.supervisor import Supervisor
+from aal.reporting.progress import Progress
+from tests.builders import make_settings
+
+pytestmark = pytest.mark.unit
+STATUS = Status(0.0, 0, 30, 0, 0, None, None, finished=False, failure=None)
+SLOTS = [Slot(Role("worker", "", "", 200), index) for index in range(200)]
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The time of `liveness`, which a test moves."""
+    time_of = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(liveness, "time", SimpleNamespace(monotonic=lambda: time_of.now))
+    yield time_of
+
+
+def test_the_sleep_of_the_machine_does_not_count(wall: SimpleNamespace) -> None:
+    clock, heartbeats = AwakeClock(), Heartbeats()
+    heartbeats.expect("worker-0")
+    heartbeats.note({"worker-0": 1})
+    for seconds in (0.5, 0.5, 3600.0):  # Ctrl-Z, and fg an hour later
+        wall.now += seconds
+        clock.now()
+        heartbeats.note({"worker-0": 1})
+    assert clock.now() == heartbeats.silent_s("worker-0") == 2.0
+    heartbeats.note({"worker-0": 2})
+    assert heartbeats.silent_s("worker-0") == 0.0
+
+
+def test_a_process_that_starts_has_more_time(wall: SimpleNamespace) -> None:
+    heartbeats = Heartbeats()
+    heartbeats.note({"worker-0": 7})
+    heartbeats.expect("worker-0")
+    heartbeats.note({"worker-0": 7})  # of the process before it
+    wall.now += 0.5
+    assert heartbeats.silent_s("worker-0") == 0.5 - liveness.START_S
+
+
+@pytest.fixture
+def stopped() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped before it has answered."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGSTOP)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(("seconds", "signals"), [(0.3, 0), (1e9, 1), (1e9, 2)])
+def test_a_wait_ends_when_the_other_is_killed(
+    stopped: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, seconds: float, signals: int
+) -> None:
+    monkeypatch.setattr(liveness, "AFTER_SIGNAL_S", (0.2, 0.1))
+    assert stopped.stdout is not None
+    caught: list[str] = []
+    with Watchdog(caught) as watchdog:
+        with watchdog.limit(seconds, Peer("hub", lambda: None), Peer("fork server", stopped.kill)):
+            caught += signals * ["SIGINT"]
+            assert stopped.stdout.read() == b""  # at once when it is dead
+        assert (watchdog.take_killed() or "").startswith("hub: did not answer for ")
+        assert watchdog.take_killed() is None
+
+
+class Fake:
+    """A process, a launcher and a monitor in one."""
+
+    exitcode, pid = None, 0
+
+    def __init__(self, caught: list[str]) -> None:
+        self.sentinel, self._write = os.pipe()
+        self.started = self.kills = self.probes = 0
+        self._caught = caught
+
+    def is_alive(self) -> bool:
+        return True
+
+    def start(self, slot: Slot) -> "Fake":
+        self.started += 1
+        if self.started == 3:
+            self._caught.append("SIGINT")
+        return self
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    def probe(self, limit_s: float) -> None:
+        self.probes += 1
+
+    def status(self) -> Status:
+        return STATUS
+
+    def heartbeats(self) -> dict[str, int]:
+        return {}
+
+    def admit(self, slot: Slot) -> None: ...
+
+
+def supervised(fake: Any, slots: list[Slot], caught: list[str]) -> Supervisor:
+    settings = make_settings().model_copy(update={"hung_after_s": 0.01})
+    return Supervisor(settings, slots, fake, fake, Progress(None), caught)
+
+
+def test_a_process_that_survives_being_killed_twice_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "KILL_S", 0.0)
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.0)
+    monkeypatch.setattr(supervisor, "DUMP_S", 0.0)
+    monkeypatch.setattr(liveness, "START_S", 0.0)
+    monkeypatch.setattr(supervisor.os, "kill", lambda pid, number: None)
+    fake = Fake([])
+    with pytest.raises(RunFailed, match=r"worker-0: hangs and cannot be killed"):
+        supervised(fake, SLOTS[:1], []).watch()
+    assert fake.kills == 2 and fake.probes, "a fork server that does not report its end would be another failure"
+
+
+def test_ctrl_c_ends_the_start_of_many_processes() -> None:
+    caught: list[str] = []
+    fake = Fake(caught)
+    assert supervised(fake, SLOTS, caught).watch().status is RunStatus.INTERRUPTED
+    assert fake.started == 3
