@@ -179,7 +179,7 @@ def _few(names: Sequence[str]) -> str:
 def _score(arguments: argparse.Namespace) -> dict[str, Any]:
     payload = load_model(arguments.path)
     settings = _settings(arguments, payload)
-    device = resolve_device(settings.devices.servers[0], 0)
+    device = resolve_device(settings.devices.servers[0])
     trusted = []
     if arguments.model:
         payload["architecture"]["name"] = arguments.model

@@ -178,17 +178,20 @@ def wire(
 
     from aal.engines.base import Plan, Role
     from aal.storage.run_directory import about
+    from aal.training.placement import placed
 
     folder, workers = images.folder, len(partition.shards)
+    servers = _schedule(settings).server_num(settings)
     has_files = settings.compute == "full"
     labels = folder / "labels.npy" if has_files else images.labels
+    on_devices = placed(settings, servers, workers)
     roles = [
         # Servers read labels from the hub and images from the prepared folder; they publish files, then versions.
         Role(
             "server",
             "aal.app.server_train:build",
             "aal.app.server_train:serve",
-            _schedule(settings).server_num(settings),
+            servers,
             (folder,),
         ),
         # Workers read the newest published files and offer ids of their shard.
@@ -198,7 +201,7 @@ def wire(
             "aal.app.work_query:work",
             workers,
             (folder, workers),
-            settings.devices.worker_processes,
+            on_devices.devices.worker_processes,
         ),
         # Annotators draw ids and answer with labels; all of them share one process and one connection to the hub.
         Role(
@@ -213,7 +216,7 @@ def wire(
     meta["classes"] = json.dumps(images.classes)
     meta |= {key: resume.meta[key] for key in ("started",) if resume and key in resume.meta}
     truth = np.asarray(images.labels)
-    return Plan(settings, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)
+    return Plan(on_devices, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)
 
 
 def _execute(plan: Plan, progress: Progress) -> RunResult:
@@ -265,15 +268,12 @@ def _schedule(settings: Settings) -> type[Schedule]:
 
 
 def _check_machine(settings: Settings) -> None:
-    """Reports at once what is missing; PyTorch, which takes seconds to load, is asked only about GPUs by name."""
+    """Reports at once what is missing."""
     from aal.reporting.tensorboard import check_tensorboard
+    from aal.training.placement import placed
 
     check_tensorboard(settings)
-    named = (*settings.devices.servers, *settings.devices.workers)
-    if settings.compute == "full" and any(name.startswith("cuda") for name in named):
-        from aal.training.devices import check_devices
-
-        check_devices(settings.devices)
+    placed(settings, settings.server_num, settings.worker_num)
 
 
 def _check_images(settings: Settings, images: ImageSet, partition: Partition) -> None:

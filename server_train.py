@@ -1,7 +1,9 @@
 """A server: train a model on all labels that are there, publish it, and again when more have come."""
 
+import dataclasses
 import functools
 import logging
+import math
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
-from torch import nn
+from torch import Tensor, nn
 
 from aal.app.data import ImageSet, load_split, open_set
 from aal.app.eval import Evaluation, evaluate
-from aal.config.errors import Stopped
+from aal.config.errors import Stopped, UserError
 from aal.config.registry import TRAINERS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
@@ -25,9 +27,9 @@ from aal.coordination.messages import TrainedModel, TrainingJob
 from aal.coordination.partition import Partition
 from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
-from aal.training.acceleration import compile_network, fuse_batch_norm
+from aal.training.acceleration import compile_loss, fuse_batch_norm
 from aal.training.cost import epoch_shape, training_cost
-from aal.training.devices import autocast, resolve_device
+from aal.training.devices import float32_arithmetic, use_device, uses_bf16
 from aal.training.heads import freeze_all_but_head, set_training_mode
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of, shared_bank
 from aal.training.inference import predict
@@ -38,7 +40,9 @@ from aal.training.trainer import (
     FittedModel,
     Trainer,
     TrainingTask,
+    diverged,
     reuse_or_train,
+    suspicion,
     training_fingerprint,
     weights_of,
 )
@@ -61,8 +65,14 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
     model.to(device, memory_format=layout)
     if task.freeze:
         freeze_all_but_head(model)
-    network = compile_network(model, device) if training.compile else model
     pixels = Pixels(task.normalisation, device, training.channels_last)
+    in_bf16 = uses_bf16(device, training.precision)
+
+    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+        """The forward pass of a step, from uint8 images to the mean loss: what is compiled."""
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
+            logits = model(pixels(images))
+        return F.cross_entropy(logits.float(), labels)
 
     ids, labels = (torch.as_tensor(column, device=device) for column in (task.ids, task.labels))
     steps, batch_size = epoch_shape(len(ids), training)
@@ -75,8 +85,12 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
     best: FittedModel | None = None
     history: list[dict[str, Any]] = []
 
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), float32_arithmetic(training.precision):
         torch.manual_seed(task.seed)
+        set_training_mode(model, freeze=task.freeze)
+        first = rows[:batch_size]
+        batch = bank.batch(ids[first]), labels[first]
+        step_loss = compile_loss(loss_of, model, *batch) if training.compile else loss_of
         for epoch in range(1, training.epochs + 1):
             set_training_mode(model, freeze=task.freeze)
             losses = []
@@ -85,26 +99,27 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
                 images = bank.batch(ids[chosen])
                 if training.crop_padding or training.flip:
                     images = augment(images, crop_padding=training.crop_padding, flip=training.flip)
-                with autocast(device, training.precision):
-                    logits = network(pixels(images))
-                loss = F.cross_entropy(logits.float(), labels[chosen])
                 optimizer.zero_grad()
+                loss = step_loss(images, labels[chosen])
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                losses.append(loss.detach())
+                losses.append(loss.detach().clone())  # a recorded step writes the next loss to the same place
 
             accuracy = None
             if validates and epoch >= first_validated:
                 accuracy = _accuracy(model, task)
             mean_loss = torch.stack(losses).mean().item()  # the device is asked only once an epoch
             history.append({"epoch": epoch, "loss": mean_loss, "val_accuracy": accuracy})
+            if not math.isfinite(mean_loss):  # and so are the weights: no later epoch can mend them
+                break
             if epoch >= first_validated and (best is None or (accuracy or 0.0) >= (best.val_accuracy or 0.0)):
                 best = FittedModel(weights_of(model), epoch, accuracy, history)
 
-    assert best is not None  # the last epoch is always looked at
+    if best is None:
+        raise UserError(f"{diverged(history)}; lower training.learning_rate or training.weight_decay")
     model.load_state_dict(best.state_dict)
-    return best
+    return dataclasses.replace(best, state_dict={name: value.cpu() for name, value in best.state_dict.items()})
 
 
 def _accuracy(model: nn.Module, task: TrainingTask) -> float:
@@ -192,6 +207,7 @@ class Server:
             model=name,
             path=path,
             started_at=started_at,
+            warning=suspicion(model_file["history"], size["classes"]),
             history=tuple((one["epoch"], one.get("loss"), one.get("val_accuracy")) for one in model_file["history"]),
             **{key: model_file[key] for key in ("epoch", "val_accuracy", "test_accuracy", "confusion")},
         )
@@ -280,7 +296,7 @@ def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
         images: the folder of the prepared images.
     """
     settings = context.settings
-    device = resolve_device(settings.devices.servers[context.index % len(settings.devices.servers)], context.index)
+    device = use_device(settings.devices.servers[context.index % len(settings.devices.servers)])
     image_set = open_set(images)
     bank = shared_bank(images / "images.npy", device)
     split = load_split(context.run / "split.npz")
@@ -299,6 +315,8 @@ async def serve(server: JobRunner, context: Context[ServerHub]) -> None:
             trained = await clock.spend(server.cost(job), server.train, job, ids, labels, started_at, context.heartbeat)
             version = hub.publish(trained)
             log.info("published v%d%s", version, _tested(trained))
+            if trained.warning:
+                log.warning("v%d: %s", version, trained.warning)
     except Stopped:
         return
 

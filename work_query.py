@@ -19,7 +19,7 @@ from aal.strategies.assignment import assign
 from aal.strategies.pool import CandidatePool, Labelled
 from aal.strategies.strategy import Strategy, build_strategy, select_checked
 from aal.training.cost import selection_cost
-from aal.training.devices import resolve_device
+from aal.training.devices import release_cached_memory, use_device
 from aal.training.images import ImageBank, shared_bank
 from aal.training.inference import ModelScorer
 
@@ -79,7 +79,9 @@ class Worker:
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed)
         rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
-        return remaining[select_checked(self._strategy, self.strategy, pool, grant.count, rng)]
+        chosen = select_checked(self._strategy, self.strategy, pool, grant.count, rng)
+        release_cached_memory()
+        return remaining[chosen]
 
 
 def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Worker:
@@ -92,7 +94,7 @@ def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Wo
     """
     settings, index = context.settings, context.index
     devices = settings.devices.workers
-    bank = shared_bank(images / "images.npy", resolve_device(devices[index % len(devices)], index))
+    bank = shared_bank(images / "images.npy", use_device(devices[index % len(devices)]))
     strategy, options = assign(settings, workers)[index], settings.query_strategy_options
     networks = tuple(settings.models)
     return Worker(index, context.run, strategy, bank, settings.seed, options, networks, context.heartbeat)

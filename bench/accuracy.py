@@ -70,7 +70,7 @@ def train(labels: int, seed: int, way: str, folder: pathlib.Path, epochs: int | 
     torch.set_num_threads(1)
     fewer = {} if epochs is None else {"training__epochs": epochs, "training__validate_after": 3 * epochs // 4}
     settings = settings_of("learn", initial_size=labels, seed=seed, **fewer)
-    images, device = data.open_set(folder), resolve_device("auto", 0)
+    images, device = data.open_set(folder), resolve_device("auto")
     split = data.split(images, settings, settings.worker_num)
     if way == "ours":
         keep_freed_memory()

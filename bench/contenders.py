@@ -15,8 +15,8 @@ from torchvision import transforms
 
 from aal.app.data import ImageSet
 from aal.config.settings import TrainingSettings
-from aal.training.acceleration import compile_network, fuse_batch_norm
-from aal.training.devices import autocast
+from aal.training.acceleration import LossFunction, compile_loss, fuse_batch_norm
+from aal.training.devices import arithmetic, uses_bf16
 from aal.training.inference import PIXELS_SCORED_AT_ONCE
 from aal.training.optimizers import build_optimizer, build_schedule
 from bench.rows import rate_of
@@ -113,39 +113,43 @@ class Roofline:
 
     def __init__(self, model: nn.Module, device: torch.device, number: int | None = None) -> None:
         number = number or PIXELS_SCORED_AT_ONCE[device.type] // 32**2  # else as many as a worker scores at once
-        self._device = device
+        self._device, self._in_bf16 = device, uses_bf16(device, "auto")
         self._model = model.to(device, memory_format=torch.channels_last)
         self._images = torch.randn(number, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
         self._labels = torch.randint(0, 10, (number,), device=device)
-        self._compiled = self._model
+        self._fast_loss: LossFunction = self._loss
         self.is_compiled = False  # whether the compiled network is the faster, as its user has found
 
     def compile(self) -> float | None:
         """Compiles the network; returns the seconds of that and of the first step, None where PyTorch cannot."""
         started_at = time.perf_counter()
-        self._compiled = compile_network(self._model, self._device)
-        if self._compiled is self._model:
+        self._model.train()
+        loss = self._loss
+        self._fast_loss = compile_loss(loss, self._model, self._images, self._labels)
+        if self._fast_loss is loss:
             return None
-        self.train_rate(seconds=0.0, is_compiled=True)
         return time.perf_counter() - started_at
 
     def train_rate(self, seconds: float | None = None, is_compiled: bool = False) -> float:
         """Returns images a second, forward and backward."""
-        network = self._compiled if is_compiled else self._model
-        network.train()
+        loss = self._fast_loss if is_compiled else self._loss
+        self._model.train()
 
         def step() -> None:
             self._model.zero_grad()
-            with autocast(self._device, "auto"):
-                logits = network(self._images)
-            F.cross_entropy(logits.float(), self._labels).backward()
+            loss(self._images, self._labels).backward()
 
         return self._rate(step, seconds)
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, self._in_bf16):
+            logits = self._model(images)
+        return F.cross_entropy(logits.float(), labels)
 
     def score_rate(self) -> float:
         """Returns images a second, forward only, batch norms fused into the convolutions."""
         network = fuse_batch_norm(self._model.eval())
-        with torch.inference_mode(), autocast(self._device, "auto"):
+        with torch.inference_mode(), arithmetic(self._device, "auto"):
             return self._rate(lambda: network(self._images))
 
     def _rate(self, act: Callable[[], object], seconds: float | None = None) -> float:

@@ -36,7 +36,7 @@ LEARNED, LEARNED_QUICK = 5000, 1000  # labels of the model whose choices are com
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the rows of scoring, in images of the shard a second, and how far bf16 chooses what float32 does."""
     torch.set_num_threads(options.threads)
-    device = resolve_device("auto", 0)
+    device = resolve_device("auto")
     with tempfile.TemporaryDirectory(prefix="bench-score-") as name:
         selector = Selector(pathlib.Path(name), source.images, device)
         for case in QUICK_CASES if options.quick else CASES:

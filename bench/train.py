@@ -38,7 +38,7 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives the rows of training, in images learned from a second: epochs of the modern recipe, validation and test."""
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    device = resolve_device("auto", 0)
+    device = resolve_device("auto")
     torch.backends.cudnn.benchmark = device.type == "cuda"
     cases = QUICK_CASES if options.quick else GPU_CASES if device.type == "cuda" else CASES
     # PyTorch compiles anew: what an earlier run compiled would shorten the compilation.

@@ -1,7 +1,9 @@
 """Every fast path does what the plain one does."""
 
+import contextlib
 import logging
 import pathlib
+import types
 from collections import Counter
 from typing import Any
 
@@ -24,7 +26,7 @@ from aal.storage.model_files import load_model
 from aal.strategies.pool import Outputs
 from aal.strategies.strategy import near_the_cut, top_k
 from aal.training import acceleration
-from aal.training.acceleration import compile_network, fuse_batch_norm
+from aal.training.acceleration import LossFunction, compile_loss, fuse_batch_norm
 from aal.training.devices import keep_freed_memory
 from aal.training.images import ImageBank, Pixels, augment
 from aal.training.inference import ModelScorer, predict
@@ -228,7 +230,6 @@ class Counting:
 def test_compiled_training_compiles_once_and_has_the_same_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, counting, real = losses(), Counting(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, **words: real(model, backend=counting, **words))
-    monkeypatch.setattr(acceleration, "_compiles", lambda device: True)
     torch._dynamo.reset()
     assert losses(compile=True) == pytest.approx(expected, rel=1e-4)
     assert counting.graphs == 1, "neither the last batch nor the next epoch compiles again"
@@ -241,11 +242,11 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
 ) -> None:
     seen: list[nn.Module] = []
 
-    def compile_it(model: nn.Module, device: torch.device) -> nn.Module:
+    def compile_it(loss_of: LossFunction, model: nn.Module, *batch: torch.Tensor) -> LossFunction:
         seen.append(model)
-        return model
+        return loss_of
 
-    monkeypatch.setattr("aal.app.server_train.compile_network", compile_it)
+    monkeypatch.setattr("aal.app.server_train.compile_loss", compile_it)
     folder = data.prepare(resolve({"data_type": "digits", "models": "cnn", "prepared_dir": str(tmp_path)}, "test"))
     learned = []
     for compiling in (False, True):
@@ -267,11 +268,17 @@ def test_a_server_compiles_one_network_and_learns_what_new_ones_would(
 
 
 def test_cuda_graphs_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    modes = []
-    monkeypatch.setattr(acceleration, "_compiles", lambda device: True)
-    monkeypatch.setattr(torch, "compile", lambda model, dynamic, mode: modes.append(mode))
+    modes, model = [], nn.Linear(1, 1)
+
+    def compiled(loss_of: LossFunction, dynamic: bool, mode: str | None) -> LossFunction:
+        modes.append(mode)
+        return lambda *batch: torch.zeros((), requires_grad=True)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(acceleration, "_left_unchanged", lambda *_: contextlib.nullcontext())
     for name in ("cpu", "cuda:1"):
-        compile_network(nn.Linear(1, 1), torch.device(name))
+        images: Any = types.SimpleNamespace(device=torch.device(name))
+        compile_loss(lambda images, labels: images, model, images, torch.zeros(1))
     assert modes == [None, "reduce-overhead"]
 
 
@@ -287,19 +294,23 @@ def test_a_gpu_loses_the_same_compiled_and_recorded() -> None:
 def test_where_pytorch_cannot_compile_it_trains_without(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("no C compiler\nand a long story")
+    def compiled(loss_of: LossFunction, **_: Any) -> LossFunction:
+        """Fails when it is called, as a network does that no graph can be made of, after a part of the pass."""
 
-    monkeypatch.setattr(torch, "compile", broken)
-    acceleration._compiles.cache_clear()
-    model = nn.Linear(1, 1)
+        def call(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            loss_of(images, labels)
+            raise RuntimeError("no C compiler\nand a long story")
+
+        return call
+
+    expected = losses()
+    monkeypatch.setattr(torch, "compile", compiled)
     with caplog.at_level(logging.WARNING, "aal"):
-        assert compile_network(model, CPU) is model
-        assert compile_network(model, CPU) is model
-    acceleration._compiles.cache_clear()
-    assert [record.getMessage() for record in caplog.records] == [
-        "training.compile: PyTorch cannot compile here, so it trains without: no C compiler"
-    ]
+        assert losses(compile=True) == expected, (
+            "the attempt leaves statistics, gradients and random numbers as they were"
+        )
+    warning = "training.compile: PyTorch cannot compile this, so it trains without: no C compiler"
+    assert [record.getMessage() for record in caplog.records] == [warning]
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ ScheduleName = Annotated[Name, BeforeValidator(SCHEDULES.canonical)]
 TrainerName = Annotated[Name, BeforeValidator(TRAINERS.canonical)]
 LabelSourceName = Annotated[Name, BeforeValidator(LABEL_SOURCES.canonical)]
 Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usable_path)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?|(GPU|MIG)-[\w/-]{1,100})$")]
 Devices = Annotated[list[Device], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
 # Bounds that no run has a reason to pass: sums of what they bound stay exact, and nothing overflows.
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -64,12 +64,13 @@ class TrainingSettings(Group):
     crop_padding: Count = Field(description="pixels of reflected padding for random crops; 0 for none")
     flip: bool = Field(description="random left-right flips")
     normalise: bool = Field(description="subtract the mean and divide by the deviation of each channel")
-    precision: Literal["auto", "float32", "bf16"] = Field(
-        description="of training and of the validation that chooses its epoch; auto: bf16 where the device has it"
+    precision: Literal["auto", "float32", "tf32", "bf16"] = Field(
+        description="of training and of the validation that chooses its epoch; auto: bf16 where the device has it; "
+        "tf32: the short float32 of GPUs"
     )
     channels_last: bool = Field(description="memory layout of the images and kernels")
     compile: bool = Field(
-        description="compile the network (on a GPU with CUDA graphs); docs/performance.md says when it pays"
+        description="compile the training step (on a GPU with CUDA graphs); docs/performance.md says when it pays"
     )
     validate_after: Count = Field(
         description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
@@ -95,8 +96,11 @@ class AnnotatorSettings(Group):
 class DeviceSettings(Group):
     """Where the roles compute."""
 
-    servers: Devices = Field(["auto"], description="auto, cpu, cuda:i, or a list that the servers share in turn")
-    workers: Devices = Field(["auto"], description="the same for the workers")
+    servers: Devices = Field(
+        ["auto"],
+        description="auto, cpu, cuda (GPUs in turn), cuda:i, GPU-... or MIG-..., or a list that servers share in turn",
+    )
+    workers: Devices = Field(["auto"], description="the same for the processes of workers, from the last GPU back")
     server_threads: Threads | None = Field(
         None, description="CPU threads a server; null: those that train share the cores on which no worker selects"
     )
@@ -104,7 +108,7 @@ class DeviceSettings(Group):
         None, description="threads of a worker's process; null: 1, in mode sync all; simulated roles use server_threads"
     )
     worker_processes: Positive | None = Field(
-        None, description="processes that the workers share, one at a time in each; null: one each"
+        None, description="processes that the workers share, one at a time in each; null: one each, on GPUs one a GPU"
     )
 
 

@@ -74,6 +74,7 @@ class Hub:
         self._lock = threading.RLock()
         self._settled: list[tuple[ModelRef, float | None]] = []  # on their way to the disk, in order of version
         self._accuracy = accuracy
+        self._warning = ""
         self._idle_annotators = 0
         self._stopped = False
         self._finished = False
@@ -115,6 +116,8 @@ class Hub:
             job, model = self._schedule.settle(trained.job, trained.server, trained.path)
             self._record.model_published(model.version, job, trained, self._clock.now())
             self._settled.append((model, trained.test_accuracy))
+            if trained.warning:
+                self._warning = self._warning or f"model v{model.version}: {trained.warning}"
         self._flush()
         with self._lock:
             # What was recorded before this model is on disk too: versions are announced in order, by the first thread
@@ -264,6 +267,7 @@ class Hub:
                 finished=self._finished,
                 failure=self._record.failure,
                 computing=self._schedule.computing,
+                warning=self._warning,
             )
 
     def stop(self) -> None:

@@ -94,6 +94,7 @@ class TrainedModel:
         test_accuracy: from 0 to 1; None without test examples.
         history: (epoch, mean loss, validation accuracy) of each epoch, None where unknown.
         confusion: (true class, predicted class, test images) of each pair that occurs.
+        warning: what a user should know of its losses; empty where all is well.
     """
 
     job: int
@@ -106,6 +107,7 @@ class TrainedModel:
     test_accuracy: float | None
     history: Sequence[tuple[int, float | None, float | None]] = ()
     confusion: Sequence[tuple[int, int, int]] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ class Status:
         finished: whether every label is bought and trained on.
         failure: why the record cannot be written; None while it can.
         computing: what goes on.
+        warning: the first that a training gave; empty where there was none.
     """
 
     seconds: float
@@ -184,3 +187,4 @@ class Status:
     finished: bool
     failure: str | None
     computing: Computing = field(default=Computing(0, 0))
+    warning: str = ""

@@ -141,6 +141,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         "",
         *([VIRTUAL] if summary["engine"] == "simulated" else []),
         *map(_break, record.breaks),
+        *([f"**Warning**: {plain_text(meta['warning'])}\n"] if "warning" in meta else []),
         f"The test set was only reported; it chose nothing. {epoch}\n",
         _main_figures(record, summary),
         *_networks(summary),

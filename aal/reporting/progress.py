@@ -30,6 +30,7 @@ class Progress:
         self._bar: Any = None
         self._lined_at = 0.0
         self._lined_version: int | None = -1
+        self._has_warned = False
         self._followers: list[Callable[[], None]] = []
         self._draws_bar = notebook or (stream is not None and _is_terminal(stream))
 
@@ -43,6 +44,9 @@ class Progress:
             follower()
         if self._stream is None:
             return
+        if status.warning and not self._has_warned:
+            self._has_warned = True
+            self.note(f"warning: {status.warning}")
         if self._draws_bar:
             self._bar = self._bar if self._bar is not None else self._new_bar(status.budget)
             self._bar.total = status.budget

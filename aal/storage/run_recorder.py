@@ -9,6 +9,7 @@ from aal.coordination.messages import QueryBatch, TrainedModel, TrainingJob
 from aal.storage.journal import Journal
 
 META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
+WARNING = "INSERT OR IGNORE INTO meta VALUES('warning',?)"  # the first one stays
 EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?)"
 JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?)"
 MODELS = "INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -63,6 +64,8 @@ class RunRecorder:
         epochs = [(version, *epoch) for epoch in trained.history]
         pairs = [(version, *pair) for pair in trained.confusion]
         self._journal.write((MODELS, [row]), (EPOCHS, epochs), (CONFUSION, pairs))
+        if trained.warning:
+            self._journal.write((WARNING, [(f"model v{version}: {trained.warning}",)]))
 
     def batch_offered(self, batch: QueryBatch, newest: int, at: float) -> None:
         """Records a query batch and its queries."""

@@ -1,12 +1,18 @@
 """Other forms of a network that compute the same in less time: compiled to train, batch norms fused to score."""
 
+import contextlib
 import copy
-import functools
 import itertools
 import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 log = logging.getLogger("aal")
 
@@ -29,28 +35,50 @@ def fuse_batch_norm(model: nn.Module, *, inplace: bool = False) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def compile_network(model: nn.Module, device: torch.device) -> nn.Module:
-    """Returns the model compiled for batches of one size; where PyTorch cannot compile, itself, with one warning.
+def compile_loss(loss_of: LossFunction, model: nn.Module, images: Tensor, labels: Tensor) -> LossFunction:
+    """Returns a training step's loss compiled for batches of one size; where PyTorch cannot compile, itself.
 
     On a GPU its passes are recorded as CUDA graphs, since small networks spend most of a step on starting kernels. A
-    recording holds for the parameters where they are: who trains again loads new weights into the same network.
+    recording holds for the parameters where they are: who trains again loads new weights into the same network. That it
+    works is tried with passes forward and backward, which leave the network as it was.
+
+    Args:
+        loss_of: from a batch of images (n, H, W, C) uint8 and labels (n,) to the mean loss.
+        model: the network in it.
+        images: a batch, of the size that all will have.
+        labels: of these.
     """
-    return torch.compile(model, dynamic=False, mode=_mode(device)) if _compiles(device) else model
-
-
-def _mode(device: torch.device) -> str | None:
-    return "reduce-overhead" if device.type == "cuda" else None
-
-
-@functools.cache
-def _compiles(device: torch.device) -> bool:
+    if model in _uncompilable:
+        return loss_of
+    mode = "reduce-overhead" if images.device.type == "cuda" else None
+    started_at = time.monotonic()
     try:
-        probe = torch.compile(torch.relu, mode=_mode(device))
-        for _ in range(3):  # compiled, recorded, played
-            probe(torch.zeros(64, device=device))
-    except Exception as error:  # of many kinds: no C compiler, no Triton, a folder that cannot be written
-        log.warning(
-            "training.compile: PyTorch cannot compile here, so it trains without: %s", str(error).split("\n")[0]
-        )
-        return False
-    return True
+        compiled: LossFunction = torch.compile(loss_of, dynamic=False, mode=mode)
+        with _left_unchanged(model, images.device):
+            for _ in range(3):  # compiled, recorded, played
+                compiled(images, labels).backward()
+                model.zero_grad()
+    except Exception as error:  # of many kinds: no C compiler, no Triton, a network that no graph can be made of
+        _uncompilable.add(model)
+        reason = str(error).strip().split("\n")[0]
+        log.warning("training.compile: PyTorch cannot compile this, so it trains without: %s", reason)
+        return loss_of
+    if (seconds := time.monotonic() - started_at) > 1:
+        log.info("compiled the training step in %.0f s", seconds)
+    return compiled
+
+
+@contextlib.contextmanager
+def _left_unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Gives a network and PyTorch's random numbers back as they were; no weight is changed by a pass alone."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        model.zero_grad()
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+_uncompilable: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # tried in vain; a server keeps its networks

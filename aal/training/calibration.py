@@ -46,7 +46,7 @@ def calibrate(
     Returns:
         Medians of repeated measurements; a selection costs the reading of a model, a training also its writing.
     """
-    device = resolve_device(settings.devices.servers[0], 0)
+    device = resolve_device(settings.devices.servers[0])
     bank = ImageBank(images, device)
     size = {"classes": int(labels.max()) + 1, "channels": images.shape[3], "image_size": images.shape[1]}
     architecture = architecture_of(settings, settings.models[0], **size)
@@ -58,7 +58,7 @@ def calibrate(
         path = pathlib.Path(folder) / "model.pt"
         payload = model_payload(
             settings,
-            state_dict=weights_of(model),
+            state_dict={name: value.cpu() for name, value in weights_of(model).items()},
             architecture=architecture.as_dict(),
             normalisation=_unchanged(images),
             class_names=[],

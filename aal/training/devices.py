@@ -2,46 +2,76 @@
 
 import contextlib
 import ctypes
+import logging
+import os
+from collections.abc import Iterator
 
 import torch
 
 from aal.config.errors import UserError
-from aal.config.settings import DeviceSettings
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 KEPT_BYTES = 2**30
 
 
-def resolve_device(name: str, index: int) -> torch.device:
-    """Returns the device that role number `index` computes on.
+ADVICE = "put fewer roles on it (devices), or use a smaller width or training.batch_size"
 
-    Args:
-        name: auto, cpu, cuda or cuda:i; auto and cuda deal out the GPUs in turn.
-        index: number of the role among those that share the setting.
+log = logging.getLogger("aal")
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device of a name: auto, cpu, cuda, cuda:i, or GPU-... and MIG-..., the identifiers of nvidia-smi -L.
+
+    auto and cuda are the first GPU, auto without any the CPU. A GPU by its identifier becomes the only one that this
+    process sees, for that is how CUDA opens a part of a GPU.
 
     Raises:
         UserError: there is no such device.
     """
+    if name.startswith(("GPU-", "MIG-")):
+        os.environ["CUDA_VISIBLE_DEVICES"] = name
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not count):
         return torch.device("cpu")
-    number = int(name[5:]) if name.startswith("cuda:") else index % max(count, 1)
+    number = int(name[5:]) if name.startswith("cuda:") else 0
     if number >= count:
         raise UserError(f"{name} is not there, PyTorch sees {count} CUDA devices; use auto or cpu")
     return torch.device("cuda", number)
 
 
-def check_devices(devices: DeviceSettings) -> None:
-    """Raises UserError with a line for each device that the settings name and this machine lacks."""
-    problems = []
-    for key in ("servers", "workers"):
-        for name in dict.fromkeys(getattr(devices, key)):
-            try:
-                resolve_device(name, 0)
-            except UserError as error:
-                problems += [f"devices.{key}: {problem}" for problem in error.problems]
-    if problems:
-        raise UserError(*problems)
+def use_device(name: str) -> torch.device:
+    """Returns the device that a role computes on, and makes it this process's own: nothing opens another GPU."""
+    device = resolve_device(name)
+    if device.type == "cpu":
+        log.info("computes on the CPU")
+        return device
+    with explained_memory_errors("a process"):
+        torch.cuda.set_device(device)
+    log.info("computes on %s, %s", device, torch.cuda.get_device_name(device))
+    return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether a GPU had no memory left: PyTorch's allocator reports it, or CUDA itself."""
+    is_cudas = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    return is_cudas or isinstance(error, torch.OutOfMemoryError)
+
+
+@contextlib.contextmanager
+def explained_memory_errors(what: str) -> Iterator[None]:
+    """Turns the error of a GPU without memory for `what` into a `UserError` of one line."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).split("\n")[0]
+        raise UserError(f"a GPU has no memory left for {what} ({reason}); {ADVICE}") from None
+
+
+def release_cached_memory() -> None:
+    """Gives back what PyTorch keeps of a GPU for later, so that other processes on it can have it."""
+    torch.cuda.empty_cache()  # nothing happens where no GPU is in use
 
 
 def keep_freed_memory() -> None:
@@ -64,7 +94,31 @@ def computes_in_bf16(device: torch.device) -> bool:
     return any(ask() for ask in asked)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Returns the context in which a network computes with a precision of the training settings."""
-    enabled = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+def uses_bf16(device: torch.device, precision: str) -> bool:
+    """Returns whether a precision of the training settings is bfloat16 on a device."""
+    return precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
+
+
+@contextlib.contextmanager
+def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """In it, networks compute forward with a precision of the training settings."""
+    with float32_arithmetic(precision), torch.autocast(device.type, torch.bfloat16, uses_bf16(device, precision)):
+        yield
+
+
+@contextlib.contextmanager
+def float32_arithmetic(precision: str) -> Iterator[None]:
+    """In it, float32 on a GPU is float32, or TensorFloat-32 where the precision is tf32.
+
+    PyTorch's own default for convolutions is TensorFloat-32, which keeps 10 of 23 bits. The flags are those that
+    torch.compile reads: it fails where PyTorch's newer ones, of single operations, are set.
+    """
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aal.config.settings import TrainingSettings
+from aal.training.devices import explained_memory_errors
 
 Ids: TypeAlias = np.ndarray | Tensor  # (n,) int64
 Normalisation = Mapping[str, Sequence[float]]  # "mean" and "std" of each channel, pixels scaled to 0..1
@@ -43,13 +44,14 @@ def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
         path: of (N, H, W, C) uint8, which is mapped.
         device: where the batches are wanted.
     """
-    return ImageBank(np.load(path, mmap_mode="c"), device)  # writable for PyTorch; the file stays as it is
+    with explained_memory_errors("the images"):
+        return ImageBank(np.load(path, mmap_mode="c"), device)  # writable for PyTorch; the file stays as it is
 
 
 def normalisation_of(
     training: TrainingSettings, mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray
 ) -> dict[str, list[float]]:
-    """Returns what the recipe does to the pixels, as plain numbers for `learn` and for the model file.
+    """Returns what the recipe does to the pixels, as plain numbers for `fit` and for the model file.
 
     Args:
         training: the recipe; with `normalise` off, pixels are only scaled to 0..1.

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from aal.config.errors import UserError
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
-from aal.training.devices import autocast, computes_in_bf16
+from aal.training.devices import ADVICE, arithmetic, computes_in_bf16, explained_memory_errors, release_cached_memory
 from aal.training.heads import find_head
 from aal.training.images import Ids, ImageBank, Normalisation, Pixels
 from aal.training.networks import restore_model
 from aal.training.outputs import Outputs
 
 PIXELS_SCORED_AT_ONCE = {"cpu": 2**18, "cuda": 2**20}  # the images of a batch together; more is not faster
-
-ADVICE = "put fewer roles on it (devices), or use a smaller width or training.batch_size"
+SIZES_COST_ON = ("cuda",)  # where cuDNN looks for its fastest kernels again for each size of a batch
+SMALLEST_SIZE = 64
 
 
 def predict(
@@ -66,23 +66,32 @@ def _run(
     wanted = torch.as_tensor(ids, device=bank.device)
     columns: list[Tensor] = []  # filled batch by batch: many small tensors among the large ones scatter the memory
     done = 0
-    with torch.inference_mode(), autocast(bank.device, precision):
+    with torch.inference_mode(), arithmetic(bank.device, precision):
         while not columns or done < len(wanted):
             heartbeat()
             found: tuple[Tensor, ...] = ()
+            batch = wanted[done : done + batch_size]
             with contextlib.suppress(torch.OutOfMemoryError):
-                found = network(pixels(bank.batch(wanted[done : done + batch_size])))
+                found = network(pixels(bank.batch(_padded(batch, batch_size))))
             if not found:
                 if batch_size == 1:
                     raise UserError(f"{bank.device}: has no memory left for one image; {ADVICE}")
                 batch_size //= 2  # the result is the same
-                torch.cuda.empty_cache()
+                release_cached_memory()
                 continue
             columns = columns or [torch.empty(len(wanted), one.shape[1], device=bank.device) for one in found]
             for column, part in zip(columns, found, strict=True):
-                column[done : done + len(part)] = part
-            done += len(found[0])
+                column[done : done + len(batch)] = part[: len(batch)]
+            done += len(batch)
     return [column.cpu() for column in columns]
+
+
+def _padded(ids: Tensor, most: int) -> Tensor:
+    """Returns the ids of a last batch, repeated up to a power of two, where every new size of a batch is expensive."""
+    if len(ids) == 0 or len(ids) == most or ids.device.type not in SIZES_COST_ON:
+        return ids
+    size = min(most, max(SMALLEST_SIZE, 1 << (len(ids) - 1).bit_length()))
+    return ids[torch.arange(size, device=ids.device) % len(ids)]
 
 
 @contextlib.contextmanager
@@ -185,7 +194,8 @@ class ModelScorer:
         if known is None or known[0] != key:
             _loaded.pop(place, None)  # the memory of the old one is free before the new one is there
             payload = load_model(self._path)
-            model = restore_model(payload, self._path, self._trusted).to(self._bank.device)
+            with explained_memory_errors("a model"):
+                model = restore_model(payload, self._path, self._trusted).to(self._bank.device)
             known = _loaded[place] = key, fuse_batch_norm(model, inplace=True), payload["normalisation"]
         return known[1], known[2]
 

@@ -2,8 +2,11 @@
 
 import contextlib
 import hashlib
+import logging
+import math
 import pathlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,9 +19,13 @@ from aal.config.errors import UserError
 from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.messages import TrainingJob
 from aal.storage.model_files import load_model, save_with_retry
+from aal.training.devices import explained_memory_errors, is_out_of_memory, release_cached_memory
 from aal.training.images import Ids, ImageBank, Normalisation
-from aal.training.inference import ADVICE
 from aal.training.networks import Architecture
+
+MEMORY_TRIES, MEMORY_AGAIN_S = 3, 5.0  # of a training on a GPU whose memory others have taken
+
+log = logging.getLogger("aal")
 
 
 def _no_ids() -> np.ndarray:
@@ -61,7 +68,7 @@ class FittedModel:
     """What a training gives.
 
     Attributes:
-        state_dict: weights of the best epoch, float32, on the CPU.
+        state_dict: weights of the best epoch, float32; what a trainer returns is on the CPU.
         epoch: the best one, from 1.
         val_accuracy: its accuracy; None without validation images.
         history: an entry an epoch: epoch, loss (mean over its steps), val_accuracy (None where not validated).
@@ -82,11 +89,29 @@ class Trainer(Protocol):
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a copy of the weights on the CPU."""
+    """Returns a copy of the weights on the model's device, from which only the best ones are fetched, at the end."""
     return {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
     }
+
+
+def diverged(history: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what is wrong with a training whose last epoch has no finite loss; nothing when it has one."""
+    last = history[-1] if history else {"loss": 0.0}
+    return "" if math.isfinite(last["loss"]) else f"training: its loss is {last['loss']} in epoch {last['epoch']}"
+
+
+def suspicion(history: Sequence[Mapping[str, Any]], classes: int) -> str:
+    """Returns what a user should know of a training's losses; nothing where they are as they should be."""
+    if problem := diverged(history):
+        return f"{problem}; the best epoch before is kept"
+    least, chance = min((epoch["loss"] for epoch in history), default=0.0), math.log(classes)
+    if least < chance or classes == 1:
+        return ""
+    return (
+        f"training: its loss never fell below that of chance ({least:.3f}, chance {chance:.3f}), so the model knows "
+        "nothing; look at the labels, and at training.learning_rate, weight_decay and crop_padding"
+    )
 
 
 def training_fingerprint(
@@ -124,9 +149,23 @@ def reuse_or_train(
             known = load_model(path)
             if known.get("fingerprint") == fingerprint:
                 return known
-    try:
-        payload = {**train(), "fingerprint": fingerprint}
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"a GPU has no memory left for a training ({error}); {ADVICE}") from None
+    payload = {**_train_with_retry(train, heartbeat), "fingerprint": fingerprint}
     save_with_retry(path, payload, heartbeat)
     return payload
+
+
+def _train_with_retry(train: Callable[[], dict[str, Any]], heartbeat: Callable[[], None]) -> dict[str, Any]:
+    """Trains; where a GPU has no memory left, again from the start, for others may have taken it for a moment only."""
+    for _ in range(MEMORY_TRIES - 1):
+        try:
+            return train()
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here, after the handler, nothing holds the memory of the failed step any more.
+        release_cached_memory()
+        log.warning("a GPU has no memory left for a training; trying again")
+        heartbeat()
+        time.sleep(MEMORY_AGAIN_S)
+    with explained_memory_errors("a training"):
+        return train()
