@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from aal.config.errors import RunFailed, UserError
-from aal.config.loading import find_config, keys_of, name_of, override, read_config, resolve
+from aal.config.loading import find_config, keys_of, located, name_of, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.reporting.labels import read_labels
-from aal.reporting.metrics import read, summary_of
+from aal.reporting.metrics import summary_of
 from aal.reporting.pages import write_report
 from aal.reporting.progress import Progress
+from aal.reporting.record import read
 from aal.seeds import is_of_seeds, runs_of
 from aal.storage.run_reader import Columns, Rows, RunReader
 
@@ -219,7 +220,7 @@ def settings_from(source: str | os.PathLike[str] | Mapping[str, Any], changes: M
                 for key in keys_of(local)
             )
         )
-    return resolve(tree, where, keys_of(assignments), changed_by="argument")
+    return located(resolve(tree, where, keys_of(assignments), changed_by="argument"))
 
 
 def _assignments(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from aal.config.errors import INTERRUPTED, UserError
-from aal.config.loading import keys_of, located, override, read_config, resolve
+from aal.config.loading import keys_of, override, read_config, resolve
 from aal.config.program import command
 from aal.config.settings import Settings
 from aal.config.terminal import write_line
@@ -67,7 +67,6 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: 
     folder = new_directory(settings.name, out)
     try:
         with claim(folder):
-            settings = located(settings)  # as each run does, also one that a later call starts
             _write(folder, settings, seeds)
             return _run_all(settings, seeds, folder, start)
     except UserError:

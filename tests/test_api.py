@@ -11,7 +11,7 @@ import pytest
 
 import aal
 from aal.api import settings_from
-from aal.reporting.metrics import column
+from aal.reporting.record import column
 from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
@@ -134,7 +134,7 @@ def test_a_run_inside_an_event_loop_as_in_a_notebook(tmp_path: pathlib.Path) -> 
 @pytest.mark.process
 def test_a_run_from_python(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = aal.run("digits.yaml", out=tmp_path / "run", seed=3, progress=False, **QUICK)
-    assert "label/s" not in capfd.readouterr().err
+    assert "labels," not in capfd.readouterr().err
     assert run.settings.seed == run.summary["seed"] == 3
     assert len(run.labels) == run.summary["labels"]["total"] == 120
     assert run.labels["id"].is_unique

@@ -6,16 +6,17 @@ import os
 import pty
 import sys
 import termios
+from typing import Any
 
 import pytest
 
 from aal.config.terminal import write_line
-from aal.coordination.messages import Status
+from aal.coordination.messages import Status, Training
 from aal.reporting.progress import Progress
 
 pytestmark = pytest.mark.unit
 BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)
-NEXT = Status(3.0, 30, 600, 12, 2, 4, 0.9512, False, None)
+NEXT = Status(3.0, 30, 600, 12, 2, 4, 0.9512, False, None, labels_per_s=12.34, initial=60)
 
 
 def test_a_terminal_gets_one_bar() -> None:
@@ -34,8 +35,8 @@ def test_a_terminal_gets_one_bar() -> None:
             seen += os.read(reader, 100_000).decode()
     os.close(reader)
     assert "training the first model" in seen
-    assert "30/600" in seen and "label/s" in seen
-    assert "model v4 test 0.951, 12 queries wait, 2 idle" in seen
+    assert "30/600 labels" in seen
+    assert "3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 idle" in seen
     assert "worker-1: was killed\r\n" in seen
 
 
@@ -46,15 +47,43 @@ def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
         progress.show(status)
     progress.close()
     assert stream.getvalue().splitlines() == [
-        "    0.0 s  0/600 labels  0.0 label/s  training the first model, 0 queries wait, 0 idle",
-        "    3.0 s  30/600 labels  10.0 label/s  model v4 test 0.951, 12 queries wait, 2 idle",
+        "0/600 labels, 0 s, training the first model",
+        "30/600 labels, 3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 idle",
     ]
 
 
-def test_the_end_says_what_is_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"trainings": [Training(0, 660, 40.2)]},
+            "9 s, waits for the last training on 660 labels (server-0, 40 s), model v4 test 0.951",
+        ),
+        (
+            {"trainings": [Training(0, 620, 41.0), Training(1, 660, 3.0)]},
+            "waits for the last trainings on 620 labels (server-0, 41 s) and on 660 labels (server-1, 3 s), model",
+        ),
+        (
+            {"trainings": [Training(1, 620, 41.0)]},
+            "waits for training on 620 labels (server-1, 41 s), then the last training on 660 labels, model",
+        ),
+        ({"trainings": []}, "waits for the last training on 660 labels, model v4"),
+        (
+            {"trainings": [Training(1, 660, 0.0)], "is_virtual": True},
+            "9 virtual s, waits for the last training on 660 labels, model v4",
+        ),
+        ({"finished": True}, "every label is trained on, ending the processes"),
+        (
+            {"labels": 300, "trainings": [Training(1, 100, 8.0)]},
+            "0 queries wait, 2 idle, training on 100 labels (server-1, 8 s)",
+        ),
+        ({"version": None, "trainings": [Training(0, 60, 2.0)]}, "the first model on 60 labels (server-0, 2 s)"),
+    ],
+)
+def test_it_is_said_what_is_waited_for(changes: dict[str, Any], words: str) -> None:
     stream = io.StringIO()
-    Progress(stream).show(dataclasses.replace(NEXT, labels=600, waiting=0))
-    assert "all labels are in; training the last models" in stream.getvalue()
+    Progress(stream).show(dataclasses.replace(NEXT, **{"seconds": 9.0, "labels": 600, "waiting": 0, **changes}))
+    assert words in stream.getvalue()
 
 
 def test_no_stream_shows_nothing_and_followers_are_called(capfd: pytest.CaptureFixture[str]) -> None:

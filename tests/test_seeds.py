@@ -11,7 +11,7 @@ from aal import load_run
 from aal.app import main
 from aal.app.main import _seeds_of
 from aal.config.errors import UserError
-from aal.config.loading import dump, load, located
+from aal.config.loading import dump, load
 from aal.config.settings import Settings
 from aal.seeds import MARKER, is_of_seeds, resume_seeds, run_seeds, runs_of
 from tests.builders import make_run, model
@@ -52,7 +52,7 @@ def test_each_seed_has_a_run_and_all_are_compared(settings: Settings, tmp_path: 
     assert "| all runs | 3" in " ".join((out / "comparison.md").read_text().split())
     marker = yaml.safe_load((out / MARKER).read_text())
     assert marker["seeds"] == [0, 1, 2]
-    assert yaml.safe_dump(marker["settings"], sort_keys=False) == dump(located(settings))
+    assert yaml.safe_dump(marker["settings"], sort_keys=False) == dump(settings)
 
 
 def test_a_failure_does_not_keep_the_others_from_running(settings: Settings, tmp_path: pathlib.Path) -> None:

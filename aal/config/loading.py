@@ -189,7 +189,7 @@ def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) ->
     assignments = [*assignments, *([] if seed is None else [f"seed={seed}"])]
     tree = override(read_config(path), assignments)
     tree["name"] = tree.get("name") or name_of(path)
-    return resolve(tree, str(path), changed=keys_of(assignments))
+    return located(resolve(tree, str(path), changed=keys_of(assignments)))
 
 
 def located(settings: Settings) -> Settings:

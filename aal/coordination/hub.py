@@ -25,6 +25,7 @@ from aal.coordination.messages import (
     SelectionGrant,
     Status,
     TrainedModel,
+    Training,
     TrainingJob,
 )
 from aal.coordination.pools import Pools
@@ -51,6 +52,7 @@ class Hub:
         clock: the run's time.
         notify: called, under the lock, with what has changed.
         accuracy: test accuracy of the newest model of a resumed run.
+        answering: times of its first offer and its last answer.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Hub:
         clock: Now,
         notify: Callable[[Change], None] = lambda change: None,
         accuracy: float | None = None,
+        answering: tuple[float | None, float | None] = (None, None),
     ) -> None:
         self._lease_s = settings.annotators.lease_s
         self._pools = pools
@@ -75,6 +78,8 @@ class Hub:
         self._settled: list[tuple[ModelRef, float | None]] = []  # on their way to the disk, in order of version
         self._accuracy = accuracy
         self._warning = ""
+        self._first_offer_at, self._last_answer_at = answering
+        self._given_at: dict[int, float] = {}  # of each job
         self._idle_annotators = 0
         self._stopped = False
         self._finished = False
@@ -88,7 +93,8 @@ class Hub:
             self._check()
             job = self._schedule.next_job(server)
             if isinstance(job, TrainingJob):
-                self._record.job_given(job, server, self._clock.now())
+                self._given_at[job.number] = self._clock.now()
+                self._record.job_given(job, server, self._given_at[job.number])
             return job
 
     def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +165,9 @@ class Hub:
             self._schedule.check_offer(batch.worker, batch.batch, len(batch.ids))
             self._pools.offer(batch.worker, batch.ids)
             self._schedule.note_offer(batch.worker, len(batch.ids))
-            self._record.batch_offered(batch, self._schedule.models[-1].version, self._clock.now())
+            now = self._clock.now()
+            self._first_offer_at = now if self._first_offer_at is None else self._first_offer_at
+            self._record.batch_offered(batch, self._schedule.models[-1].version, now)
             self._notify(Change.QUERIES)
         self._record.throttle()
 
@@ -212,7 +220,8 @@ class Hub:
             taken, new = self._pools.answer(ids, annotators, labels)
             if new:
                 people, classes = compress(annotators, taken), compress(labels, taken)
-                self._record.labels_answered(arrival, new, people, classes, self._clock.now())
+                self._last_answer_at = self._clock.now()
+                self._record.labels_answered(arrival, new, people, classes, self._last_answer_at)
                 self._notify(Change.LABELS | Change.IDLE if self._pools.idle else Change.LABELS)
         self._flush()
         return taken
@@ -255,10 +264,11 @@ class Hub:
     def status(self) -> Status:
         """Returns how far the run is."""
         with self._lock:
-            models = self._schedule.models
+            models, now, bought = self._schedule.models, self._clock.now(), self._pools.labels - self._pools.initial
+            first, last = self._first_offer_at, self._last_answer_at
             return Status(
-                seconds=self._clock.now(),
-                labels=self._pools.labels - self._pools.initial,
+                seconds=now,
+                labels=bought,
                 budget=self._schedule.budget,
                 waiting=self._pools.queries.waiting,
                 idle_annotators=self._idle_annotators,
@@ -268,6 +278,14 @@ class Hub:
                 failure=self._record.failure,
                 computing=self._schedule.computing,
                 warning=self._warning,
+                initial=self._pools.initial,
+                labels_per_s=bought / (last - first)
+                if first is not None and last is not None and last > first
+                else None,
+                trainings=[
+                    Training(server, job.labels, now - self._given_at[job.number])
+                    for server, job in self._schedule.held
+                ],
             )
 
     def stop(self) -> None:

@@ -160,6 +160,21 @@ class Computing:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """A training that goes on.
+
+    Attributes:
+        server: that does it.
+        labels: in its training set.
+        seconds: since its job was given out.
+    """
+
+    server: int
+    labels: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """How far a run is, for the progress bar.
 
@@ -175,6 +190,10 @@ class Status:
         failure: why the record cannot be written; None while it can.
         computing: what goes on.
         warning: the first that a training gave; empty where there was none.
+        initial: labels of the start.
+        labels_per_s: labels bought, divided by the time from the first offer to the last answer; None before it.
+        trainings: that go on, in the order in which they began.
+        is_virtual: whether the seconds are those of a simulation.
     """
 
     seconds: float
@@ -188,3 +207,7 @@ class Status:
     failure: str | None
     computing: Computing = field(default=Computing(0, 0))
     warning: str = ""
+    initial: int = 0
+    labels_per_s: float | None = None
+    trainings: Sequence[Training] = ()
+    is_virtual: bool = False

@@ -222,5 +222,5 @@ def open_hub(
         pools.restore(state.answers, state.unanswered)
         schedule.restore(state.batches, state.models, state.jobs)
         record.resume(state.seconds, clock.now(), state.ended, plan.meta)
-    accuracy = state.test_accuracy if state else None
-    return Hub(settings, pools, schedule, plan.classes, record, clock, notify, accuracy)
+    before = (state.test_accuracy, state.answering) if state else ()
+    return Hub(settings, pools, schedule, plan.classes, record, clock, notify, *before)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from aal.config.terminal import write_line
 from aal.coordination.messages import Status
 
-BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed} {rate_noinv_fmt}{postfix}"  # fits 100 columns
+BAR = "{n_fmt}/{total_fmt} labels |{bar:8}| {desc}"
 
 
 class Progress:
@@ -51,21 +51,19 @@ class Progress:
             self._bar = self._bar if self._bar is not None else self._new_bar(status.budget)
             self._bar.total = status.budget
             self._bar.n = status.labels
-            self._bar.set_postfix_str(_words(status), refresh=True)
+            self._bar.set_description_str(_words(status), refresh=True)
         elif status.version != self._lined_version or time.monotonic() - self._lined_at >= self._line_every_s:
-            rate = status.labels / status.seconds if status.seconds > 0 else 0.0
-            done = f"{status.seconds:7.1f} s  {status.labels}/{status.budget} labels  {rate:.1f} label/s"
-            write_line(f"{done}  {_words(status)}", self._stream)
+            write_line(f"{status.labels}/{status.budget} labels, {_words(status)}", self._stream)
             self._lined_at, self._lined_version = time.monotonic(), status.version
 
     def _new_bar(self, budget: int) -> Any:
         if self._notebook:
             from tqdm.auto import tqdm
 
-            return tqdm(total=budget, unit=" label", bar_format=BAR.replace("{bar:10}", "{bar}"))
+            return tqdm(total=budget, bar_format=BAR.replace("{bar:8}", "{bar}"))
         from tqdm import tqdm as terminal_tqdm
 
-        return terminal_tqdm(total=budget, file=self._stream, unit=" label", bar_format=BAR, dynamic_ncols=True)
+        return terminal_tqdm(total=budget, file=self._stream, bar_format=BAR, dynamic_ncols=True)
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar."""
@@ -93,11 +91,34 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _words(status: Status) -> str:
+    """What is known of a run besides its labels: time, rate, model, who waits for what."""
+    passed = f"{status.seconds:.0f} {'virtual ' * status.is_virtual}s"
     if status.version is None:
-        model = "training the first model"
-    else:
-        tested = f" test {status.test_accuracy:.3f}" if status.test_accuracy is not None else ""
-        model = f"model v{status.version}{tested}"
-    if status.labels >= status.budget and not status.finished:
-        return f"{model}, all labels are in; training the last models"
-    return f"{model}, {status.waiting} queries wait, {status.idle_annotators} idle"
+        return f"{passed}, training the first model{_trained_on(status)}"
+    tested = "" if status.test_accuracy is None else f" test {status.test_accuracy:.3f}"
+    model = f"model v{status.version}{tested}"
+    if status.finished:
+        return f"{passed}, every label is trained on, ending the processes, {model}"
+    if status.labels >= status.budget:
+        return f"{passed}, waits for {_last_trainings(status)}, {model}"
+    rate = "" if status.labels_per_s is None else f"{status.labels_per_s:.1f} labels/s, "
+    trained = f", training{_trained_on(status)}" if status.idle_annotators and status.trainings else ""
+    return f"{passed}, {rate}{model}, {status.waiting} queries wait, {status.idle_annotators} idle{trained}"
+
+
+def _last_trainings(status: Status) -> str:
+    """What is left to do when all labels are there."""
+    total, trained = status.initial + status.labels, _trained_on(status)
+    if any(training.labels == total for training in status.trainings):
+        return f"the last training{'s' * (len(status.trainings) > 1)}{trained}"
+    last = f"the last training on {total} labels"
+    return f"training{trained}, then {last}" if trained else last
+
+
+def _trained_on(status: Status) -> str:
+    """The trainings that go on; on a virtual clock their time passes at once, at their end."""
+    shown = [
+        f"on {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
+        for one in status.trainings
+    ]
+    return f" {' and '.join(shown)}" if shown else ""

@@ -23,6 +23,7 @@ class ResumeState:
         batches: (worker, size) of every batch that was offered.
         models: (model, number of its job) in order of version.
         test_accuracy: of the newest model.
+        answering: times of the first offer and of the last answer.
         jobs: every training job that was given out.
         draws: how often an annotator drew.
         seconds: the last time on record.
@@ -40,6 +41,7 @@ class ResumeState:
     seconds: float
     ended: str | None
     meta: dict[str, str]
+    answering: tuple[float | None, float | None] = (None, None)
 
     def finished(self, settings: Settings) -> bool:
         """Whether the run has ended well, and the settings ask for no more labels than it bought."""
@@ -108,4 +110,5 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         seconds=max(last, float(meta.get("wall_s", 0.0))),
         ended=meta.get("ended"),
         meta=meta,
+        answering=db.execute("SELECT (SELECT min(offered_at) FROM offers), max(answered_at) FROM answers").fetchone(),
     )

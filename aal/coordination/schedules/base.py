@@ -194,6 +194,11 @@ class Schedule(abc.ABC):
         return Computing(len(self._held), len(self._selecting))
 
     @property
+    def held(self) -> list[tuple[int, TrainingJob]]:
+        """The servers that train, and their jobs."""
+        return list(self._held.values())
+
+    @property
     def budget(self) -> int:
         """Labels that the run buys, as far as the shards go."""
         return self.offered + self.still_to_offer()

@@ -45,7 +45,7 @@ class SimulatedEngine(Engine):
         began = time.monotonic()
         self._loop = loop = VirtualLoop()
         clock = VirtualClock(loop, plan.settings.costs, plan.settings.seed)
-        show = at_most_every(SHOW_EVERY_S, lambda: display.show(hub.status()))
+        show = at_most_every(SHOW_EVERY_S, lambda: display.show(dataclasses.replace(hub.status(), is_virtual=True)))
 
         def notify(changes: Change) -> None:
             clock.notify(changes)
