@@ -111,11 +111,10 @@ def start(
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
-    from aal.config.loading import located
     from aal.reporting.progress import Progress
     from aal.storage.run_directory import new_run
 
-    progress, settings = progress or Progress(), located(settings)
+    progress = progress or Progress()
     _check_machine(settings)
     images = _images(settings)
     _check_networks(settings, images)
@@ -237,6 +236,7 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
     """Says how the run ended and writes the report of what there is."""
     from aal.engines.base import RunStatus
     from aal.reporting.pages import write_report
+    from aal.reporting.words import in_words
 
     if result.status is RunStatus.FAILED:
         progress.note(f"error: {'; '.join(result.cause.splitlines())}; see {run / 'log.txt'}")
@@ -246,17 +246,14 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
         progress.announce(f"to go on: {command()} --resume {shlex.quote(str(run))}")
     if result.at_once or not (run / "run.db").exists():
         return
+    progress.note("drawing the report")
     try:
         page = write_report(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
         progress.note(f"the report is not drawn: {why}; {command('report')} {shlex.quote(str(run))} draws it")
         return
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    if summary["final_test_accuracy"] is not None:
-        accuracy, labels = summary["final_test_accuracy"], summary["labels"]["total"]
-        kind = "virtual s" if summary["engine"] == "simulated" else "s"
-        progress.announce(f"test accuracy {accuracy:.3f} with {labels} labels after {summary['wall_s']:.0f} {kind}")
+    progress.announce(in_words(json.loads((run / "summary.json").read_text(encoding="utf-8"))))
     progress.announce(f"report: {page}")
 
 

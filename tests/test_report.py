@@ -6,19 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from aal import report as command
 from aal.config.errors import UserError
 from aal.reporting import pages as report
 from aal.reporting import plots
-from aal.reporting.metrics import read, summary_of
-from aal.reporting.pictures import PICTURES
+from aal.reporting.labelling_plots import waits
+from aal.reporting.metrics import summary_of
+from aal.reporting.pictures import PICTURES, draw
+from aal.reporting.record import read
 from aal.reporting.timeline import Spans, timeline
+from aal.reporting.units import duration
+from aal.reporting.words import in_words
 from tests.builders import CONFIG, make_run, model
 
 pytestmark = pytest.mark.unit
 
 META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b"}
+CLASSES = {"classes": '["cat", "<dog>"]'}
 PAGE = """\
 Ended: finished.
 The test set was only reported; it chose nothing. The validation set chose the epoch of each training.
@@ -26,6 +32,16 @@ The test set was only reported; it chose nothing. The validation set chose the e
 | Labels during training | 1 (25.0 %) |
 | Servers trained | 44.0 % |
 | Annotators waited | 58.3 % |
+| Annotator wait | 1.96 s | 1 s | 4.96 s | 5.39 s | 5.5 s |
+| Labels per second | 0.5 |
+| Rounds ahead (max_staleness null) | mean -, max - |
+In which precision accuracies were computed is not known.
+| 0 | 2 | 50.0 % | 2.25 s | 48.9 % |
+| cat | 1 | 0.0 % | 4 | 75.0 % | &lt;dog&gt; (1) |
+| &lt;dog&gt; | 3 | 100.0 % | 4 | 100.0 % | |
+(epochs.png)
+(confusion.png)
+mode=sync
 | Staleness when answered, versions | mean 0.5, max 2 |
 | Wrong labels | 1 (25.0 %) |
 (timeline.png)
@@ -35,6 +51,7 @@ Hardware: a | b"""
 CONTRACT = (
     "data_type mode engine seed labels trainings curve final_test_accuracy mean_curve_accuracy aubc"
     " annotator_wait_s annotators_waited query_interval_s staleness labels_per_s wall_s"
+    " rounds_ahead eval_precision"
 )
 FILES = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "pdf")}
 
@@ -70,7 +87,9 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
             (0, 1, "margin", 1, 1, 9.0, 10.5),
             (1, 1, "entropy", 3, 1, 10.1, 10.5),
         ],
-        meta=META.items(),
+        meta=(META | CLASSES).items(),
+        epochs=[(1, 1, 0.9, None), (1, 2, 0.5, 0.4), (4, 1, 0.8, 0.5)],
+        confusion=[(1, 0, 1, 5), (4, 0, 0, 3), (4, 0, 1, 1), (4, 1, 1, 4)],
     )
 
 
@@ -152,6 +171,54 @@ def test_any_table_may_be_empty(run: pathlib.Path, missing: str) -> None:
     assert "NaN" not in (run / "summary.json").read_text()
 
 
+def test_where_all_queries_are_equally_stale_a_sentence_says_so(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", models=[model(0, 0, 9, 0, 1, 0.5)], offers=[(50, 0, "margin", 0, 0, 2.0)])
+    record = read(run)
+    assert "staleness" not in draw(record)
+    text = report._page("run", record, summary_of(record), ())
+    assert "every query was 0 versions behind the newest model when it was offered, so" in text
+
+
+def test_a_simulated_run_says_virtual_wherever_time_is(run: pathlib.Path) -> None:
+    config = {**CONFIG, "engine": "simulated", "max_staleness": 1}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    text = re.sub(" +", " ", report._page("run", read(run), summarise(run), ()))
+    for words in (
+        "All times are virtual",
+        "| Wall time | 12.5 virtual s",
+        "| 1.96 virtual s",
+        "Labels per virtual second",
+    ):
+        assert words in text
+    assert in_words(summarise(run)) == (
+        "test accuracy 0.800 with 14 labels after 12.5 virtual s; annotators waited 58.3 % of their time"
+    )
+    for figure in draw(read(run)).values():
+        labels = [axes.get_xlabel() for axes in figure.axes]
+        assert all("virtual s" in label for label in labels if "Time" in label or "Wait (" in label)
+
+
+def test_rounds_ahead_is_what_the_bound_counts(run: pathlib.Path) -> None:
+    """Batch 1 belongs to round 1 * 2 * 3 // 4 = 1: with version 0 it is a round ahead, though no version behind."""
+    config = {**CONFIG, "worker_num": 2, "query_batch": 3, "server_train_threshold": 4}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with sqlite3.connect(run / "run.db") as db:
+        db.execute("update selections set version = 0")
+    db.close()
+    assert summarise(run)["rounds_ahead"] == {"mean": 0.5, "max": 1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0 s"), (9.69e-05, "96.9 µs"), (0.0655, "65.5 ms"), (4.25, "4.25 s"), (1000.0, "16.7 min"),
+        (20_000.0, "5.56 h"), (None, "-"),
+    ],
+)  # fmt: skip
+def test_times_have_units(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
 def test_names_and_settings_cannot_become_markup(tmp_path: pathlib.Path) -> None:
     config = {**CONFIG, "data_dir": "a\n```\n<script>"}
     page = report.write_report(make_run(tmp_path / "<b>run", config)).read_text()
@@ -175,15 +242,17 @@ def test_the_same_run_draws_the_same_bytes(run: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("seconds", [[0.0], [0.0] * 50, [1e-5, 0.002, 600.0], [90.0] * 3])
 def test_waits_of_every_size_draw(tmp_path: pathlib.Path, seconds: list[float]) -> None:
-    plots.save(plots.waits(np.array(seconds)), tmp_path / "waits")
+    plots.save(waits(np.array(seconds), np.array([0.2] * 20), 0.2), tmp_path / "waits")
     assert (tmp_path / "waits.pdf").stat().st_size > 1000
 
 
 def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
     labels, annotators, workers = 50_000, 1000, 64
+    examples = [(i, "shard", i % workers, 1) for i in range(labels)]
     offered = np.linspace(0, 400, labels).tolist()
     run = make_run(
         tmp_path / "run",
+        examples=examples,
         models=[model(v, v % 8, 100 * v, 10.0 * v, 10.0 * v + 30, v / 50) for v in range(40)],
         offers=[(i, i % workers, "margin", 0, 0, t) for i, t in enumerate(offered)],
         waits=[(i % annotators, t, t + i % 3, i) for i, t in enumerate(offered)],
@@ -191,7 +260,10 @@ def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
         selections=[(i % workers, i // workers, "margin", 0, 40, t, t + 1) for i, t in enumerate(offered[::40])],
     )
     folder = report.write_report(run).parent
-    assert {path.name for path in folder.iterdir()} == FILES | {"report.md"}
+    drawn = {name for name in FILES if not name.startswith(("epochs", "confusion"))}
+    assert {path.name for path in folder.iterdir()} == drawn | {"report.md"}
+    text = (folder / "report.md").read_text()
+    assert "Of 1,000, the 40 with most wrong labels." in text
     assert max(path.stat().st_size for path in folder.iterdir()) < 500_000
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from aal.config.errors import UserError
 from aal.reporting.curves import Floats, at_labels
-from aal.reporting.metrics import column, read, summary_of
+from aal.reporting.metrics import summary_of
+from aal.reporting.record import column, read
 
 # Settings that say where and under which name a run was done, not what it does.
 IRRELEVANT = {"seed", "name", "data_dir", "prepared_dir", "tensorboard"}

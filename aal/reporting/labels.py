@@ -26,12 +26,19 @@ def read_labels(run: pathlib.Path) -> Rows:
         rows, names = reader.labels(), reader.classes()
     for row in rows:
         row["class"] = names[row["label"]] if row["label"] < len(names) else str(row["label"])
-        row["round"] = _round(row["batch"], config)
+        row["round"] = round_of(row["batch"], config)
     return [{key: row[key] for key in COLUMNS} for row in rows]
 
 
-def _round(batch: int | None, config: dict[str, Any]) -> int | None:
-    """The round of a worker's batch: `server_train_threshold` labels of all workers; under mode sync, each batch."""
-    if batch is None or config["mode"] == "sync":
+def round_of(batch: int | None, config: dict[str, Any]) -> int | None:
+    """Returns the round of a batch: `server_train_threshold` labels of all workers; under mode sync, each batch.
+
+    Args:
+        batch: number of the worker's batch, from 0; None for none.
+        config: settings of the run.
+    """
+    if batch is None or config.get("mode") == "sync":
         return batch
+    if not {"worker_num", "query_batch", "server_train_threshold"} <= config.keys():
+        return None
     return int(batch * config["worker_num"] * config["query_batch"] // config["server_train_threshold"])

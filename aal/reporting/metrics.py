@@ -1,88 +1,16 @@
-"""The figures of a run, read from what it left behind: `run.db` and `config.yaml`."""
+"""The figures of a run, from its record."""
 
-import contextlib
 import json
 import pathlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import yaml
 
-from aal.config.errors import UserError
 from aal.reporting.curves import aubc
+from aal.reporting.labels import round_of
+from aal.reporting.record import Record, column, final_model, present
 from aal.storage.atomic import write_whole
-from aal.storage.run_reader import Column, Columns, Rows, RunReader
-
-
-@dataclass(frozen=True)
-class Record:
-    """A run as it was written down; times are seconds since it began, a missing number is NaN in a column.
-
-    `config` and `meta` are what the program noted, `initial` counts the labels of the start, `label_errors` the answers
-    that are not the true label; `models` are in order of version, `queries` in order of offering, `selections` by
-    worker and then by time; `workers` sums them up,
-    `breaks` are the interruptions.
-    """
-
-    config: dict[str, Any]
-    meta: dict[str, str]
-    initial: int
-    label_errors: int
-    models: Rows
-    queries: Columns
-    waits: Columns
-    selections: Columns
-    workers: Rows
-    breaks: Rows
-
-    @property
-    def answered(self) -> npt.NDArray[np.bool_]:
-        """Which of the queries have been answered."""
-        return ~np.isnan(self.queries["answered_at"])
-
-    @property
-    def wall_s(self) -> float | None:
-        """Seconds that the run took: `wall_s` of the meta table, or else the last time in the journal."""
-        with contextlib.suppress(KeyError, ValueError):
-            return float(self.meta["wall_s"])
-        parts = [self.queries[key] for key in ("offered_at", "drawn_at", "answered_at")]
-        times = present(np.concatenate([*parts, column(self.models, "published_at")]))
-        return float(times.max()) if times.size else None
-
-
-def read(run: pathlib.Path) -> Record:
-    """Reads the directory of a run, finished or not.
-
-    Raises:
-        UserError: the directory holds no readable run.
-    """
-    for name in ("run.db", "config.yaml"):
-        if not (run / name).is_file():
-            raise UserError(f"{run}: is no run directory, it has no {name}")
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"{run / 'config.yaml'}: cannot be read") from None
-    with RunReader(run) as reader:
-        return Record(
-            config=config if isinstance(config, dict) else {},
-            meta=reader.meta(),
-            initial=reader.initial_labels(),
-            label_errors=reader.label_errors(),
-            models=reader.models(),
-            queries=reader.query_times(),
-            waits=reader.waits(),
-            selections=reader.selections(),
-            workers=reader.workers(),
-            breaks=reader.breaks(),
-        )
-
-
-def column(rows: Rows, key: str) -> Column:
-    """Returns one number of each row."""
-    return np.array([row[key] for row in rows], dtype=float)
+from aal.storage.run_reader import Column, Rows
 
 
 def summary_of(record: Record) -> dict[str, Any]:
@@ -102,8 +30,12 @@ def summary_of(record: Record) -> dict[str, Any]:
     - query_interval_s: between two consecutive batches offered by the same worker, over all such pairs of all workers.
     - staleness: the newest version when a query was offered, minus the version that chose it, over all offered queries.
     - labels_per_s: labels bought, divided by the time from the first offer to the last answer.
-    - wall_s: seconds that the run took; virtual ones of a simulated run.
-    - networks: the curve and its figures for each network by itself; only where the run trained several.
+    - rounds_ahead: how many rounds of labelling a batch was ahead of the model that chose it, over all batches; this is
+      what `max_staleness` bounds.
+    - wall_s: seconds that the run took; virtual ones of a simulated run, like all its times.
+    - eval_precision: in which the accuracies were computed; null of a run of an earlier version.
+    - networks: the curve and its figures for each network by itself, and the queries that its models chose; only where
+      the run trained several.
     """
     bought = int(record.answered.sum())
     curve = [
@@ -125,7 +57,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         "curve": curve,
         **_figures(curve),
         "annotator_wait_s": _distribution(waits),
-        "annotators_waited": waited_share(record),
+        "annotators_waited": record.waited,
         "query_interval_s": _distribution(np.diff(record.selections["offered_at"])[same_worker]),
         "staleness": {
             "mean": float(stale.mean()) if stale.size else None,
@@ -133,6 +65,8 @@ def summary_of(record: Record) -> dict[str, Any]:
         },
         "labels_per_s": _rate(record),
         "wall_s": record.wall_s,
+        "rounds_ahead": _rounds_ahead(record),
+        "eval_precision": record.config.get("eval_precision"),
         **_networks(record, curve),
     }
 
@@ -143,9 +77,9 @@ def _figures(curve: Rows) -> dict[str, float | None]:
     if not tested:
         return dict.fromkeys(("final_test_accuracy", "mean_curve_accuracy", "aubc"))
     accuracy = column(tested, "test_accuracy")
-    last = max(tested, key=lambda point: (point["labels"], point["version"]))
+    last = final_model(tested)
     return {
-        "final_test_accuracy": last["test_accuracy"],
+        "final_test_accuracy": last["test_accuracy"] if last else None,
         "mean_curve_accuracy": float(accuracy.mean()),
         "aubc": aubc(column(tested, "labels"), accuracy),
     }
@@ -159,23 +93,28 @@ def _networks(record: Record, curve: Rows) -> dict[str, Rows]:
     curves = {
         name: [point for point, its in zip(curve, names, strict=True) if its == name] for name in sorted(set(names))
     }
+    chosen = np.array(names)[present(record.queries["version"]).astype(int)]
     return {
         "networks": [
-            {"name": name, "trainings": len(own), "curve": own, **_figures(own)} for name, own in curves.items()
+            {
+                "name": name,
+                "trainings": len(own),
+                "queries": int((chosen == name).sum()),
+                "curve": own,
+                **_figures(own),
+            }
+            for name, own in curves.items()
         ]
     }
 
 
-def waited_share(record: Record) -> float | None:
-    """Returns which share of their time the annotators waited, from 0 to 1; None where they never drew."""
-    waited = present(record.waits["got_at"] - record.waits["asked_at"]).sum()
-    labelled = present(record.queries["answered_at"] - record.queries["drawn_at"]).sum()
-    return float(waited / (waited + labelled)) if waited + labelled > 0 else None
-
-
-def present(values: Column) -> Column:
-    """Returns the values that are not missing."""
-    return values[~np.isnan(values)]
+def _rounds_ahead(record: Record) -> dict[str, float | None]:
+    """A batch of round r that version v chose is r - v rounds ahead; where more models came than rounds, it is not."""
+    rounds = [round_of(int(batch), record.config) for batch in record.selections["batch"]]
+    if not rounds or None in rounds:
+        return {"mean": None, "max": None}
+    ahead = np.maximum(np.array(rounds) - record.selections["version"], 0)
+    return {"mean": float(ahead.mean()), "max": int(ahead.max())}
 
 
 def _distribution(seconds: Column) -> dict[str, float | None]:

@@ -10,26 +10,14 @@ import yaml
 
 from aal.config.errors import UserError
 from aal.reporting import plots
-from aal.reporting.metrics import Record, column, read, summary_of, write_summary
+from aal.reporting.details import annotators_table, classes_table
+from aal.reporting.metrics import summary_of, write_summary
 from aal.reporting.pictures import PICTURES, draw, staleness
+from aal.reporting.record import Record, column, final_model, read
 from aal.reporting.tables import markdown_table, plain_text
+from aal.reporting.units import duration, percent
+from aal.reporting.words import BESIDE, DEFINITIONS, TURNS, VIRTUAL
 from aal.storage.run_reader import Rows
-
-VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
-DEFINITIONS = """\
-- *Curve*: the published models in order of version. *Final* is the one trained on most labels; of several, the newest.
-- *AUBC*: area under test accuracy against labels (trapezoids; equally many labels count once, with their mean),
-  divided by the span of labels, so from 0 to 1.
-- *Annotator wait*: from asking for a query to having one, over all draws.
-- *Query interval*: time between two consecutive batches offered by the same worker, over all workers.
-- *Staleness*: the newest version minus the version that chose the query; when it was offered (this is the one in
-  `summary.json`), and when it was answered.
-- *Labels a second*: labels bought, divided by the time from the first offer to the last answer.
-- *Labels during training*: answers that came while at least one model was in training.
-- *Servers trained*: the time from start to publication of all trainings, divided by servers times wall time.
-- *Annotators waited*: all waits, divided by all waits and all times from draw to answer.
-- *Wall time*: what the run took. All times are seconds since it began.
-"""
 
 
 def write_report(run: pathlib.Path) -> pathlib.Path:
@@ -42,7 +30,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     summary = summary_of(record)
     folder = run / "report"
     page = folder / "report.md"
-    drawn = draw(record, summary["annotators_waited"])
+    drawn = draw(record)
     try:
         write_summary(run, summary)
         folder.mkdir(exist_ok=True)
@@ -74,10 +62,6 @@ def _listed(rows: Rows) -> str:
     return markdown_table(list(rows[0]), (map(_text, row.values()) for row in rows)) if rows else "None.\n"
 
 
-def _share(part: float | None, whole: float = 1.0) -> str:
-    return "-" if part is None or not whole else f"{100 * part / whole:.1f} %"
-
-
 def _main_figures(record: Record, summary: dict[str, Any]) -> str:
     labels = summary["labels"]
     during = _during_training(record)
@@ -85,36 +69,61 @@ def _main_figures(record: Record, summary: dict[str, Any]) -> str:
     sync = record.config.get("mode") == "sync"  # which trains one model at a time
     servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
     late = staleness(record)[1]
+    virtual, mixed = record.is_virtual, "networks" in summary
+    bound = record.config.get("max_staleness")
     rows = [
         ("Labels: initial + bought = total", f"{labels['initial']:,} + {labels['bought']:,} = {labels['total']:,}"),
         ("Trainings", _text(summary["trainings"])),
-        ("Final test accuracy", _share(summary["final_test_accuracy"])),
-        ("Mean test accuracy of the curve", _share(summary["mean_curve_accuracy"])),
-        ("AUBC (0 to 1)", _text(summary["aubc"])),
-        ("Labels a second, from first query to last answer", _text(summary["labels_per_s"])),
-        ("Wrong labels", f"{record.label_errors:,} ({_share(record.label_errors, labels['bought'])})"),
+        (f"Final test accuracy{f' ({_final_network(record)})' * mixed}", percent(summary["final_test_accuracy"])),
+        *(() if mixed else _of_one_curve(summary)),  # a mean over networks would say nothing
+        (f"Labels per {'virtual ' * virtual}second", _text(summary["labels_per_s"])),
+        ("Wrong labels", f"{record.label_errors:,} ({percent(record.label_errors, labels['bought'])})"),
         ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - labels['bought']):,}"),
         ("Images that could not be read", _text(record.meta.get("skipped_images"))),
-        ("Labels during training", f"{during:,} ({_share(during, labels['bought'])})"),
-        ("Servers trained", _share(trained, servers * (summary["wall_s"] or 0))),
-        ("Annotators waited", _share(summary["annotators_waited"])),
+        ("Labels during training", f"{during:,} ({percent(during, labels['bought'])})"),
+        ("Servers trained", percent(trained, servers * (summary["wall_s"] or 0))),
+        ("Annotators waited", percent(summary["annotators_waited"])),
+        (
+            f"Rounds ahead (max_staleness {'null' if bound is None else bound})",
+            "mean {}, max {}".format(*map(_text, summary["rounds_ahead"].values())),
+        ),
         ("Staleness when offered, versions", "mean {}, max {}".format(*map(_text, summary["staleness"].values()))),
         ("Staleness when answered, versions", f"mean {late.mean():.3g}, max {late.max():.0f}" if late.size else "-"),
-        ("Wall time", _text(summary["wall_s"], " s")),
+        ("Wall time", duration(summary["wall_s"], virtual)),
     ]
     return markdown_table(("", "value"), rows)
 
 
+def _of_one_curve(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    mean, area = percent(summary["mean_curve_accuracy"]), _text(summary["aubc"])
+    return [("Mean test accuracy of the curve", mean), ("AUBC (0 to 1)", area)]
+
+
+def _final_network(record: Record) -> str:
+    final = final_model([model for model in record.models if model["test_accuracy"] is not None])
+    return str(final["model"]) if final else ""
+
+
 def _networks(summary: dict[str, Any]) -> list[str]:
-    """A table of the networks, where a run has several: the figures above mix their models."""
+    """A table of the networks, where a run has several."""
     if "networks" not in summary:
         return []
-    keys = ("final_test_accuracy", "mean_curve_accuracy")
+    accuracies = ("final_test_accuracy", "mean_curve_accuracy")
     rows = [
-        (one["name"], one["trainings"], *(_share(one[key]) for key in keys), _text(one["aubc"]))
+        (
+            one["name"],
+            ", ".join(str(point["version"]) for point in one["curve"]),
+            f"{one['queries']:,}",
+            *(percent(one[key]) for key in accuracies),
+            _text(one["aubc"]),
+        )
         for one in summary["networks"]
     ]
-    return [markdown_table(("network", "trainings", "final accuracy", "mean accuracy", "AUBC"), rows)]
+    head = ("network", "versions", "queries chosen", "final accuracy", "mean accuracy", "AUBC")
+    return [
+        "Workers select with the newest version, whichever network it is of.\n",
+        markdown_table(head, rows),
+    ]
 
 
 def _break(row: dict[str, Any]) -> str:
@@ -124,10 +133,26 @@ def _break(row: dict[str, Any]) -> str:
     )
 
 
+def _precision(summary: dict[str, Any]) -> str:
+    known = summary["eval_precision"]
+    return (
+        f"Accuracies are computed in {known}." if known else "In which precision accuracies were computed is not known."
+    )
+
+
+def _same_staleness(record: Record) -> str:
+    """The sentence in the place of a picture with nothing to show."""
+    offered, answered = staleness(record)
+    if not offered.size:
+        return ""
+    text = f"Staleness: every query was {offered[0]:.0f} versions behind the newest model when it was offered"
+    return f"{text}{' and when it was answered' if answered.size else ''}, so that there is no picture of it.\n"
+
+
 def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[str]) -> str:
     meta = record.meta
     kinds = (("Annotator wait", "annotator_wait_s"), ("Query interval", "query_interval_s"))
-    spreads = [(title, *map(_text, summary[key].values())) for title, key in kinds]
+    spreads = [(title, *(duration(time, record.is_virtual) for time in summary[key].values())) for title, key in kinds]
     validated = any(model["val_accuracy"] is not None for model in record.models)
     epoch = "The validation set chose the epoch of each training." if validated else "No validation set was used."
     software = [(key.removeprefix("version_"), meta[key]) for key in sorted(meta) if key.startswith("version_")]
@@ -139,16 +164,20 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
             f"Ended: {meta.get('ended', 'not yet, or it was killed')}."
         ),
         "",
-        *([VIRTUAL] if summary["engine"] == "simulated" else []),
+        *([VIRTUAL] if record.is_virtual else []),
+        *([TURNS] if summary["mode"] == "sync" else []),
         *map(_break, record.breaks),
         *([f"**Warning**: {plain_text(meta['warning'])}\n"] if "warning" in meta else []),
-        f"The test set was only reported; it chose nothing. {epoch}\n",
+        f"The test set was only reported; it chose nothing. {epoch} {_precision(summary)}\n",
         _main_figures(record, summary),
         *_networks(summary),
-        markdown_table(("seconds", "mean", "p50", "p95", "p99", "max"), spreads),
+        markdown_table(("", "mean", "p50", "p95", "p99", "max"), spreads),
         *(f"![{PICTURES[key]}]({key}.png)\n\n{PICTURES[key]} [PDF]({key}.pdf)\n" for key in PICTURES if key in drawn),
+        *([BESIDE] if "waits" in drawn and summary["mode"] != "sync" else []),
+        *([_same_staleness(record)] if "staleness" not in drawn else []),
         "## What the words mean\n\n" + DEFINITIONS,
-        "## Trainings\n\nAccuracies are from 0 to 1, times in seconds since the run began.\n",
+        *filter(None, (annotators_table(record), classes_table(record))),
+        f"## Trainings\n\nAccuracies are from 0 to 1, times in {'virtual ' * record.is_virtual}seconds.\n",
         _listed(record.models),
         "## Workers\n",
         _listed(record.workers),

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from aal.reporting import plots
-from aal.reporting.metrics import Record, column, present
+from aal.reporting import labelling_plots, plots, training_plots
+from aal.reporting.record import Record, column, present
 from aal.reporting.timeline import Spans, timeline
 from aal.storage.run_reader import Column, Rows
 
@@ -13,33 +13,37 @@ PICTURES = {
     "(of several networks, one line each).",
     "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment (of several networks, "
     "one line each).",
-    "waits": "How long annotators waited for a query, shorter than 1 ms drawn as 1 ms; the title says which share of "
-    "their time that was.",
+    "timeline": "Who did what when. Two tones only tell neighbours apart; a bar too short to be seen is drawn wider.",
+    "waits": "How long annotators waited for a query. Left: the share of its time that each waited. Right: the share "
+    "of draws whose wait was longer than so many seconds.",
     "staleness": "How many versions the model that chose a query was behind the newest one.",
-    "timeline": "Who did what when.",
+    "epochs": "The epochs of all trainings: loss on the training images, accuracy on the validation images in the "
+    "precision of the training. The later the version, the darker the line.",
+    "confusion": "What the final model took the test images for; right answers in grey.",
 }
 
 
-def draw(record: Record, waited: float | None) -> dict[str, Figure]:
-    """Returns the pictures for which there is something to draw, by their names in PICTURES.
-
-    Args:
-        record: of the run.
-        waited: which share of their time the annotators waited, from 0 to 1.
-    """
+def draw(record: Record) -> dict[str, Figure]:
+    """Returns the pictures for which there is something to draw, by their names in PICTURES."""
     drawn = {}
-    breaks = [row["stopped_at"] for row in record.breaks]
+    breaks, virtual = [row["stopped_at"] for row in record.breaks], record.is_virtual
+    waited, shares = record.waited, record.waited_by_annotator()
     tested = [model for model in record.models if model["test_accuracy"] is not None]
     if tested:
         labels, seconds = column(tested, "labels"), column(tested, "published_at")
         points = (column(tested, "test_accuracy"), _series(tested), labels <= record.initial)
         drawn["accuracy_by_labels"] = plots.accuracy_by_labels(labels, *points)
-        drawn["accuracy_by_time"] = plots.accuracy_by_time(seconds, *points, breaks)
+        drawn["accuracy_by_time"] = plots.accuracy_by_time(seconds, *points, breaks, virtual)
     if record.waits["got_at"].size:
-        drawn["waits"] = plots.waits(record.waits["got_at"] - record.waits["asked_at"], waited)
+        seconds = record.waits["got_at"] - record.waits["asked_at"]
+        drawn["waits"] = labelling_plots.waits(seconds, np.nan_to_num(shares), waited, virtual)
     offered, answered = staleness(record)
-    if offered.size:
-        drawn["staleness"] = plots.staleness(offered, answered)
+    if np.unique(np.concatenate([offered, answered])).size > 1:  # or else a sentence says as much
+        drawn["staleness"] = labelling_plots.staleness(offered, answered)
+    if record.epochs["epoch"].size:
+        drawn["epochs"] = training_plots.epochs(**record.epochs)
+    if record.confusion and len(record.classes) <= training_plots.MOST_CLASSES:
+        drawn["confusion"] = training_plots.confusion(confusion(record), record.classes)
     chosen, done = record.selections, record.answered
     spans = (
         Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at"))),
@@ -48,8 +52,17 @@ def draw(record: Record, waited: float | None) -> dict[str, Figure]:
     )
     if any(span.end.size for span in spans):
         number = (record.config.get("annotators") or {}).get("number", 0)
-        drawn["timeline"] = timeline(*spans, max(number, np.unique(spans[2].lane).size), breaks, waited)
+        annotators = max(number, np.unique(spans[2].lane).size)
+        drawn["timeline"] = timeline(*spans, annotators, breaks, waited, np.nan_to_num(shares), virtual)
     return drawn
+
+
+def confusion(record: Record) -> Column:
+    """Returns how many test images of each class (row) the final model took for each class (column)."""
+    counts = np.zeros((len(record.classes), len(record.classes)))
+    for pair in record.confusion:
+        counts[pair["truth"], pair["predicted"]] = pair["images"]
+    return counts
 
 
 def _series(tested: Rows) -> plots.Series:

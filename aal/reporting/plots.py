@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aal.reporting.curves import Floats, mean_by_labels
+from aal.reporting.units import since_begin, time_unit
 
 Flags = npt.NDArray[np.bool_]
 
@@ -34,7 +35,6 @@ STYLE = {
 }
 COLUMN, PAGE = 3.5, 7.0  # inches: the width of a column and of a page
 ABOVE = "outside upper center"
-LEAST_WAIT = 1e-3
 DENSE = 2000  # points of a line, at the most
 
 
@@ -58,25 +58,23 @@ class Series(NamedTuple):
         return np.array([own == name for own in self.names], dtype=bool)
 
 
-def time_unit(seconds: float) -> tuple[float, str]:
-    """Returns the seconds of the unit that suits a span of time, and the unit's name."""
-    if seconds < 300:
-        return 1.0, "s"
-    return (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")
+def in_percent(share: float, _: float) -> str:
+    """Labels a share on an axis, from 0 to 1, in percent."""
+    return f"{100 * share:g}"
 
 
-def _column(x_label: str, y_label: str, legend_rows: int = 1) -> tuple[Figure, Axes]:
-    """An empty picture as wide as a column, with shares upwards, in percent."""
+def column_figure(x_label: str, y_label: str, legend_rows: int = 1) -> tuple[Figure, Axes]:
+    """Returns an empty picture as wide as a column, with shares upwards, in percent."""
     figure = Figure(figsize=(COLUMN, 2.4 + 0.15 * legend_rows))
     axes = figure.add_subplot(xlabel=x_label, ylabel=f"{y_label} (%)")
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+    axes.yaxis.set_major_formatter(in_percent)
     axes.grid(True)
     return figure, axes
 
 
 def _accuracy(x_label: str, x: Floats, accuracy: Floats, series: Series, initial: Flags) -> tuple[Figure, Axes]:
     distinct = series.distinct()
-    figure, axes = _column(x_label, "Test accuracy", legend_rows=-(-(len(distinct) + 2) // 4))
+    figure, axes = column_figure(x_label, "Test accuracy", legend_rows=-(-(len(distinct) + 2) // 4))
     for number, name in enumerate(distinct):
         own, colour, marker = series.where(name), COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.plot(x[own], accuracy[own], marker, color=colour, markersize=4, label=name)
@@ -105,12 +103,17 @@ def accuracy_by_labels(labels: Floats, accuracy: Floats, series: Series, initial
 
 @mpl.rc_context(STYLE)
 def accuracy_by_time(
-    seconds: Floats, accuracy: Floats, series: Series, initial: Flags, breaks: Sequence[float] = ()
+    seconds: Floats,
+    accuracy: Floats,
+    series: Series,
+    initial: Flags,
+    breaks: Sequence[float] = (),
+    virtual: bool = False,
 ) -> Figure:
     """Draws test accuracy (n,) against the time of publication (n,) in seconds; the line is the newest model's."""
     scale, unit = time_unit(seconds.max())
     time = seconds / scale
-    figure, axes = _accuracy(f"Time since the run began ({unit})", time, accuracy, series, initial)
+    figure, axes = _accuracy(since_begin(unit, virtual), time, accuracy, series, initial)
     for number, (own, colour) in enumerate(_lines(series, seconds.size)):
         order = np.flatnonzero(own)[np.argsort(time[own], kind="stable")]
         look: dict[str, Any] = {"color": colour, "linewidth": 1, "zorder": 1.9}
@@ -132,54 +135,6 @@ def mark_breaks(axes: Axes, breaks: Sequence[float], scale: float) -> None:
     for number, moment in enumerate(breaks):
         label = "_" if number else "interrupted, resumed"
         axes.axvline(moment / scale, color="black", linestyle=":", linewidth=1, label=label)
-
-
-@mpl.rc_context(STYLE)
-def waits(seconds: Floats, waited: float | None = None) -> Figure:
-    """Draws which share of draws waited no longer than so many seconds, on a scale that shows ms and minutes.
-
-    Args:
-        seconds: (n,) waits.
-        waited: which share of their time the annotators waited, from 0 to 1.
-    """
-    figure, axes = _column("Annotator wait (s)", "Draws that waited no longer", legend_rows=2)
-    ordered = np.sort(seconds)
-    kept = np.unique(np.linspace(0, ordered.size - 1, DENSE).round().astype(int))
-    most = max(1.0, ordered[-1]) * 1.5
-    # From 0 % upwards at the left edge, so that even waits that are all 0 make a line.
-    x = np.concatenate([[LEAST_WAIT], np.maximum(ordered[kept], LEAST_WAIT), [most]])
-    y = np.concatenate([[0], (kept + 1) / ordered.size, [1]])
-    axes.plot(x, y, drawstyle="steps-post", color=COLOURS[0], linewidth=1.5, clip_on=False)
-    marks = [("mean", float(seconds.mean()), "-", "0.5")]
-    for percent, style, colour in ((50, "-.", COLOURS[2]), (95, "--", COLOURS[1]), (99, ":", COLOURS[5])):
-        marks.append((f"p{percent}", float(np.percentile(seconds, percent)), style, colour))
-    for name, value, style, colour in marks:
-        short = f"{1000 * value:.3g} ms" if value >= LEAST_WAIT else "< 1 ms"
-        label = f"{name}: {value:,.1f} s" if value >= 1 else f"{name}: {short}"
-        axes.axvline(max(value, LEAST_WAIT), linestyle=style, color=colour, linewidth=1.2, label=label)
-    axes.set(xscale="log", xlim=(LEAST_WAIT, most), ylim=(0, 1.02))
-    axes.xaxis.set_major_formatter(lambda at, _: f"{at:g}" if at > LEAST_WAIT else f"≤{at:g}")
-    if waited is not None:
-        axes.set_title(f"Annotators waited {100 * waited:.1f} % of their time", loc="left", pad=4)
-    figure.legend(loc=ABOVE, ncols=2)
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def staleness(offered: Floats, answered: Floats) -> Figure:
-    """Draws the share of queries by versions behind the newest, when they were offered and when answered."""
-    figure, axes = _column("Staleness (versions behind the newest model)", "Share of queries")
-    groups = ((offered, "when offered", COLOURS[0], None, -0.2), (answered, "when answered", COLOURS[1], "///", 0.2))
-    for behind, label, colour, hatch, shift in groups:
-        if behind.size:
-            at, count = np.unique(behind, return_counts=True)
-            look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
-            axes.bar(at + shift, count / behind.size, width=0.4, label=label, **look)
-    axes.set_xlim(-0.6, max(offered.max(initial=1), answered.max(initial=1)) + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    axes.grid(False, axis="x")
-    figure.legend(loc=ABOVE, ncols=2)
-    return figure
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from aal.config.errors import UserError
 from aal.config.settings import Settings
-from aal.reporting.metrics import present
 from aal.reporting.progress import Progress
+from aal.reporting.record import present
 from aal.storage.run_reader import Columns, RunReader
 
 FOLDER = "tensorboard"

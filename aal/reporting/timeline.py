@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aal.reporting.curves import Floats
-from aal.reporting.plots import DENSE, PAGE, STYLE, mark_breaks, time_unit
+from aal.reporting.plots import DENSE, PAGE, STYLE, mark_breaks
+from aal.reporting.units import since_begin, time_unit
 
 # Neighbouring bars of a lane take turns in tone, so that they stay apart where no gap is between them.
 TONES = {"training": ("#0072B2", "#7FB8D8"), "selection": ("#D55E00", "#E69F00"), "labelling": ("#009E73", "#80CEB9")}
 SHADE = "#E4EEF6"
 MOST_LANES = 12
+LEAST_WIDTH = 0.004  # of a bar, as a share of the picture's
 
 
 class Spans(NamedTuple):
@@ -34,6 +36,8 @@ def timeline(
     annotators: int,
     breaks: Sequence[float] = (),
     waited: float | None = None,
+    shares: Floats | None = None,
+    virtual: bool = False,
 ) -> Figure:
     """Draws what every role did when: a lane for each server, worker and annotator, or a band if they are many.
 
@@ -44,6 +48,8 @@ def timeline(
         annotators: how many there are.
         breaks: seconds at which the run was interrupted and later resumed.
         waited: which share of their time the annotators waited, from 0 to 1.
+        shares: (annotators,) the same of each annotator, by number.
+        virtual: whether the time is that of a simulation.
     """
     last = max(spans.end.max(initial=1.0) for spans in (trainings, selections, labellings))
     scale, unit = time_unit(last)
@@ -70,21 +76,29 @@ def timeline(
             _band(axes, spans, annotators, last, scale)
             title = f"Annotators (how many of {annotators:,} are labelling at once){share}"
         else:
-            _lanes(axes, spans, TONES[kind], scale)
+            _lanes(axes, spans, TONES[kind], scale, last)
+        if kind == "labelling" and annotators <= MOST_LANES and shares is not None:
+            for row, lane in enumerate(np.unique(spans.lane).astype(int)):
+                text = f"waited {100 * shares[lane]:.1f} %"
+                axes.annotate(text, (1, row), (3, 0), ("axes fraction", "data"), "offset points", va="center", size=7)
         mark_breaks(axes, breaks, scale)
         axes.set_title(title, loc="left", pad=3)
         axes.set_xlim(0, last / scale)
-    resumed = "; dotted: the run was interrupted and resumed" if breaks else ""
-    grid[-1].set_xlabel(f"Time since the run began ({unit}){resumed}")
+    resumed = "; dotted: the run was interrupted here and resumed; the time between does not count" if breaks else ""
+    grid[-1].set_xlabel(since_begin(unit, virtual) + resumed)
     return figure
 
 
-def _lanes(axes: Axes, spans: Spans, tones: tuple[str, str], scale: float) -> None:
+def _lanes(axes: Axes, spans: Spans, tones: tuple[str, str], scale: float, last: float) -> None:
+    """Draws a lane for each role; a bar is at least as wide as can be seen, and never wider than up to the next."""
     names = np.unique(spans.lane)
     for row, name in enumerate(names):
         mine = spans.lane == name
         order = np.argsort(spans.start[mine])
-        start, end = spans.start[mine][order] / scale, spans.end[mine][order] / scale
+        start, end = spans.start[mine][order], spans.end[mine][order]
+        room = np.append(start[1:], np.inf)
+        end = np.maximum(end, np.minimum(start + LEAST_WIDTH * last, room))
+        start, end = start / scale, end / scale
         bars = axes.broken_barh(list(zip(start, end - start, strict=True)), (row - 0.4, 0.8), facecolors=tones)
         # An edge of its own colour keeps the shortest bar visible.
         bars.set(edgecolors=tones, linewidth=0.3, rasterized=spans.lane.size > DENSE)

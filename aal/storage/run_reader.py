@@ -34,6 +34,11 @@ LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS sour
     LEFT JOIN (SELECT worker, offered_at, min(batch) AS batch FROM selections GROUP BY worker, offered_at)
         USING (worker, offered_at)
     WHERE answered_at IS NOT NULL ORDER BY arrival, id"""
+ANNOTATORS = """SELECT annotator, count(*) AS labels, sum(truth >= 0) AS known,
+        sum(truth >= 0 AND label = truth) AS right
+    FROM answers JOIN examples USING (item) GROUP BY annotator ORDER BY annotator"""
+ANSWERS_BY_CLASS = """SELECT truth, count(*) AS labels, sum(label = truth) AS right
+    FROM answers JOIN examples USING (item) WHERE truth >= 0 GROUP BY truth"""
 LABEL_ERRORS = "SELECT count(*) FROM queries JOIN examples USING (item) WHERE truth >= 0 AND label <> truth"
 
 
@@ -128,6 +133,28 @@ class RunReader:
     def breaks(self) -> Rows:
         """Returns the interruptions that the run was resumed from."""
         return self.rows("SELECT stopped_at, ended FROM breaks ORDER BY resumed_at")
+
+    def epochs(self) -> Columns:
+        """Returns version, epoch, loss and validation accuracy of every epoch; none in older records."""
+        sql = "SELECT version, epoch, loss, val_accuracy AS accuracy FROM epochs ORDER BY version, epoch"
+        return self.columns(sql if self._has("epochs") else "SELECT 1 version, 1 epoch, 1 loss, 1 accuracy LIMIT 0")
+
+    def confusion(self, version: int) -> Rows:
+        """Returns truth, predicted and images of each pair of classes that occurs in the test of a model."""
+        if not self._has("confusion"):
+            return []
+        return self.rows("SELECT truth, predicted, images FROM confusion WHERE version = ?", version)
+
+    def annotators(self) -> Rows:
+        """Returns for each annotator its labels, how many of their true labels are known, and how many it got right."""
+        return self.rows(ANNOTATORS)
+
+    def answers_by_class(self) -> Rows:
+        """Returns for each known true label the labels bought of it, and how many of them are right."""
+        return self.rows(ANSWERS_BY_CLASS)
+
+    def _has(self, table: str) -> bool:
+        return bool(self.value("SELECT count(*) FROM sqlite_master WHERE name = ?", table))
 
     def labels(self) -> Rows:
         """Returns a row for each label of L: the initial ones by id, then the bought ones in order of arrival.

@@ -10,7 +10,8 @@ import numpy as np
 from aal.app.experiments.aal_2021.plans import Run
 from aal.config.errors import UserError
 from aal.reporting.curves import Floats, at_labels
-from aal.reporting.metrics import Record, column, read, summary_of
+from aal.reporting.metrics import summary_of
+from aal.reporting.record import Record, column, read
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""Pictures of labelling: how long annotators waited, and how old the models were that chose their queries."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from aal.reporting.curves import Floats
+from aal.reporting.plots import ABOVE, COLOURS, DENSE, PAGE, STYLE, column_figure, in_percent
+from aal.reporting.units import duration
+
+SHORT = 1e-2  # seconds; nobody feels a shorter wait
+FEW = 12  # annotators that have a bar each
+
+
+@mpl.rc_context(STYLE)
+def waits(seconds: Floats, shares: Floats, waited: float | None, virtual: bool = False) -> Figure:
+    """Draws which share of the time each annotator waited, and how long the waits were that can be felt.
+
+    Args:
+        seconds: (n,) waits, at least one.
+        shares: (annotators,) share of its time that each waited, from 0 to 1.
+        waited: the same of all together.
+        virtual: whether the seconds are those of a simulation.
+    """
+    figure = Figure(figsize=(PAGE, 2.4))
+    left, right = figure.subplots(1, 2)
+    _shares(left, shares, waited)
+    _survival(right, seconds, virtual)
+    return figure
+
+
+def _shares(axes: Axes, shares: Floats, waited: float | None) -> None:
+    if shares.size <= FEW:
+        axes.bar(np.arange(shares.size), shares, color=COLOURS[2], width=0.7)
+        axes.set_xlabel("Annotator")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        axes.fill_between(np.arange(shares.size), np.sort(shares), step="mid", color=COLOURS[2], linewidth=0)
+        axes.set_xlabel(f"{shares.size:,} annotators, in order of their waits")
+    if waited is not None:
+        axes.axhline(waited, color="0.2", linestyle="--", linewidth=1)
+        axes.set_title(f"All together waited {100 * waited:.1f} % of their time (dashed)", loc="left", pad=4)
+    axes.set_ylabel("Waited (% of the time)")
+    axes.set_ylim(0, max(1.15 * shares.max(initial=0.0), 0.05))
+    axes.yaxis.set_major_formatter(in_percent)
+    axes.grid(True, axis="y")
+
+
+def _survival(axes: Axes, seconds: Floats, virtual: bool) -> None:
+    """Draws which share of the draws waited longer than so many seconds, where a wait can be felt."""
+    long = np.sort(seconds[seconds >= SHORT])
+    kept = np.unique(np.linspace(0, max(long.size - 1, 0), DENSE).round().astype(int))[: long.size]
+    longer = (long.size - np.arange(long.size)) / seconds.size
+    if long.size:
+        x, y = np.concatenate([[SHORT], long[kept]]), np.concatenate([[longer[0]], longer[kept]])
+        axes.step(np.append(x, long[-1]), np.append(y, 0.0), where="pre", color=COLOURS[0], linewidth=1.5)
+        axes.set(xscale="log", xlim=(SHORT, max(1.2 * long[-1], 10 * SHORT)), ylim=(0, 1.15 * longer[0]))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set(xticks=[], ylim=(0, 0.05))
+    axes.set_title(
+        f"{100 * (1 - long.size / seconds.size):.1f} % below {duration(SHORT)}; "
+        f"mean {duration(float(seconds.mean()))}, longest {duration(float(seconds.max()))}",
+        loc="left",
+        pad=4,
+    )
+    axes.set_xlabel(f"Wait ({'virtual ' * virtual}s)")
+    axes.set_ylabel("Draws that waited longer (%)")
+    axes.yaxis.set_major_formatter(in_percent)
+    axes.grid(True)
+
+
+@mpl.rc_context(STYLE)
+def staleness(offered: Floats, answered: Floats) -> Figure:
+    """Draws the share of queries by versions behind the newest, when they were offered and when answered."""
+    figure, axes = column_figure("Staleness (versions behind the newest model)", "Share of queries")
+    groups = ((offered, "when offered", COLOURS[0], None, -0.2), (answered, "when answered", COLOURS[1], "///", 0.2))
+    for behind, label, colour, hatch, shift in groups:
+        if behind.size:
+            at, count = np.unique(behind, return_counts=True)
+            look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+            axes.bar(at + shift, count / behind.size, width=0.4, label=label, **look)
+    axes.set_xlim(-0.6, max(offered.max(initial=1), answered.max(initial=1)) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.grid(False, axis="x")
+    figure.legend(loc=ABOVE, ncols=2)
+    return figure

@@ -1,0 +1,132 @@
+"""What a run left behind, as columns and rows: `run.db` and `config.yaml`."""
+
+import contextlib
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from aal.config.errors import UserError
+from aal.storage.run_reader import Column, Columns, Rows, RunReader
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as it was written down; times are seconds since it began, a missing number is NaN in a column.
+
+    `config` and `meta` are what the program noted, `classes` the names of the labels, `initial` counts the labels of
+    the start, `label_errors` the answers that are not the true label; `models` are in order of version, `queries` in
+    order of offering, `selections` by worker and then by time; `workers` sums them up; `breaks` are the interruptions;
+    `epochs` are those of all trainings, `confusion` what the final model took the test images for; `annotators` and
+    `answers_by_class` count labels and how many of them are right.
+    """
+
+    config: dict[str, Any]
+    meta: dict[str, str]
+    initial: int
+    label_errors: int
+    models: Rows
+    queries: Columns
+    waits: Columns
+    selections: Columns
+    workers: Rows
+    breaks: Rows
+    classes: list[str]
+    epochs: Columns
+    confusion: Rows
+    annotators: Rows
+    answers_by_class: Rows
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether its times are those of a simulation."""
+        return self.config.get("engine") == "simulated"
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Which of the queries have been answered."""
+        return ~np.isnan(self.queries["answered_at"])
+
+    @property
+    def wall_s(self) -> float | None:
+        """Seconds that the run took: `wall_s` of the meta table, or else the last time in the journal."""
+        with contextlib.suppress(KeyError, ValueError):
+            return float(self.meta["wall_s"])
+        parts = [self.queries[key] for key in ("offered_at", "drawn_at", "answered_at")]
+        times = present(np.concatenate([*parts, column(self.models, "published_at")]))
+        return float(times.max()) if times.size else None
+
+    @property
+    def waited(self) -> float | None:
+        """Share of their time that the annotators waited, from 0 to 1; None where they never drew."""
+        waited, labelled = (float(seconds.sum()) for seconds in self._waited_and_labelled())
+        return waited / (waited + labelled) if waited + labelled > 0 else None
+
+    def waited_by_annotator(self) -> Column:
+        """Returns the same of each annotator (annotators,), by number; NaN of those who never drew."""
+        waited, labelled = self._waited_and_labelled()
+        with np.errstate(invalid="ignore"):
+            return waited / (waited + labelled)
+
+    def _waited_and_labelled(self) -> tuple[Column, Column]:
+        """Seconds (annotators,) that each waited, over all draws, and took from draw to answer."""
+        done = self.answered & ~np.isnan(self.queries["drawn_at"])
+        labelled = (self.queries["answered_at"] - self.queries["drawn_at"])[done]
+        waited = np.nan_to_num(self.waits["got_at"] - self.waits["asked_at"])
+        who = (self.waits["annotator"].astype(int), self.queries["annotator"][done].astype(int))
+        everybody = np.concatenate([who[0], self.queries["annotator"][self.answered].astype(int)])
+        number = everybody.max(initial=-1) + 1
+        return np.bincount(who[0], waited, number).astype(float), np.bincount(who[1], labelled, number).astype(float)
+
+
+def read(run: pathlib.Path) -> Record:
+    """Reads the directory of a run, finished or not.
+
+    Raises:
+        UserError: the directory holds no readable run.
+    """
+    for name in ("run.db", "config.yaml"):
+        if not (run / name).is_file():
+            raise UserError(f"{run}: is no run directory, it has no {name}")
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"{run / 'config.yaml'}: cannot be read") from None
+    with RunReader(run) as reader:
+        models = reader.models()
+        final = final_model([model for model in models if model["test_accuracy"] is not None])
+        return Record(
+            config=config if isinstance(config, dict) else {},
+            meta=reader.meta(),
+            initial=reader.initial_labels(),
+            label_errors=reader.label_errors(),
+            models=models,
+            queries=reader.query_times(),
+            waits=reader.waits(),
+            selections=reader.selections(),
+            workers=reader.workers(),
+            breaks=reader.breaks(),
+            classes=reader.classes(),
+            epochs=reader.epochs(),
+            confusion=reader.confusion(final["version"]) if final else [],
+            annotators=reader.annotators(),
+            answers_by_class=reader.answers_by_class(),
+        )
+
+
+def column(rows: Rows, key: str) -> Column:
+    """Returns one number of each row."""
+    return np.array([row[key] for row in rows], dtype=float)
+
+
+def final_model(models: Rows) -> dict[str, Any] | None:
+    """Returns the model, or point of a curve, trained on most labels; of several the newest; None of none."""
+    return max(models, key=lambda model: (model["labels"], model["version"]), default=None)
+
+
+def present(values: Column) -> Column:
+    """Returns the values that are not missing."""
+    return values[~np.isnan(values)]

@@ -1,0 +1,42 @@
+"""The words of a report: what each figure means, and the headline of a run."""
+
+from typing import Any
+
+from aal.reporting.units import duration, percent
+
+VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
+TURNS = (
+    "Mode sync trains with one server and selects with one worker that owns the whole pool, in turn; `server_num` is "
+    "not used, and `worker_num` only counts for the budget.\n"
+)
+BESIDE = (
+    "Beside the classic loop: run the same `config.yaml` with `mode=sync`, then draw both with "
+    "`python -m aal.report RUN SYNC`.\n"
+)
+DEFINITIONS = """\
+- *Curve*: the published models in order of version. *Final* is the one trained on most labels; of several, the newest.
+- *AUBC*: area under test accuracy against labels (trapezoids; equally many labels count once, with their mean),
+  divided by the span of labels, so from 0 to 1.
+- *Annotator wait*: from asking for a query to having one, over all draws.
+- *Annotators waited*: all waits, divided by all waits and all times from draw to answer.
+- *Query interval*: time between two consecutive batches offered by the same worker, over all workers.
+- *Staleness*: how many versions the model that chose a query was behind the newest one; when it was offered (this is
+  the one in `summary.json`), and when it was answered.
+- *Rounds ahead*: the round of labelling that a batch belongs to, minus the version that chose it; this is what
+  `max_staleness` bounds, in rounds of `server_train_threshold` labels. Workers that always take the newest model have a
+  staleness of 0 when they offer, however many rounds ahead they are.
+- *Labels per second*: labels bought, divided by the time from the first offer to the last answer.
+- *Labels during training*: answers that came while at least one model was in training.
+- *Servers trained*: the time from start to publication of all trainings, divided by servers times wall time.
+- *Wall time*: what the run took. All times are since it began.
+"""
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """Returns the headline of a run as one line."""
+    accuracy, waited = summary["final_test_accuracy"], summary["annotators_waited"]
+    precision = f" ({summary['eval_precision']})" if summary["eval_precision"] else ""
+    tested = "" if accuracy is None else f"test accuracy {accuracy:.3f}{precision} with "
+    took = duration(summary["wall_s"], summary["engine"] == "simulated")
+    share = "" if waited is None else f"; annotators waited {percent(waited)} of their time"
+    return f"{tested}{summary['labels']['total']} labels after {took}{share}"
