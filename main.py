@@ -298,10 +298,13 @@ def _check_networks(settings: Settings, images: ImageSet) -> None:
 
 
 def _images(settings: Settings) -> ImageSet:
-    """The images of a run, or what stands for them."""
+    """The images of a run, or what stands for them; a run with so many that does not fit this machine is refused."""
     from aal.app.data import imagined_set, open_set, prepare
+    from aal.engines.resources import check_resources
 
-    return open_set(prepare(settings)) if settings.examples is None else imagined_set(settings, settings.examples)
+    images = open_set(prepare(settings)) if settings.examples is None else None
+    check_resources(settings, images.images.shape if images else (settings.examples or 0, 1, 1, 1))
+    return images or imagined_set(settings, settings.examples or 0)
 
 
 def _calibrated(settings: Settings, images: ImageSet, partition: Partition, progress: Progress) -> Settings:

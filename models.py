@@ -62,7 +62,7 @@ def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-@NETWORKS.register("vgg16", smallest_image=32)
+@NETWORKS.register("vgg16", smallest_image=32, parameters=15_000_000, activations=790, widest=64)
 def vgg16(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Network:
     """The published network: batch norm after ReLU, dropout after every convolution but the last of a block."""
     layers: list[nn.Module] = []
@@ -88,7 +88,7 @@ def _convolution(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
     ]
 
 
-@NETWORKS.register("vgg16_bn", smallest_image=32)
+@NETWORKS.register("vgg16_bn", smallest_image=32, parameters=14_700_000, activations=640, widest=64)
 def vgg16_bn(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Network:
     """The usual VGG-16 for small images: batch norm before ReLU, no dropout, one linear layer."""
     layers: list[nn.Module] = []
@@ -113,7 +113,7 @@ class _Residual(nn.Module):
         return torch.relu(self.body(images) + self.shortcut(images))
 
 
-@NETWORKS.register("resnet18", smallest_image=8)
+@NETWORKS.register("resnet18", smallest_image=8, parameters=11_200_000, activations=1150, widest=64)
 def resnet18(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Network:
     """ResNet-18 for small images: a 3x3 stem without pooling."""
     inner = _scaled(64, width)
@@ -126,7 +126,7 @@ def resnet18(classes: int, channels: int, image_size: int, width: Width = 1.0) -
     return _initialised(Network(features, inner, classes), nn.init.kaiming_normal_)
 
 
-@NETWORKS.register("cnn", smallest_image=8)
+@NETWORKS.register("cnn", smallest_image=8, parameters=100_000, activations=152, widest=32)
 def cnn(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Network:
     """Three convolutions: for tests and tiny images."""
     layers: list[nn.Module] = []
