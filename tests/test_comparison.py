@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aal import report as command
-from aal.reporting.groups import by_labels, by_time, grouped
+from aal.reporting.comparison import write_comparison
+from aal.reporting.groups import by_labels, by_time, grouped, whole_runs
 from tests.builders import CONFIG, make_run, model
 
 pytestmark = pytest.mark.unit
@@ -62,6 +63,23 @@ def test_the_command_writes_picture_points_and_page(tmp_path: pathlib.Path, caps
     assert len(rows) == 8
     assert (rows[4]["group"], rows[4]["seed"], rows[4]["labels"]) == ("query_strategy=margin", "1", "15")
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_network_of_a_run_is_a_group_and_the_run_waits_once(tmp_path: pathlib.Path) -> None:
+    tests = [(10, 0.2, "cnn"), (20, 0.1, "vgg16"), (30, 0.6, "cnn"), (40, 0.5, "vgg16")]
+    models = [model(v, v % 2, labels, v, v + 1, test, name) for v, (labels, test, name) in enumerate(tests)]
+    config = {**CONFIG, "engine": "simulated"}
+    mixed = make_run(tmp_path / "mixed", {**config, "max_staleness": None}, models=models, waits=[(0, 0.0, 1.0, 50)])
+    plain = make_run(tmp_path / "plain", {**config, "max_staleness": 1}, models=models[::2])
+    groups = grouped([mixed, plain])
+    names = ["max_staleness=null, network cnn", "max_staleness=null, network vgg16", "max_staleness=1"]
+    assert list(groups) == names
+    assert [runs[0].summary["final_test_accuracy"] for runs in groups.values()] == [0.6, 0.5, 0.6]
+    assert {name: len(runs) for name, runs in whole_runs(groups).items()} == {"max_staleness=null": 1, names[2]: 1}
+    page = write_comparison([mixed, plain], tmp_path / "out").read_text()
+    text = re.sub(" +", " ", page)
+    assert "# 2 runs compared" in text and "mean wait (virtual s)" in text
+    assert "| max_staleness=null | 100.0 | 1.00 |" in text
 
 
 def test_curves_with_nothing_in_common_still_make_a_picture(tmp_path: pathlib.Path) -> None:

@@ -29,6 +29,20 @@ def test_without_the_setting_nothing_is_written(tmp_path: pathlib.Path) -> None:
     assert not (run / FOLDER).exists()
 
 
+def test_several_networks_have_accuracies_of_their_own(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    models = [model(0, 0, 10, 0.0, 2.0, 0.2), model(1, 1, 12, 4.0, 6.0, 0.5, "resnet18")]
+    run = make_run(tmp_path / "run", models=models)
+    settings = load("digits.yaml", ["tensorboard=true", "models=[cnn,resnet18]", "width=0.25"])
+    with scalars(run, settings, Progress(None)):
+        pass
+    tags = set(EventAccumulator(str(run / FOLDER)).Reload().Tags()["tensors"])
+    accuracies = {f"accuracy/{kind}/{name}" for kind in ("test", "validation") for name in ("cnn", "resnet18")}
+    assert tags == accuracies | {"labels/bought"}
+
+
 def test_every_model_is_a_point(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from aal.config.errors import UserError
 from aal.reporting.curves import Floats
-from aal.reporting.groups import Groups, at_counts, by_labels, by_time, common_span, grouped, values
-from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, label_axis, save, time_unit
+from aal.reporting.groups import Groups, at_counts, by_labels, by_time, common_span, grouped, values, whole_runs
+from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, in_percent, label_axis, save
 from aal.reporting.tables import markdown_table, plain_text
+from aal.reporting.units import since_begin, time_unit
 from aal.storage.atomic import write_whole
 
 ROWS = 11  # label counts in the table
@@ -23,7 +24,8 @@ DEFINITIONS = """\
 Accuracies are test accuracies in percent, as mean ± standard deviation over the runs of a group. *At equal labels*:
 the curve of a run is a straight line between its models; models with equally many labels count once, with their mean.
 *Final*: the model trained on most labels. *AUBC*: area under the curve divided by its span of labels, from 0 to 1.
-*Waited*: the share of their time that annotators waited for a query.
+*Waited*: the share of their time that annotators waited for a query. Of a run with several networks each has a curve
+and accuracies of its own; labels, waits and times are of the whole run. `max_staleness=null`: no bound.
 """
 
 
@@ -69,22 +71,31 @@ def _picture(groups: Groups) -> Figure:
         _line(labels_axes, counts, accuracy, {**look, "marker": marker, "markersize": 3})
         times, accuracy = by_time(runs)
         _line(time_axes, times / scale, accuracy, {**look, "drawstyle": "steps-post"})
-        shares = values(runs, "annotators_waited")
-        waits.plot(np.full(shares.size, number), shares, marker, color=look["color"], markersize=4, alpha=0.6)
+    whole = whole_runs(groups)
+    for number, runs in enumerate(whole.values()):
+        at = next(at for at, parts in enumerate(groups.values()) if runs[0] in parts)
+        colour, shares = COLOURS[at % len(COLOURS)], values(runs, "annotators_waited")
         if shares.size:
-            waits.plot([number - 0.3, number + 0.3], [shares.mean()] * 2, color=look["color"], linewidth=2)
+            waits.bar(number, shares.mean(), width=0.7, color=colour, alpha=0.35)
+            waits.annotate(f"{100 * shares.mean():.1f}", (number, shares.mean()), ha="center", va="bottom", size=6)
+        waits.plot(np.full(shares.size, number), shares, MARKERS[at % len(MARKERS)], color=colour, markersize=3)
     labels_axes.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
-    time_axes.set(xlabel=f"Time since the run began ({unit})", xlim=(0, None))
-    waits.set(ylabel="Annotators waited (%)", xlim=(-0.6, len(groups) - 0.4), xticks=[])
+    time_axes.set(xlabel=since_begin(unit, _are_virtual(groups)), xlim=(0, None))
+    waits.set(ylabel="Annotators waited (% of the time)", xlim=(-0.6, len(whole) - 0.4), xticks=[])
     waits.margins(y=0.12)
     waits.set_ylim(bottom=0)
     label_axis(labels_axes)
     for axes in (labels_axes, time_axes, waits):
-        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+        axes.yaxis.set_major_formatter(in_percent)
         axes.grid(True)
     handles, labels = labels_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc=ABOVE, ncols=columns)
     return figure
+
+
+def _are_virtual(groups: Groups) -> bool:
+    """Whether all runs are simulated."""
+    return all(run.is_virtual for runs in groups.values() for run in runs)
 
 
 def _line(axes: Axes, x: Floats, accuracy: Floats, look: dict[str, Any]) -> None:
@@ -120,26 +131,37 @@ def _spread(values: Floats, factor: float = 100.0, digits: int = 1) -> str:
 
 def _page(groups: Groups) -> str:
     first = next(iter(groups.values()))[0]
-    count = sum(map(len, groups.values()))
+    whole = whole_runs(groups)
+    count = sum(map(len, whole.values()))
     results, waits, listed = [], [], []
     for name, runs in groups.items():
         seeds = len({run.summary["seed"] for run in runs})
         final, aubc = values(runs, "final_test_accuracy"), values(runs, "aubc")
         labels = _spread(values(runs, "labels", "total"), 1, 0)
         results.append((name, len(runs), seeds, labels, _spread(final), _spread(aubc, 1, 3)))
+    for name, runs in whole.items():
         figures = (_spread(values(runs, "annotator_wait_s", key), 1, 2) for key in ("mean", "p95", "max"))
         waits.append((name, _spread(values(runs, "annotators_waited")), *figures, _spread(values(runs, "wall_s"), 1)))
         listed += [(run.path, name, run.summary["seed"]) for run in runs]
+    unit = "virtual s" if _are_virtual(groups) else "s"
     parts = [
         f"# {count} runs compared\n",
         f"Data: {plain_text(first.settings.get('data_type'))}. Every point: [comparison.csv](comparison.csv).\n",
         "![Test accuracy against labels and time; how long annotators waited](comparison.png)\n",
         "Lines are means over the runs of a group, bands one standard deviation. Left: at equal labels. Middle: the "
         "newest model of each run at each moment. Right: the share of their time that annotators waited, a mark for "
-        "each run and a bar for their mean. [PDF](comparison.pdf)\n",
+        "each run and a bar as high as their mean. [PDF](comparison.pdf)\n",
         markdown_table(("group", "runs", "seeds", "labels", "final accuracy (%)", "AUBC"), results),
         "## Waits of the annotators\n",
-        markdown_table(("group", "waited (%)", "mean wait (s)", "p95 (s)", "max (s)", "the run took (s)"), waits),
+        *(
+            ["Times of simulated runs are virtual.\n"]
+            if unit == "s" and any(run.is_virtual for runs in whole.values() for run in runs)
+            else []
+        ),
+        markdown_table(
+            ("group", "waited (%)", *(f"{what} ({unit})" for what in ("mean wait", "p95", "max", "the run took"))),
+            waits,
+        ),
         "## Test accuracy at equal labels\n",
         _accuracy_table(groups),
         "## What the words mean\n",

@@ -21,17 +21,24 @@ TIMES = 400  # points of a curve against time
 
 @dataclass(frozen=True)
 class Compared:
-    """A run of a comparison.
+    """A run of a comparison, or what one of its networks did, where it trained several.
 
     Attributes:
         path: its directory.
         settings: its resolved settings, flat: keys with dots.
-        summary: as in its `summary.json`.
+        summary: as in its `summary.json`; curve and accuracies are those of the network.
+        network: its name; empty for a run with one.
     """
 
     path: pathlib.Path
     settings: dict[str, Any]
     summary: dict[str, Any]
+    network: str = ""
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether its times are those of a simulation."""
+        return bool(self.summary["engine"] == "simulated")
 
     def points(self) -> list[dict[str, Any]]:
         """Returns the points of the curve that have a test accuracy."""
@@ -45,12 +52,15 @@ class Compared:
 Groups = Mapping[str, Sequence[Compared]]
 
 
-def _compared(path: pathlib.Path) -> Compared:
+def _compared(path: pathlib.Path) -> list[Compared]:
+    """Reads a run; of several networks, each that has a curve is one of the results."""
     record = read(path)
-    run = Compared(path, dict(_flat(record.config)), summary_of(record))
-    if not run.points():
+    settings, summary = dict(_flat(record.config)), summary_of(record)
+    networks = [(one["name"], {**summary, **one}) for one in summary.get("networks", ())] or [("", summary)]
+    parts = [part for network, own in networks if (part := Compared(path, settings, own, network)).points()]
+    if not parts:
         raise UserError(f"{path}: has no model with a test accuracy yet, so there is no curve to compare")
-    return run
+    return parts
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -62,7 +72,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
 
 
 def grouped(paths: Sequence[pathlib.Path]) -> Groups:
-    """Returns runs by the settings in which they differ, in the order in which they were given.
+    """Returns runs by the settings in which they differ, and by network, in the order in which they were given.
 
     Args:
         paths: the directories of the runs.
@@ -70,7 +80,7 @@ def grouped(paths: Sequence[pathlib.Path]) -> Groups:
     Raises:
         UserError: a run cannot be read or has no curve, or the data sets differ.
     """
-    runs = [_compared(path) for path in paths]
+    runs = [part for path in paths for part in _compared(path)]
     sets = {str(run.settings.get("data_type")): run.path for run in runs}
     if len(sets) > 1:
         found = ", ".join(f"{name} ({path})" for name, path in sets.items())
@@ -79,9 +89,32 @@ def grouped(paths: Sequence[pathlib.Path]) -> Groups:
     differing = [key for key in keys if len({_shown(run.settings.get(key)) for run in runs}) > 1]
     groups: dict[str, list[Compared]] = {}
     for run in runs:
-        name = ", ".join(_label(key, run.settings[key]) for key in differing if run.settings.get(key) not in (None, {}))
-        groups.setdefault(name or "all runs", []).append(run)
+        parts = [_label(key, run.settings[key]) for key in differing if _says_something(key, run.settings.get(key))]
+        parts += [f"network {run.network}"] if run.network else []
+        groups.setdefault(", ".join(parts) or "all runs", []).append(run)
     return groups
+
+
+def whole_runs(groups: Groups) -> Groups:
+    """Returns each run once, in the group of the first of its networks, by the name of the group without the network.
+
+    For figures of the whole run, such as waits.
+    """
+    seen: set[pathlib.Path] = set()
+    whole: dict[str, list[Compared]] = {}
+    for name, runs in groups.items():
+        for run in runs:
+            if run.path not in seen:
+                seen.add(run.path)
+                suffix = f"network {run.network}" if run.network else ""
+                short = name.removesuffix(suffix).removesuffix(", ") if suffix else name
+                whole.setdefault(short or "all runs", []).append(run)
+    return whole
+
+
+def _says_something(key: str, value: object) -> bool:
+    """Whether a value belongs into a name: null mostly stands for a setting that is not used, but here for no bound."""
+    return value not in (None, {}) or (value is None and key == "max_staleness")
 
 
 def _label(key: str, value: object) -> str:

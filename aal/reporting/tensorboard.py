@@ -42,7 +42,7 @@ def scalars(run: pathlib.Path, settings: Settings, progress: Progress) -> Iterat
     if not settings.tensorboard:
         yield
         return
-    writer = ScalarWriter(run)
+    writer = ScalarWriter(run, has_several=len(set(settings.models)) > 1)
     progress.follow(writer.update)
     try:
         yield
@@ -54,18 +54,21 @@ class ScalarWriter:
     """Writes a point of each scalar for each published model.
 
     The step is the number of labels in the model's training set. `accuracy/test` and `accuracy/validation` are the
-    model's own; `labels/bought` counts the answers until its publication; `annotators/mean_wait_s` and
-    `queries/staleness` are means over the draws and offers since the model before it.
+    model's own, with the name of the network after them (`accuracy/test/resnet18`) where the run trains several;
+    `labels/bought` counts the answers until its publication; `annotators/mean_wait_s` and `queries/staleness` are means
+    over the draws and offers since the model before it.
 
     Args:
         run: the run directory. Scalars of an earlier attempt are written anew, all from the record.
+        has_several: whether it trains several networks.
     """
 
-    def __init__(self, run: pathlib.Path) -> None:
+    def __init__(self, run: pathlib.Path, has_several: bool = False) -> None:
         from tensorboard.summary import DirectoryOutput, Writer
 
         shutil.rmtree(run / FOLDER, ignore_errors=True)
         self._run = run
+        self._has_several = has_several
         self._writer = Writer(DirectoryOutput(str(run / FOLDER)))
         self._origin = time.time()
         self._written = 0  # models
@@ -95,7 +98,9 @@ class ScalarWriter:
             return
         for model in models:
             step, published_at = model["labels"], model["published_at"]
-            points = {"accuracy/test": model["test_accuracy"], "accuracy/validation": model["val_accuracy"]}
+            network = f"/{model['model']}" if self._has_several else ""
+            accuracies = {"test": model["test_accuracy"], "validation": model["val_accuracy"]}
+            points = {f"accuracy/{name}{network}": accuracy for name, accuracy in accuracies.items()}
             points |= self._between(queries, waits, published_at)
             for tag, value in points.items():
                 if value is not None:
