@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -132,20 +133,30 @@ def test_a_program_whose_parent_blocks_signals_ends_and_is_interrupted(tmp_path:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 
 
+@pytest.mark.parametrize(("files", "is_enough"), [(20, False), (24, True)])
+def test_few_open_files_are_enough_or_refused_in_one_line(tmp_path: pathlib.Path, files: int, is_enough: bool) -> None:
+    with started(tmp_path / "run", 20, limit=files) as process:
+        said, errors = process.communicate(timeout=100)
+    assert "Traceback" not in errors
+    assert said == "FINISHED \n" if is_enough else re.search(r"FAILED ulimit -n: 20 open files .* need 24", said)
+
+
 RUN = """
 import pathlib, sys
 from aal.engines.local.engine import LocalEngine
 from aal.reporting.progress import Progress
 from tests.test_faults import plan_of
-print(LocalEngine().run(plan_of(pathlib.Path(sys.argv[1]), labels=int(sys.argv[2])), Progress(sys.stderr)).status.name)
+result = LocalEngine().run(plan_of(pathlib.Path(sys.argv[1]), labels=int(sys.argv[2])), Progress(sys.stderr))
+print(result.status.name, result.cause)
 """
 
 
-def started(run: pathlib.Path, labels: int) -> subprocess.Popen[str]:
-    """A program of its own that runs the plan."""
+def started(run: pathlib.Path, labels: int, limit: int = 1024) -> subprocess.Popen[str]:
+    """A program of its own that runs the plan, with so many open files."""
     return subprocess.Popen(
         [sys.executable, "-c", RUN, str(run), str(labels)],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
     )  # fmt: skip
 
 
@@ -171,7 +182,7 @@ def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next
         assert len(stopped) >= 5 and not survivors(family, seconds=10)
     assert len(list(temporary.glob("aal-sockets-*"))) == 1, "nobody was left to remove it"
     with started(tmp_path / "next", 20) as process:
-        assert process.communicate(timeout=100)[0] == "FINISHED\n"
+        assert process.communicate(timeout=100)[0] == "FINISHED \n"
     assert not [path for path in temporary.iterdir() if re.match("aal|pymp", path.name)]
     shutil.rmtree(temporary)
 
@@ -183,4 +194,4 @@ def test_ctrl_z_for_longer_than_hung_after_s_kills_nobody(tmp_path: pathlib.Path
         time.sleep(4.0)  # twice as long
         os.killpg(process.pid, signal.SIGCONT)
         said, errors = process.communicate(timeout=100)
-    assert said == "FINISHED\n" and "restarting" not in errors and "going on from" not in errors, errors
+    assert said == "FINISHED \n" and "restarting" not in errors and "going on from" not in errors, errors

@@ -16,6 +16,7 @@ from aal.engines.local import fork_server
 from aal.engines.local.fork_server import FORK_SERVER, fork_context, without_main_module
 from aal.engines.local.hub_process import HubManager
 from aal.engines.local.launcher import Launcher
+from aal.engines.local.limits import allow_open_files
 from aal.engines.local.liveness import START_S, Peer, Watchdog
 from aal.engines.local.processes import HUB_GONE, Slot, end_with_parent
 from aal.engines.local.supervisor import HubLost, Supervisor
@@ -29,6 +30,7 @@ class LocalEngine(Engine):
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
         settings, restarts, incarnations = plan.settings, 0, Counter[str]()
+        allow_open_files(sum(role.slots for role in plan.roles))
         with Watchdog(caught) as watchdog:
             while True:
                 try:
@@ -78,6 +80,8 @@ class _Attempt:
                 self._end_hub()
         except (HubLost, *HUB_GONE):
             raise HubLost(self._loss()) from None
+        except OSError as error:
+            raise RunFailed(f"a process could not be started: {error.strerror or error}") from None
 
     def _supervised(self) -> RunResult:
         plan = self._plan
