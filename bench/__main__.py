@@ -19,6 +19,7 @@ from bench.rows import Options, at_least_one, machine, markdown, parser_of
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
 PARTS = {
     **{"score": "bench.score:measure", "train": "bench.train:measure", "pools": "bench.pools:measure"},
+    "gpu": "bench.gpu:measure",
     **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
 }
 PACKAGES = ("torch", "torchvision", "numpy", "pydantic")

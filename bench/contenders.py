@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from aal.app.data import ImageSet
@@ -164,3 +165,24 @@ class Roofline:
         passes(2)  # to warm up; the first one compiles
         at_once = 10 if on_gpu else 1
         return rate_of(at_once * len(self._images), lambda: passes(at_once), SECONDS if seconds is None else seconds)
+
+
+def matmul_rate(device: torch.device, side: int = 8192) -> float:
+    """Returns the floating-point operations a second of a large product of bfloat16 matrices: what a device can do."""
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(10):
+            left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    multiply()
+    return rate_of(10 * 2 * side**3, multiply, seconds=1.0)
+
+
+def training_flops(model: nn.Module) -> float:
+    """Returns the floating-point operations of a training step, forward and backward, for an image of (3, 32, 32)."""
+    with FlopCounterMode(display=False) as counter:
+        model.train()(torch.zeros(2, 3, 32, 32)).sum().backward()
+    return counter.get_total_flops() / 2

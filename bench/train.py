@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from aal.app import data
 from aal.config.settings import Settings
 from aal.training.devices import keep_freed_memory, resolve_device
 from aal.training.images import normalisation_of
-from bench.contenders import Baseline, Roofline
+from bench.contenders import Baseline, Roofline, matmul_rate, training_flops
 from bench.harness import Source, network_of, trainer
 from bench.rows import Options, Row, alternate, rate_of
 from bench.settings import settings_of
@@ -29,8 +28,9 @@ CASES = (
     ("quarter", 0.25, 5000, 4, 3),
     ("quarter", 0.25, 40_000, 1, 3),
 )
-# On a GPU as many epochs as a training really has: what it begins with would be most of a single one.
-GPU_CASES = tuple((name, width, labels, 20, 3) for name, width, labels, _, _ in CASES)
+# On a GPU more epochs: what a training begins with would be most of a single one; and a batch that fills it.
+GPU_CASES = tuple((name, width, labels, 100_000 // labels, 1) for name, width, labels, _, _ in CASES)
+GPU_BATCH = 512
 QUICK_CASES = (("full", 1.0, 640, 1, 1), ("quarter", 0.25, 2560, 2, 1))
 
 
@@ -47,12 +47,14 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
         unittest.mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache),
     ):
         for (name, width), sizes in itertools.groupby(cases, key=lambda case: case[:2]):
-            roofline = Roofline(network_of("vgg16", width), device, number=64)
+            batch = GPU_BATCH if device.type == "cuda" else 64
+            roofline = Roofline(network_of("vgg16", width), device, number=batch)
             yield from _compile_row(options, roofline, name)
             for _, _, number, epochs, rounds in sizes:
                 sizes_of = {"width": width, "initial_size": number, "val_size": number // SCORED}
                 recipe = {"training__epochs": epochs, "training__validate_after": epochs - 1}  # once, after the last
-                settings = settings_of("train", **sizes_of, **recipe, training__compile=roofline.is_compiled)
+                fast = {"training__batch_size": batch, "training__compile": roofline.is_compiled}
+                settings = settings_of("train", **sizes_of, **recipe, **fast)
                 yield from _rows(source, roofline, f"train/vgg16/{name}/{number}", settings, rounds, device)
 
 
@@ -97,7 +99,6 @@ def _rows(
         found = alternate(rounds, {"ours": ours, "instead": plain, "limit": partial(limit)})
     yield Row(name, "images/s", **found)
     if device.type == "cuda":
-        with FlopCounterMode(display=False) as counter:  # forward and backward, over two images
-            network_of("vgg16", settings.width).train()(torch.zeros(2, 3, 32, 32)).sum().backward()
-        flop = counter.get_total_flops() / 2 / 1e12
-        yield Row(f"{name}/flops", "TFLOP/s", **{key: [flop * rate for rate in rates] for key, rates in found.items()})
+        flop = training_flops(network_of("vgg16", settings.width)) / 1e12
+        rates = {key: [flop * rate for rate in found[key]] for key in ("ours", "instead")}
+        yield Row(f"{name}/flops", "TFLOP/s", **rates, limit=[matmul_rate(device) / 1e12])

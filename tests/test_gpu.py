@@ -1,6 +1,9 @@
 """What holds on a GPU, as far as it shows without one: steps, shapes, memory; and what needs one."""
 
+import functools
 import pathlib
+import time
+import types
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -18,10 +21,16 @@ from aal.config.errors import UserError
 from aal.config.presets import RECIPES
 from aal.config.settings import TrainingSettings
 from aal.engines.local.fork_server import fork_context
-from aal.training import inference, trainer
+from aal.training import calibration, inference, trainer
 from aal.training.images import ImageBank
 from aal.training.inference import predict
+from aal.training.process import set_up_simulated
 from aal.training.trainer import TrainingTask, reuse_or_train
+from bench import gpu as bench_of_gpu
+from bench.contenders import matmul_rate
+from bench.harness import Source
+from bench.rows import Options
+from tests.builders import make_settings
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
@@ -237,3 +246,48 @@ def test_float32_on_a_gpu_is_float32() -> None:
         return ((found - exact).norm() / exact.norm()).item()
 
     assert error("float32") < 2e-5 < 1e-4 < error("tf32") < 5e-3
+
+
+def test_the_bench_of_a_gpu_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"WIDTH": 0.05, "EAGER": (8,), "COMPILED": (), "STEPS": 3, "WARM_UP": 1, "SCORED": 4, "REPEATED": 1}
+    for name, value in {**small, "SHARD": 20, "CHOSEN": 2}.items():
+        monkeypatch.setattr(bench_of_gpu, name, value)
+    monkeypatch.setattr(bench_of_gpu, "matmul_rate", functools.partial(matmul_rate, side=64))
+    some: Any = types.SimpleNamespace(images=images(30), labels=np.arange(30) % 10)
+    source, bank, options = Source(some, real=False), ImageBank(some.images, CPU), Options(quick=True)
+    rows = [
+        *bench_of_gpu._steps(options, source, bank),
+        bench_of_gpu._exactness(source, bank),
+        *bench_of_gpu._repetition(options, source, bank),
+        *bench_of_gpu._selections(options, source, CPU),
+    ]
+    found = {row.name: row for row in rows}
+    assert found["gpu/train/8"].ours[0] > 0 < (found["gpu/train/8"].limit or [0])[0]
+    assert found["gpu/float32/error"].ours == [0.0], "the CPU is compared with itself"
+    assert found["gpu/repeated/float32"].ours == [100.0]
+    assert found["gpu/selection/new-model"].ours[0] > 0 < found["gpu/selection/known-model"].ours[0]
+    monkeypatch.setattr(bench_of_gpu, "resolve_device", lambda name: CPU)
+    assert [*bench_of_gpu.measure(options, source)] == []
+    assert options.notes[-1] == "gpu: PyTorch sees no GPU"
+
+
+def test_a_calibration_lasts_long_enough_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "LEAST_S", 0.1)
+    seen: list[int] = []
+
+    def fast(model: nn.Module, task: TrainingTask) -> Any:
+        seen.append(len(task.ids) // 8)
+        time.sleep(2e-4 * seen[-1])
+
+    settings = make_settings(training={"batch_size": 8})
+    bank, model, ids = ImageBank(images(10), CPU), nn.Linear(1, 1), np.arange(10)
+    found = calibration._per_image_trained(settings, bank, images(10), ids, ids, model, fast)
+    assert max(seen) >= 100, "a longer one, for 24 steps take 5 ms"
+    assert found == pytest.approx(2e-4 / 8, rel=0.5)
+
+
+def test_a_simulated_run_searches_no_kernels_whose_choice_could_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    set_up_simulated(make_settings(engine="simulated", devices={"server_threads": 1}))
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)

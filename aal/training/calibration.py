@@ -1,6 +1,7 @@
 """What training and scoring cost on this machine, for a simulated run that is to resemble a real one."""
 
 import functools
+import math
 import pathlib
 import statistics
 import tempfile
@@ -24,6 +25,8 @@ from aal.training.trainer import Trainer, TrainingTask, weights_of
 
 REPEATS = 3
 STEPS = 8  # of a short training; a longer one has three times as many
+LEAST_S = 0.5  # of each of the longer ones: where steps are fast, less would drown in jitter
+MOST_MORE = 100  # times as many steps
 SCORED = 1000
 ALONE = Computing(trainings=1, selections=0)
 
@@ -53,6 +56,7 @@ def calibrate(
     model = architecture.build(seed=0)
     torch.set_num_threads(threads_for("server", settings, takes_turns=False, computing=ALONE))
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # as in a real run, which is to be resembled
     trained = _per_image_trained(settings, bank, images, labels, ids, model, fit)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.pt"
@@ -111,8 +115,12 @@ def _per_image_trained(
         some = np.resize(ids, steps * training.batch_size)
         fit(model, TrainingTask(bank, some, labels[some], training, _unchanged(images), seed=0))
 
-    short, long = (_median(functools.partial(train, steps)) for steps in (STEPS, 3 * STEPS))
-    return max(0.0, (long - short) / (2 * STEPS * training.batch_size))
+    steps, long = STEPS, _median(functools.partial(train, 3 * STEPS))
+    if long < LEAST_S:
+        steps = math.ceil(steps * min(MOST_MORE, LEAST_S / long))
+        long = _median(functools.partial(train, 3 * steps))
+    short = _median(functools.partial(train, steps))
+    return max(0.0, (long - short) / (2 * steps * training.batch_size))
 
 
 def _per_image_scored(bank: ImageBank, images: np.ndarray, model: nn.Module) -> float:

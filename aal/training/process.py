@@ -62,4 +62,4 @@ def set_up_local(
 def set_up_simulated(settings: Settings) -> None:
     """Sets up PyTorch in the one process of the simulated engine, where one role computes at a time."""
     torch.set_num_threads(settings.devices.server_threads or core_count())
-    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False  # a search may end otherwise
