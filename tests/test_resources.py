@@ -47,7 +47,7 @@ def test_what_cannot_fit_is_refused_with_the_figures() -> None:
     assert memory.startswith("server_num: the run needs about 1") and "1000 servers of 0.1" in memory
     assert memory.endswith("and 8.0 GB are free; make server_num smaller")
     assert threads.startswith("server_num: the run needs about 40") and "may start 500" in threads
-    assert files.startswith("server_num: the run needs about 30") and "ulimit -n" in files
+    assert files.startswith("server_num: the run needs about 20") and "ulimit -n" in files
     assert refused(worker_num=1000, split_strategy="DS", query_batch=1)[0].startswith("worker_num: ")
     assert refused(engine="simulated", compute="none", shape=(10**9, 1, 1, 1))[0].startswith("examples: ")
     (wide,) = refused(models="vgg16", data_type="cifar-10", width=4, server_num=8, shape=CIFAR)

@@ -45,9 +45,17 @@ def free_threads(proc: pathlib.Path = PROC, cgroups: pathlib.Path = CGROUPS) -> 
 
 
 def most_open_files() -> int | None:
-    """Returns how many files a process of this user may hold open; None where there is no limit."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    """Returns how many files a process of this user may come to hold open; None where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return None if limit == resource.RLIM_INFINITY else limit
+
+
+def allow_open_files(number: int) -> None:
+    """Lets this process, and those that it starts, hold so many files open, or as many as the user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _groups(controller: str, proc: pathlib.Path, cgroups: pathlib.Path) -> Iterator[pathlib.Path]:

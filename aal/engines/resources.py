@@ -16,7 +16,7 @@ IN_ONE_PROCESS, TORCH = 350, 200  # of a simulated run, and what it has more whe
 PER_ANNOTATOR, PER_EXAMPLE = 3000, 60  # bytes
 WITH_CUDA = 1000  # MiB that a CUDA context adds to a process's own memory on the host
 THREADS, COMPUTING_THREADS = 3, 4  # of the hub or the annotators, of a server or a worker
-MAIN_FILES, FILES_EACH = 30, 3  # open files of the main process, and more for each that it starts
+MAIN_FILES, FILES_EACH = 14, 2  # open files of the main process, and more for each; with fewer, measured, it fails
 # Of a network without `facts`, such as a user's own: those of VGG-16, which are the largest.
 LARGEST = {"parameters": 15_000_000, "activations": 790, "widest": 64}
 
@@ -75,6 +75,11 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
     ]
 
 
+def open_files(processes: int) -> int:
+    """Returns how many files the main process of a run holds open that has so many others, the hub included."""
+    return MAIN_FILES + FILES_EACH * processes
+
+
 def check_resources(settings: Settings, shape: tuple[int, ...]) -> None:
     """Checks that a run fits into the memory, threads and open files that this machine leaves it.
 
@@ -100,7 +105,7 @@ def check_resources(settings: Settings, shape: tuple[int, ...]) -> None:
     if left is not None and threads > left:
         text = f"the run needs about {threads} threads, and this user may start {left} (ulimit -u, or the container's)"
         problems.append(f"{most.setting}: {text}; make {most.setting} smaller")
-    files, limit = MAIN_FILES + FILES_EACH * sum(part.number for part in parts), most_open_files()
+    files, limit = open_files(sum(part.number for part in parts)), most_open_files()
     if limit is not None and files > limit:
         text = f"the run needs about {files} open files, and a process may have {limit}"
         problems.append(f"{most.setting}: {text}; start it after `ulimit -n {2 * files}`")

@@ -11,16 +11,19 @@ from multiprocessing.managers import RemoteError
 from typing import Any
 
 from aal.config.errors import RunFailed, UserError
+from aal.config.machine import allow_open_files
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.local import fork_server
 from aal.engines.local.fork_server import FORK_SERVER, fork_context, without_main_module
 from aal.engines.local.hub_process import HubManager
 from aal.engines.local.launcher import Launcher
-from aal.engines.local.limits import allow_open_files
 from aal.engines.local.liveness import START_S, Peer, Watchdog
 from aal.engines.local.processes import HUB_GONE, Slot, end_with_parent
 from aal.engines.local.supervisor import HubLost, Supervisor
+from aal.engines.resources import open_files
 from aal.storage.resume_state import read_resume_state
+
+SPARE_FILES = 256  # that a program may hold open which starts runs from Python
 
 log = logging.getLogger("aal")
 
@@ -30,7 +33,7 @@ class LocalEngine(Engine):
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
         settings, restarts, incarnations = plan.settings, 0, Counter[str]()
-        allow_open_files(sum(role.slots for role in plan.roles))
+        allow_open_files(SPARE_FILES + open_files(1 + sum(role.slots for role in plan.roles)))
         with Watchdog(caught) as watchdog:
             while True:
                 try:
