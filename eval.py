@@ -28,6 +28,7 @@ from aal.training.devices import resolve_device
 from aal.training.images import Ids, ImageBank, Normalisation
 from aal.training.inference import predict
 from aal.training.networks import restore_model
+from aal.training.process import set_up_alone
 
 EXAMPLE = "example: python eval.py --path runs/cifar10/models/training-0006-server-0.pt"
 
@@ -189,6 +190,7 @@ def _score(arguments: argparse.Namespace) -> dict[str, Any]:
     _check_fit(arguments.path, payload, image_set)
     ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)
+    set_up_alone()
     found = evaluate(
         model,
         bank,

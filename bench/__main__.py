@@ -21,6 +21,7 @@ PARTS = {
     **{"score": "bench.score:measure", "train": "bench.train:measure", "pools": "bench.pools:measure"},
     "gpu": "bench.gpu:measure",
     **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
+    "busy": "bench.busy:measure",
 }
 PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
 
@@ -31,7 +32,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; else all")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one round, small sizes: a look, not a measurement")
-    parser.add_argument("--full", action="store_true", help="endtoend: the config as it is, not a smaller run")
+    parser.add_argument("--full", action="store_true", help="endtoend, busy: the config as it is, not a smaller run")
     threads = f"CPU threads to train with (default: {core_count()})"
     parser.add_argument("--threads", type=at_least_one, default=core_count(), help=threads)
     parser.add_argument("--data_dir", help="where CIFAR-10 is (default: data/downloads); never downloaded")

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from aal.config.cores import core_count
 from bench.settings import FOLDER
 
-LESS_IS_BETTER = ("s", "ms", "us", "MiB", "% idle", "ppm")
+LESS_IS_BETTER = ("s", "ms", "us", "MiB", "% idle", "ppm", "times")
 NOTES = yaml.safe_load((FOLDER / "notes.yaml").read_text(encoding="utf-8"))
 
 T = TypeVar("T")

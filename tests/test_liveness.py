@@ -80,7 +80,7 @@ def test_a_wait_ends_when_the_other_is_killed(
 
 
 class Fake:
-    """A process, a launcher and a monitor in one."""
+    """A process, a launcher, a monitor and a measure of the cores in one."""
 
     exitcode, pid = None, 0
 
@@ -112,10 +112,12 @@ class Fake:
 
     def admit(self, slot: Slot) -> None: ...
 
+    def look(self, monitor: object) -> None: ...
+
 
 def supervised(fake: Any, slots: list[Slot], caught: list[str]) -> Supervisor:
     settings = make_settings().model_copy(update={"hung_after_s": 0.01})
-    return Supervisor(settings, slots, fake, fake, Progress(None), caught)
+    return Supervisor(settings, slots, fake, fake, Progress(None), caught, fake)
 
 
 def test_a_process_that_survives_being_killed_twice_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,10 +102,11 @@ class DeviceSettings(Group):
     )
     workers: Devices = Field(["auto"], description="the same for the processes of workers, from the last GPU back")
     server_threads: Threads | None = Field(
-        None, description="CPU threads a server; null: those that train share the cores on which no worker selects"
+        None, description="CPU threads a server; null: those that train share the free cores, a simulated run has 1"
     )
     worker_threads: Threads | None = Field(
-        None, description="threads of a worker's process; null: 1, in mode sync all; simulated roles use server_threads"
+        None,
+        description="threads of a worker's process; null: 1, in mode sync the free cores; not for simulated runs",
     )
     worker_processes: Positive | None = Field(
         None, description="processes that the workers share, one at a time in each; null: one each, on GPUs one a GPU"

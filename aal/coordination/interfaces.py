@@ -118,6 +118,10 @@ class Monitor(Protocol):
         """Returns, once, what failing processes reported, the first failure first."""
         ...
 
+    def share_cores(self, free_cores: float) -> None:
+        """Lets every role know, at its next heartbeat, how many cores other programs leave to the run."""
+        ...
+
     def status(self) -> Status:
         """Returns how far the run is."""
         ...

@@ -153,10 +153,17 @@ class QueryBatch:
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """How many trainings and selections go on at this moment."""
+    """How many trainings and selections go on at this moment, and what they may share.
+
+    Attributes:
+        trainings: that go on.
+        selections: that go on.
+        free_cores: cores that other programs leave to the run; None before that is measured.
+    """
 
     trainings: int
     selections: int
+    free_cores: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Who makes progress, and who reported why it fails."""
 
 import collections
+import dataclasses
 import threading
 
 from aal.coordination.hub import Hub
@@ -19,12 +20,14 @@ class HubMonitor:
         self._lock = threading.Lock()
         self._beats: collections.Counter[str] = collections.Counter()
         self._failures: list[str] = []
+        self._free_cores: float | None = None
 
     def heartbeat(self, name: str) -> Computing:
         """Notes that a process makes progress; returns what is computed at the moment. Raises `Stopped` at the end."""
         with self._lock:
             self._beats[name] += 1
-        return self._hub.computing()
+            free_cores = self._free_cores
+        return dataclasses.replace(self._hub.computing(), free_cores=free_cores)
 
     def heartbeats(self) -> dict[str, int]:
         """Returns how many heartbeats each process has given."""
@@ -41,6 +44,11 @@ class HubMonitor:
         with self._lock:
             reported, self._failures = self._failures, []
             return reported
+
+    def share_cores(self, free_cores: float) -> None:
+        """Lets every role know, at its next heartbeat, how many cores other programs leave to the run."""
+        with self._lock:
+            self._free_cores = free_cores
 
     def status(self) -> Status:
         """Returns how far the run is."""

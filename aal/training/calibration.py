@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from aal.config.cores import free_cores_now
 from aal.config.settings import CostSettings, Settings
 from aal.coordination.messages import Computing
 from aal.storage.model_files import load_model, model_payload, save_model
@@ -28,13 +29,12 @@ STEPS = 8  # of a short training; a longer one has three times as many
 LEAST_S = 0.5  # of each of the longer ones: where steps are fast, less would drown in jitter
 MOST_MORE = 100  # times as many steps
 SCORED = 1000
-ALONE = Computing(trainings=1, selections=0)
 
 
 def calibrate(
     settings: Settings, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, fit: Trainer
 ) -> CostSettings:
-    """Measures for some seconds, with the devices and threads of the settings, on an otherwise idle machine.
+    """Measures for some seconds, with the devices and threads of the settings, or a thread for each core that is free.
 
     Roles that share cores slow one another down in a real run; that is not in these figures. The first of `models`
     stands for all of them, and a validation costs what a selection does.
@@ -54,7 +54,8 @@ def calibrate(
     size = {"classes": int(labels.max()) + 1, "channels": images.shape[3], "image_size": images.shape[1]}
     architecture = architecture_of(settings, settings.models[0], **size)
     model = architecture.build(seed=0)
-    torch.set_num_threads(threads_for("server", settings, takes_turns=False, computing=ALONE))
+    alone = Computing(trainings=1, selections=0, free_cores=free_cores_now())
+    torch.set_num_threads(threads_for("server", settings, takes_turns=False, computing=alone))
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # as in a real run, which is to be resembled
     trained = _per_image_trained(settings, bank, images, labels, ids, model, fit)

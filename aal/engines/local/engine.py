@@ -14,6 +14,7 @@ from aal.config.errors import RunFailed, UserError
 from aal.config.machine import allow_open_files
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.local import fork_server
+from aal.engines.local.core_watch import CoreWatch
 from aal.engines.local.fork_server import FORK_SERVER, fork_context, without_main_module
 from aal.engines.local.hub_process import HubManager
 from aal.engines.local.launcher import Launcher
@@ -34,10 +35,11 @@ class LocalEngine(Engine):
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
         settings, restarts, incarnations = plan.settings, 0, Counter[str]()
         allow_open_files(SPARE_FILES + open_files(1 + sum(role.slots for role in plan.roles)))
+        cores = CoreWatch(display)
         with Watchdog(caught) as watchdog:
             while True:
                 try:
-                    return _Attempt(plan, display, caught, watchdog, incarnations).run()
+                    return _Attempt(plan, display, caught, watchdog, incarnations, cores).run()
                 except HubLost as loss:
                     if caught:
                         return RunResult.interrupted(caught[0])
@@ -55,13 +57,20 @@ class _Attempt:
     """A hub and the processes around it, until the end of the run or of the hub."""
 
     def __init__(
-        self, plan: Plan, display: Display, caught: list[str], watchdog: Watchdog, incarnations: Counter[str]
+        self,
+        plan: Plan,
+        display: Display,
+        caught: list[str],
+        watchdog: Watchdog,
+        incarnations: Counter[str],
+        cores: CoreWatch,
     ) -> None:
         self._plan = plan
         self._display = display
         self._caught = caught
         self._watchdog = watchdog
         self._incarnations = incarnations
+        self._cores = cores
         self._hung_after_s = plan.settings.hung_after_s
         self._context = fork_context()
         self._manager: Any = HubManager(ctx=self._context)
@@ -95,9 +104,10 @@ class _Attempt:
             except RemoteError as error:  # the hub's traceback as text; its last line is the reason
                 raise RunFailed(str(error).strip("- \n").splitlines()[-1].partition(": ")[2]) from None
         monitor = self._watchdog.bounded(opened, self._hung_after_s, self._hub, FORK_SERVER)
+        self._cores.share(monitor)
         launcher = Launcher(self._context, plan, self._manager, self._hub, origin, self._watchdog, self._incarnations)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
-        supervisor = Supervisor(plan.settings, slots, monitor, launcher, self._display, self._caught)
+        supervisor = Supervisor(plan.settings, slots, monitor, launcher, self._display, self._caught, self._cores)
         try:
             result = supervisor.watch()
         except (RunFailed, UserError) as error:

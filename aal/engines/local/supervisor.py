@@ -14,6 +14,7 @@ from aal.config.settings import Settings
 from aal.coordination.interfaces import Monitor
 from aal.engines.base import Display, RunResult, RunStatus
 from aal.engines.local import fork_server
+from aal.engines.local.core_watch import CoreWatch
 from aal.engines.local.launcher import Launcher
 from aal.engines.local.liveness import AwakeClock, Heartbeats
 from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, Slot
@@ -42,6 +43,7 @@ class Supervisor:
         launcher: starts processes.
         display: where to show how far the run is.
         caught: names of the signals that came, filled by a handler.
+        cores: measures what other programs leave of the machine.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Supervisor:
         launcher: Launcher,
         display: Display,
         caught: list[str],
+        cores: CoreWatch,
     ) -> None:
         self._settings = settings
         self._slots = slots
@@ -59,6 +62,7 @@ class Supervisor:
         self._launcher = launcher
         self._display = display
         self._caught = caught
+        self._cores = cores
         self._processes: dict[Slot, BaseProcess] = {}
         self._restarts: Counter[str] = Counter()
         self._heartbeats = Heartbeats()
@@ -91,6 +95,7 @@ class Supervisor:
         """Looks once at everything; whether all roles have ended and the run is finished."""
         status = self._monitor.status()
         self._display.show(status)
+        self._cores.look(self._monitor)
         if status.failure is not None:
             raise RunFailed(status.failure)
         for slot, process in list(self._processes.items()):
