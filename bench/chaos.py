@@ -151,7 +151,7 @@ class Torment:
         """Does a fault; returns to whom, or None where there is no such process just now."""
         (name,) = self._chance.choices(list(CHANCES), list(CHANCES.values()))
         (fault,) = self._chance.choices(list(FAULTS), list(FAULTS.values()))
-        if name == "all" or (name in ("main", "resource tracker") and fault == "stop"):
+        if name == "all" or (name == "main" and fault == "stop"):
             fault = "pause"  # for good, nobody could go on
         processes = [*known.values()] if name == "all" else [known[name]] if name in known else []
         for process in processes:

@@ -161,8 +161,9 @@ def started(run: pathlib.Path, labels: int, limit: int = 1024) -> subprocess.Pop
 
 def wait_for(run: pathlib.Path, word: str) -> None:
     """Waits until a word stands in the log of a run."""
-    log = run / "log.txt"
+    log, deadline = run / "log.txt", time.monotonic() + 60
     while not log.exists() or word not in log.read_text():
+        assert time.monotonic() < deadline, "it never came"
         time.sleep(0.05)
 
 
@@ -174,16 +175,22 @@ def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next
     with started(tmp_path / "run", 1000) as process:
         wait_for(tmp_path / "run", "published")
         family = psutil.Process(process.pid).children(recursive=True)
-        stopped = [child for child in family if "resource_tracker" not in " ".join(child.cmdline())]
-        for child in stopped:
+        for child in family:
             child.send_signal(signal.SIGSTOP)
         process.kill()
-        assert len(stopped) >= 5 and not survivors(family, seconds=10)
+        assert len(family) >= 6 and not survivors(family, seconds=10)
     assert len(list(temporary.glob("aal-sockets-*"))) == 1, "nobody was left to remove it"
     with started(tmp_path / "next", 20) as process:
         assert process.communicate(timeout=100)[0] == "FINISHED \n"
     assert not [path for path in temporary.iterdir() if re.match("aal|pymp", path.name)]
     shutil.rmtree(temporary)
+
+
+def test_main_itself_outlives_the_shell_that_started_it() -> None:
+    code = "import ctypes, aal.engines.local.engine; signal = ctypes.c_int(); "
+    code += "ctypes.CDLL(None).prctl(2, ctypes.byref(signal)); print(signal.value)"  # PR_GET_PDEATHSIG
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "0\n", done.stderr
 
 
 def test_ctrl_z_for_longer_than_hung_after_s_kills_nobody(tmp_path: pathlib.Path) -> None:

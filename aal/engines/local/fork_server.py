@@ -9,13 +9,14 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext
+from typing import Any
 
 from aal.config.errors import INTERRUPTED
 from aal.engines.local import sockets
-from aal.engines.local.die_with_parent import PARENT
 from aal.engines.local.liveness import Peer
+from aal.engines.local.parent_death import PARENT, PR_SET_PDEATHSIG
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[3]  # the folder that holds aal
 # Dynamo, because the first optimiser of a process imports it, which takes as long as all of PyTorch.
@@ -33,11 +34,28 @@ def fork_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     sockets.use_folder()
-    resource_tracker.ensure_running()  # else it is started below, and unblocks the signals
     # Started with signals blocked, which a terminal sends to all: so are its children, before their first instruction.
     with _signals_blocked(), _environment():
+        _ensure_resource_tracker()
         forkserver.ensure_running()
     return context
+
+
+def _ensure_resource_tracker() -> None:
+    """Starts the resource tracker of multiprocessing where there is none, as it does itself, but for one thing.
+
+    It ends when all others have closed their pipes to it, which it does not see while it is stopped: so the kernel lets
+    it go on when this program is gone.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    if tracker._fd is None and sys.platform == "linux":
+        read, tracker._fd = os.pipe()
+        code = f"import ctypes; ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGCONT:d}); "
+        code += f"from multiprocessing.resource_tracker import main; main({read})"
+        python = os.fsencode(sys.executable)
+        tracker._pid = util.spawnv_passfds(python, [python, b"-c", code.encode()], [read])
+        os.close(read)
+    resource_tracker.ensure_running()
 
 
 def kill() -> None:
