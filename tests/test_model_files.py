@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from aal.config.errors import UserError
+from aal.storage.checksum import is_intact
 from aal.storage.model_files import load_model, save_model
+from aal.training.networks import Architecture, restore_model
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -147,3 +149,50 @@ def test_code_in_a_file_is_never_run(tmp_path: pathlib.Path, legacy: bool) -> No
     assert not marker.exists()
     pickle.loads(path.read_bytes())
     assert marker.exists()  # so the file was hostile indeed
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: pathlib.Path) -> None:
+    path, chance = tmp_path / "m.pt", np.random.default_rng(0)
+    save_model(path, payload())
+    content = path.read_bytes()
+    for place in range(0, len(content), 5):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(chance.integers(8))
+        path.write_bytes(damaged)
+        assert not is_intact(path), place
+    assert "damaged" in refused(path)
+
+
+def test_a_file_of_an_earlier_version_is_checked_by_the_sums_of_zip(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.save(payload(), path)
+    assert load_model(path)["labels"] == 5
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(2, 3).numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    assert "damaged" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [torch.ones(2, dtype=torch.complex64), torch.ones(2, dtype=torch.float64), torch.ones(2, 2).to_sparse()],
+    ids=["complex", "float64", "sparse"],
+)
+def test_weights_that_no_network_holds_are_refused(tmp_path: pathlib.Path, weight: torch.Tensor) -> None:
+    torch.save(payload(state_dict={"head.weight": weight}), tmp_path / "m.pt")
+    assert "weights must be float32" in refused(tmp_path / "m.pt")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "m.pt")
+    assert "is no file" in refused(tmp_path / "m.pt")
+
+
+def test_a_huge_head_in_a_small_file_costs_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights are drawn, nor memory taken, for a network that the file's own do not fit."""
+    path = tmp_path / "m.pt"
+    size = {"classes": 1_000_000, "channels": 3, "image_size": 32, "options": {"width": 4.0}}
+    save_model(path, payload(architecture={"name": "vgg16", **size}))
+    monkeypatch.setattr(Architecture, "build", lambda *_: pytest.fail("8 GB of weights"))
+    with pytest.raises(UserError, match="do not fit"):
+        restore_model(load_model(path), path)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from aal.config.errors import RunFailed, UserError
 from aal.config.settings import Settings, Share
 from aal.storage.atomic import write_whole
+from aal.storage.checksum import is_intact, with_checksum
 
 FORMAT = 1
 SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
@@ -52,9 +53,17 @@ class _Data(_Part):
     images: str
 
 
+def _plain(weight: torch.Tensor) -> torch.Tensor:
+    """Refuses what no network here holds and what PyTorch would silently convert."""
+    is_plain = weight.layout is torch.strided and not weight.is_quantized and not weight.is_complex()
+    if not is_plain or (weight.is_floating_point() and weight.dtype != torch.float32):
+        raise ValueError(f"weights must be float32, not {weight.dtype}, {weight.layout}")
+    return weight
+
+
 class _ModelFile(_Part):
     format: Literal[1]
-    state_dict: dict[str, torch.Tensor]
+    state_dict: dict[str, Annotated[torch.Tensor, AfterValidator(_plain)]]
     architecture: _Architecture
     normalisation: _Normalisation
     data: _Data
@@ -119,15 +128,12 @@ def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
         ValueError: the payload is not of that form.
     """
     path, payload = pathlib.Path(path), {"format": FORMAT, **payload}
-    state = payload["state_dict"]
-    if any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in state.values()):
-        raise ValueError(f"{path}: weights are stored in float32 only")
     try:  # what is published can be read; the weights are plain tensors and need not be read back for that
         _checked(_read(io.BytesIO(_written({**payload, "state_dict": {}}))))
         _ModelFile.model_validate(payload)
     except Exception as error:
         raise ValueError(f"{path}: not a payload for a model file: {error}") from error
-    write_whole(path, _written(payload))
+    write_whole(path, with_checksum(_written(payload)))
 
 
 def save_with_retry(path: pathlib.Path, payload: dict[str, Any], heartbeat: Callable[[], None]) -> None:
@@ -160,9 +166,16 @@ def load_model(path: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it is no model file, or it is damaged.
     """
+    path = pathlib.Path(path)
     try:
-        with pathlib.Path(path).open("rb"):  # an OSError of PyTorch's has no strerror
-            return _checked(_read(path))
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{path}: is a directory" if path.is_dir() else f"{path}: is no file")
+        path.open("rb").close()  # an OSError of PyTorch's has no strerror
+        if not is_intact(path):
+            raise ValueError("its bytes are not those that were written")
+        return _checked(_read(path))
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """From the name of a network to the network: built anew from a seed, or restored with the weights of a file."""
 
+import contextlib
 import inspect
 import pathlib
 from collections.abc import Callable, Collection, Mapping
@@ -68,14 +69,15 @@ class Architecture:
             RuntimeError: the weights are not those of the network.
         """
         builder, arguments = self._call()
-        try:  # without drawing initial weights, which takes half a second for a full VGG-16
-            with torch.device("meta"):
-                network = builder(**arguments)
+        network = None
+        # Without drawing initial weights, which takes half a second for a full VGG-16. A user's builder may do what no
+        # meta tensor can; built for real, it may work.
+        with contextlib.suppress(Exception), torch.device("meta"):
+            network = builder(**arguments)
+        if isinstance(network, nn.Module):
             network.load_state_dict(state_dict, assign=True)
             if _is_whole(network):
                 return network
-        except Exception:  # noqa: S110 - a user's builder may do what no meta tensor can; built for real, it may work
-            pass
         network = self.build(seed=0)
         network.load_state_dict(state_dict)
         return network
