@@ -17,7 +17,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from aal.config.errors import UserError
+from aal.config.errors import RunFailed, UserError
 from aal.config.program import command
 from aal.config.terminal import ArgumentParser, LineFormatter, run_command
 
@@ -60,13 +60,12 @@ def _run(arguments: argparse.Namespace) -> int:
     log.handlers = [handler]
     if arguments.resume is None:
         from aal.config.loading import load
+        from aal.seeds import run_seeds, seeds_of
 
-        seeds, more = _seeds_of(arguments.seed or [])
+        seeds, more = seeds_of(arguments.seed or [])
         settings = load(arguments.config, [*arguments.assignments, *more], seeds[0] if seeds else None)
         if len(seeds) < 2:
             return start(settings, arguments.out)[1].exit_code
-        from aal.seeds import run_seeds
-
         return run_seeds(settings, seeds, arguments.out, _start_in)
     for name in ("out", "seed"):
         if getattr(arguments, name) is not None:
@@ -77,15 +76,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if is_of_seeds(run):
         return resume_seeds(run, arguments.assignments, _start_in, _resume_in)
     return _resume_in(run, arguments.assignments)
-
-
-def _seeds_of(words: list[str]) -> tuple[list[int], list[str]]:
-    """Returns the seeds among the words after --seed, and the key=value words, which the parser hands over too."""
-    seeds = [word for word in words if "=" not in word]
-    try:
-        return [int(seed) for seed in seeds], [word for word in words if "=" in word]
-    except ValueError:
-        raise UserError(f"--seed: must be whole numbers, not {' '.join(seeds)}") from None
 
 
 def _start_in(settings: Settings, run: pathlib.Path) -> int:
@@ -112,7 +102,7 @@ def start(
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import save_split, split
     from aal.reporting.progress import Progress
-    from aal.storage.run_directory import new_run
+    from aal.storage.run_directory import new_run, writing
 
     progress = progress or Progress()
     _check_machine(settings)
@@ -122,7 +112,8 @@ def start(
     _check_images(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
     with new_run(settings, out) as run:
-        save_split(partition, run / "split.npz")
+        with writing(run):
+            save_split(partition, run / "split.npz")
         progress.announce(f"run directory: {run}")
         pool = sum(map(len, partition.shards))
         if settings.budget > pool:
@@ -140,33 +131,30 @@ def resume(
         assignments: `key=value` changes of settings that do not concern what was done already.
         progress: where to show how far it is.
     """
-    from aal.app.data import load_split, save_split, split
+    from aal.app.data import split_again
     from aal.engines.base import RunResult, RunStatus
     from aal.reporting.progress import Progress
-    from aal.storage.resume_state import read_resume_state
-    from aal.storage.run_directory import MODELS, claim, resumed_settings, write_settings
+    from aal.storage.resume_checks import check_record_fits, resumed_settings
+    from aal.storage.resume_state import read_resume_state, take_over
+    from aal.storage.run_directory import claim, tidy, write_settings, writing
 
     progress = progress or Progress()
     settings = resumed_settings(run, list(assignments))
     with claim(run):
-        try:
-            state = read_resume_state(run / "run.db")
-        except UserError:
-            if settings.engine == "local":
-                raise
-            state = None  # a simulated run does not need its record
-        if state is not None and state.finished(settings):
-            progress.announce(f"{run} is finished; its report: {run / 'report' / 'report.md'}")
-            return run, RunResult(RunStatus.FINISHED)
+        state = read_resume_state(run / "run.db")
+        check_record_fits(run, settings, state)
+        if state and state.finished(settings):
+            progress.announce(f"{run} is finished")
+            return run, _conclude(run, RunResult(RunStatus.FINISHED), progress)
         _check_machine(settings)
         images = _images(settings)
-        if state is not None and state.meta["images"] != images.folder.name:
+        if state and state.meta["images"] != images.folder.name:
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
-        write_settings(run, settings)  # not before: what is refused leaves the run as it was
-        (run / MODELS).mkdir(exist_ok=True)
-        if state is None:  # it was killed before it had begun
-            save_split(split(images, settings, _schedule(settings).shard_num(settings)), run / "split.npz")
-        return run, _execute(wire(settings, run, images, load_split(run / "split.npz"), state), progress)
+        with writing(run):
+            tidy(run)
+            partition = split_again(run, images, settings, _schedule(settings).shard_num(settings), state is not None)
+            write_settings(run, settings)  # not before: what is refused leaves the run as it was
+        return run, _execute(wire(settings, run, images, partition, take_over(run / "run.db")), progress)
 
 
 def wire(
@@ -228,14 +216,13 @@ def _execute(plan: Plan, progress: Progress) -> RunResult:
     with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
         log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
         result = engine_named(plan.settings.engine).run(plan, progress)
-    _conclude(plan.run, result, progress)
-    return result
+    return _conclude(plan.run, result, progress)
 
 
-def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
-    """Says how the run ended and writes the report of what there is."""
-    from aal.engines.base import RunStatus
-    from aal.reporting.pages import write_report
+def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunResult:
+    """Says how the run ended and writes the report of what there is; a run without its report is not well ended."""
+    from aal.engines.base import RunResult, RunStatus
+    from aal.reporting.pages import report_of
     from aal.reporting.words import in_words
 
     if result.status is RunStatus.FAILED:
@@ -244,17 +231,21 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> None:
         progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
         progress.announce(f"to go on: {command()} --resume {shlex.quote(str(run))}")
-    if result.at_once or not (run / "run.db").exists():
-        return
+    has_finished = result.status is RunStatus.FINISHED
+    if result.at_once or not (has_finished or (run / "run.db").exists()):
+        return result
     progress.note("drawing the report")
     try:
-        page = write_report(run)
+        page = report_of(run)
     except (KeyboardInterrupt, UserError) as error:
         why = str(error) or "interrupted"
         progress.note(f"the report is not drawn: {why}; {command('report')} {shlex.quote(str(run))} draws it")
-        return
+        if not has_finished:
+            return result
+        return RunResult.failed(RunFailed(why)) if str(error) else RunResult.interrupted("SIGINT")
     progress.announce(in_words(json.loads((run / "summary.json").read_text(encoding="utf-8"))))
     progress.announce(f"report: {page}")
+    return result
 
 
 def _schedule(settings: Settings) -> type[Schedule]:

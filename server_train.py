@@ -25,6 +25,7 @@ from aal.coordination.clock import Work
 from aal.coordination.interfaces import JobRunner, ServerHub
 from aal.coordination.messages import TrainedModel, TrainingJob
 from aal.coordination.partition import Partition
+from aal.storage.checksum import checksum_of
 from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
 from aal.training.acceleration import compile_loss, fuse_batch_norm
@@ -208,6 +209,7 @@ class Server:
             path=path,
             started_at=started_at,
             warning=suspicion(model_file["history"], size["classes"]),
+            checksum=checksum_of(self.run / path),
             history=tuple((one["epoch"], one.get("loss"), one.get("val_accuracy")) for one in model_file["history"]),
             **{key: model_file[key] for key in ("epoch", "val_accuracy", "test_accuracy", "confusion")},
         )

@@ -15,7 +15,8 @@ from aal.config.program import command
 from aal.config.settings import Settings
 from aal.config.terminal import write_line
 from aal.storage.atomic import write_whole
-from aal.storage.run_directory import check_changes, claim, new_directory
+from aal.storage.resume_checks import check_changes
+from aal.storage.run_directory import claim, new_directory
 
 MARKER = "seeds.yaml"  # in the directory of several seeds: the resolved settings and the seeds
 
@@ -23,6 +24,19 @@ MARKER = "seeds.yaml"  # in the directory of several seeds: the resolved setting
 # an exit code as `main.main` does.
 Start = Callable[[Settings, pathlib.Path], int]
 Resume = Callable[[pathlib.Path, list[str]], int]
+
+
+def seeds_of(words: list[str]) -> tuple[list[int], list[str]]:
+    """Returns the seeds among the words after --seed, and the key=value words, which the parser hands over too.
+
+    Raises:
+        UserError: a word is no number.
+    """
+    seeds = [word for word in words if "=" not in word]
+    try:
+        return [int(seed) for seed in seeds], [word for word in words if "=" in word]
+    except ValueError:
+        raise UserError(f"--seed: must be whole numbers, not {' '.join(seeds)}") from None
 
 
 def is_of_seeds(path: pathlib.Path) -> bool:

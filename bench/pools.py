@@ -13,8 +13,9 @@ import numpy as np
 
 from aal.config.cores import core_count
 from aal.coordination.pools import LabelledPool, QueryPool
-from aal.storage.journal import SCHEMA, execute
+from aal.storage.journal import execute
 from aal.storage.run_recorder import ANSWERED, DRAWN, OFFERED
+from aal.storage.schema import SCHEMA
 from bench import load_generator as load
 from bench.harness import Source
 from bench.rows import Options, Row, alternate, rate_of, until

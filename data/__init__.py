@@ -3,6 +3,16 @@
 from aal.app.data.arrays import ImageSet, imagined_set, open_set
 from aal.app.data.own_images import Images
 from aal.app.data.prepared import prepare
-from aal.app.data.splits import load_split, save_split, split
+from aal.app.data.splits import load_split, save_split, split, split_again
 
-__all__ = ["ImageSet", "Images", "imagined_set", "load_split", "open_set", "prepare", "save_split", "split"]
+__all__ = [
+    "ImageSet",
+    "Images",
+    "imagined_set",
+    "load_split",
+    "open_set",
+    "prepare",
+    "save_split",
+    "split",
+    "split_again",
+]

@@ -1,5 +1,6 @@
 """Which examples are for testing, for validation, labelled at the start, and in each worker's shard."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.coordination.partition import Partition
 from aal.storage.atomic import write_whole
+from aal.storage.run_reader import RunReader
 
 DEFAULT_TEST_SHARE = 0.2
 STATISTICS_ROWS = 10_000
@@ -144,9 +146,44 @@ def load_split(path: Path) -> Partition:
         UserError: there is none at `path`, or it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             shards = np.split(saved["members"], np.cumsum(saved["sizes"])[:-1])
             names = ("test", "validation", "initial", "mean", "std")
             return Partition(**{name: saved[name] for name in names}, shards=shards)
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds
         raise UserError(f"{path}: is no split of a run ({error})") from None
+
+
+def split_again(run: Path, image_set: ImageSet, settings: Settings, shard_num: int, has_begun: bool) -> Partition:
+    """Returns the partition of a run that goes on; one that is missing, or not the run's, is made again from the seed.
+
+    Args:
+        run: the run directory, with the file that `save_split` wrote.
+        image_set: the prepared set.
+        settings: of the run.
+        shard_num: into how many shards the unlabelled pool is divided.
+        has_begun: whether the record of the run says where its examples are.
+
+    Raises:
+        UserError: the record has them in other places than the seed stands for.
+        OSError: the file cannot be written.
+    """
+    path, recorded = run / "split.npz", None
+    if has_begun:
+        with RunReader(run) as reader:
+            recorded = reader.examples()
+        with contextlib.suppress(UserError, IndexError):
+            partition = load_split(path)
+            if _examples(partition, image_set) == recorded:
+                return partition
+    partition = split(image_set, settings, shard_num)
+    if recorded is not None and _examples(partition, image_set) != recorded:
+        raise UserError(f"{run / 'run.db'}: its table examples is not what the seed stands for; it is damaged")
+    save_split(partition, path)
+    return partition
+
+
+def _examples(partition: Partition, image_set: ImageSet) -> list[tuple[int, str, int | None, int]]:
+    return sorted(row[:4] for row in partition.rows(np.asarray(image_set.labels)))

@@ -21,10 +21,11 @@ from aal.coordination.messages import Change
 from aal.coordination.partition import Partition
 from aal.coordination.pools import Pools
 from aal.engines.base import Plan, Role
-from aal.storage.journal import SCHEMA, Journal, Statement
+from aal.storage.journal import Journal, Statement
 from aal.storage.model_files import save_model
 from aal.storage.resume_state import ResumeState
 from aal.storage.run_recorder import RunRecorder
+from aal.storage.schema import SCHEMA
 
 META = {"wall_s": "9.5", "version_python": "3.11.9", "hardware": "a machine"}
 VALIDATION = [{"epoch": epoch, "loss": 1.0, "val_accuracy": score} for epoch, score in ((1, None), (2, 0.5), (3, 0.5))]
@@ -117,7 +118,7 @@ def make_hub(
         record.begin(partition.rows(labels), {})
     else:
         pools.restore(state.answers, state.unanswered)
-        rules.restore(state.batches, state.models, state.jobs)
+        rules.restore(state.batches, state.models, state.jobs, state.lost)
         record.resume(state.seconds, clock.now(), state.ended, {})
     return Hub(s, pools, rules, 3, record, clock, notify), clock
 

@@ -18,9 +18,10 @@ from aal.config.errors import RecordFailed, UserError
 from aal.coordination.hub import Hub
 from aal.coordination.messages import QueryBatch, SelectionGrant, TrainedModel, TrainingJob
 from aal.engines.local.hub_process import HubManager
-from aal.storage.journal import SCHEMA, Journal, execute
+from aal.storage.journal import Journal, execute
 from aal.storage.resume_state import read_resume_state
 from aal.storage.run_recorder import RunRecorder
+from aal.storage.schema import SCHEMA
 from tests.builders import imagined_plan, make_hub, make_settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -9,11 +9,10 @@ import yaml
 
 from aal import load_run
 from aal.app import main
-from aal.app.main import _seeds_of
 from aal.config.errors import UserError
 from aal.config.loading import dump, load
 from aal.config.settings import Settings
-from aal.seeds import MARKER, is_of_seeds, resume_seeds, run_seeds, runs_of
+from aal.seeds import MARKER, is_of_seeds, resume_seeds, run_seeds, runs_of, seeds_of
 from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
@@ -98,7 +97,7 @@ def test_mistakes_are_reported(settings: Settings, tmp_path: pathlib.Path) -> No
     with pytest.raises(UserError, match="seed: must be at least 0, not -3"):
         run_seeds(settings, [1, -3], str(out), runner.start)
     with pytest.raises(UserError, match="must be whole numbers, not 1 two"):
-        _seeds_of(["1", "two"])
+        seeds_of(["1", "two"])
     with pytest.raises(UserError, match="not an empty directory"):
         run_seeds(settings, [1, 2], str(tmp_path.parent), runner.start)
     assert run_seeds(settings, [1, 2], str(out), runner.start) == 0

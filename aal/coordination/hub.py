@@ -128,11 +128,12 @@ class Hub:
         with self._lock:
             # What was recorded before this model is on disk too: versions are announced in order, by the first thread
             # that comes here.
-            count = sum(other.version <= model.version for other, _ in self._settled)
+            count = next((place for place, (other, _) in enumerate(self._settled, 1) if other is model), 0)
             announced, self._settled = self._settled[:count], self._settled[count:]
             if announced:
                 self._schedule.announce([other for other, _ in announced])
-                self._accuracy = announced[-1][1]
+                newest = self._schedule.models[-1].version
+                self._accuracy = {other.version: accuracy for other, accuracy in announced}.get(newest, self._accuracy)
                 self._end_if_finished()
                 self._notify(Change.MODELS)
             return model.version

@@ -95,6 +95,7 @@ class TrainedModel:
         history: (epoch, mean loss, validation accuracy) of each epoch, None where unknown.
         confusion: (true class, predicted class, test images) of each pair that occurs.
         warning: what a user should know of its losses; empty where all is well.
+        checksum: that the file holds; None where there is no file.
     """
 
     job: int
@@ -108,6 +109,7 @@ class TrainedModel:
     history: Sequence[tuple[int, float | None, float | None]] = ()
     confusion: Sequence[tuple[int, int, int]] = ()
     warning: str = ""
+    checksum: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,12 +215,12 @@ def open_hub(
     seed = derive(settings.seed, "draw", state.draws if state else 0)
     pools = Pools(plan.partition, plan.labels, plan.schedule.pool_bound(settings), seed)
     schedule = plan.schedule(settings, pools, **settings.mode_options)
-    record = RunRecorder(plan.run / "run.db", durable)
+    record = RunRecorder(plan.run / "run.db", durable, state.epoch if state else None)
     if state is None:
         record.begin(plan.partition.rows(plan.labels, plan.paths), plan.meta)
     else:
         pools.restore(state.answers, state.unanswered)
-        schedule.restore(state.batches, state.models, state.jobs)
+        schedule.restore(state.batches, state.models, state.jobs, state.lost)
         record.resume(state.seconds, clock.now(), state.ended, plan.meta)
     before = (state.test_accuracy, state.answering) if state else ()
     return Hub(settings, pools, schedule, plan.classes, record, clock, notify, *before)

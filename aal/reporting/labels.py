@@ -23,6 +23,7 @@ def read_labels(run: pathlib.Path) -> Rows:
     """
     config = read_config(run / "config.yaml")
     with RunReader(run) as reader:
+        reader.check()
         rows, names = reader.labels(), reader.classes()
     for row in rows:
         row["class"] = names[row["label"]] if row["label"] < len(names) else str(row["label"])
@@ -41,4 +42,7 @@ def round_of(batch: int | None, config: dict[str, Any]) -> int | None:
         return batch
     if not {"worker_num", "query_batch", "server_train_threshold"} <= config.keys():
         return None
-    return int(batch * config["worker_num"] * config["query_batch"] // config["server_train_threshold"])
+    try:
+        return int(batch * config["worker_num"] * config["query_batch"] // config["server_train_threshold"])
+    except (TypeError, ValueError, ArithmeticError):  # the config was edited
+        return None

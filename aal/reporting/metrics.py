@@ -1,7 +1,6 @@
 """The figures of a run, from its record."""
 
 import json
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy as np
 from aal.reporting.curves import aubc
 from aal.reporting.labels import round_of
 from aal.reporting.record import Record, column, final_model, present
-from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Column, Rows
 
 
@@ -131,6 +129,6 @@ def _rate(record: Record) -> float | None:
     return float(answered.size / span) if span > 0 else None
 
 
-def write_summary(run: pathlib.Path, summary: dict[str, Any]) -> None:
-    """Writes `summary.json`, which is never half-written."""
-    write_whole(run / "summary.json", (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+def summary_bytes(summary: dict[str, Any]) -> bytes:
+    """Returns the content of `summary.json`."""
+    return (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()

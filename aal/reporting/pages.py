@@ -1,5 +1,6 @@
 """The report of a run: `summary.json`, the pictures, and one Markdown page that holds them."""
 
+import contextlib
 import pathlib
 import textwrap
 from collections.abc import Iterable
@@ -11,13 +12,29 @@ import yaml
 from aal.config.errors import UserError
 from aal.reporting import plots
 from aal.reporting.details import annotators_table, classes_table
-from aal.reporting.metrics import summary_of, write_summary
+from aal.reporting.metrics import summary_bytes, summary_of
 from aal.reporting.pictures import PICTURES, draw, staleness
 from aal.reporting.record import Record, column, final_model, read
 from aal.reporting.tables import markdown_table, plain_text
 from aal.reporting.units import duration, percent
 from aal.reporting.words import BESIDE, DEFINITIONS, TURNS, VIRTUAL
+from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows
+
+PAGE = "report/report.md"  # within the run directory
+
+
+def report_of(run: pathlib.Path) -> pathlib.Path:
+    """Returns the Markdown page of a run; it is drawn unless it is there and whole, of the record as it is now.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    page, summary = run / PAGE, run / "summary.json"
+    with contextlib.suppress(OSError):
+        if page.is_file() and summary.read_bytes() == summary_bytes(summary_of(read(run))):
+            return page
+    return write_report(run)
 
 
 def write_report(run: pathlib.Path) -> pathlib.Path:
@@ -28,15 +45,16 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     """
     record = read(run)
     summary = summary_of(record)
-    folder = run / "report"
-    page = folder / "report.md"
+    page = run / PAGE
+    folder = page.parent
     drawn = draw(record)
     try:
-        write_summary(run, summary)
         folder.mkdir(exist_ok=True)
+        page.unlink(missing_ok=True)  # it is there only when all that it shows is
+        write_whole(run / "summary.json", summary_bytes(summary))
         for name, figure in drawn.items():
             plots.save(figure, folder / name)
-        page.write_text(_page(run.resolve().name, record, summary, drawn), encoding="utf-8")
+        write_whole(page, _page(run.resolve().name, record, summary, drawn).encode())
     except OSError as error:
         raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return page

@@ -96,6 +96,7 @@ def read(run: pathlib.Path) -> Record:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise UserError(f"{run / 'config.yaml'}: cannot be read") from None
     with RunReader(run) as reader:
+        reader.check()
         models = reader.models()
         final = final_model([model for model in models if model["test_accuracy"] is not None])
         return Record(

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from aal.config.errors import UserError
 
+LOCK = ".lock"
 TEMPORARY = ".tmp-"  # begins the name of a file that is being written, so that no pattern for good ones matches it
 
 
@@ -38,6 +39,15 @@ def write_whole(path: pathlib.Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def place_of(path: pathlib.Path) -> tuple[int, int] | None:
+    """Returns which file, by device and number, is at a path; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
 @contextlib.contextmanager
 def claimed(folder: pathlib.Path, taken: str) -> Iterator[None]:
     """Holds a folder for this program alone; the system frees it when the program dies.
@@ -46,7 +56,7 @@ def claimed(folder: pathlib.Path, taken: str) -> Iterator[None]:
         UserError: another program holds it; `taken` says so.
         OSError: the folder cannot be written.
     """
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -50,3 +50,16 @@ def is_intact(path: pathlib.Path) -> bool:
             return not archive.comment and archive.testzip() is None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError, zlib.error):
         return False
+
+
+def is_published(path: pathlib.Path, checksum: str | None) -> bool:
+    """Whether a model file is the one that was published.
+
+    Args:
+        path: of the file.
+        checksum: that the record has of it; None in records of earlier versions.
+    """
+    try:
+        return is_intact(path) and checksum in (None, checksum_of(path))
+    except OSError:
+        return False

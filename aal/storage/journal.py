@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aal.config.errors import RecordFailed
+from aal.storage.acknowledged import AnswerCount
+from aal.storage.atomic import place_of
+from aal.storage.schema import create_tables, epoch_of, raise_epoch
 
-SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 GATHER_S = 0.05  # how long writes that no flush waits for may gather for one commit
 ROWS = 512  # of a statement, at the most
 BACKLOG = 200_000  # changes in memory, at the most
@@ -48,18 +50,22 @@ class Journal:
     """Writes in order; `flush` returns when all that was written before it is on disk.
 
     Flushes at the same time share one commit, and so the cost of a sync to disk. While another program locks the file,
-    writes wait, and so the run pauses.
+    writes wait, and so the run pauses. Every commit checks that the file is still where it was, and that no other
+    program has begun to write it since.
 
     Args:
         path: of the SQLite file; created with its tables when absent.
+        epoch: that this writer has raised the record to (`raise_epoch`); by default it raises it now.
         lock_timeout_s: how long a lock of another program is waited for before the journal fails.
         durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
 
     Raises:
-        RecordFailed: the file cannot be opened.
+        RecordFailed: the file cannot be opened, or another program writes it.
     """
 
-    def __init__(self, path: pathlib.Path, lock_timeout_s: float = 60.0, durable: bool = True) -> None:
+    def __init__(
+        self, path: pathlib.Path, lock_timeout_s: float = 60.0, durable: bool = True, epoch: int | None = None
+    ) -> None:
         self._path = path
         self._durably = durable
         self._lock_timeout_s = lock_timeout_s
@@ -74,10 +80,15 @@ class Journal:
             connection = sqlite3.connect(path, check_same_thread=False, timeout=lock_timeout_s)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
-            connection.executescript(SCHEMA.read_text(encoding="utf-8"))
-            connection.commit()
-        except sqlite3.Error as error:
+            create_tables(connection)
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                self._epoch = raise_epoch(connection) if epoch is None else epoch
+                self._check_epoch(connection)
+        except (sqlite3.Error, ValueError) as error:
             raise self._failed(error) from None
+        self._places = {file: place_of(file) for file in (path, path.with_name(f"{path.name}-wal"))}
+        self._answers = AnswerCount(path)
         self._thread = threading.Thread(target=self._run, args=(connection,), name="journal", daemon=True)
         self._thread.start()
 
@@ -132,8 +143,12 @@ class Journal:
                     if not batch and self._closing:
                         return
                 with connection:  # one transaction, rolled back whole when a part of it fails
+                    connection.execute("BEGIN IMMEDIATE")
+                    self._check_epoch(connection)
                     for sql, rows in itertools.chain.from_iterable(batch):
                         execute(connection, sql, rows)
+                self._check_place(connection)
+                self._answers.update(connection)
                 with self._changed:
                     self._durable += len(batch)
                     self._changed.notify_all()
@@ -146,7 +161,27 @@ class Journal:
                 connection.execute("PRAGMA journal_mode=DELETE")  # one file, for read-only readers too
             connection.close()
 
+    def _check_epoch(self, connection: sqlite3.Connection) -> None:
+        if epoch_of(connection) != self._epoch:
+            raise RecordFailed(
+                f"{self._path}: another program has gone on with this run; this one changes nothing more"
+            )
+
+    def _check_place(self, connection: sqlite3.Connection) -> None:
+        """Checks after a commit that it is where readers will look for it; a record that is gone is written again."""
+        gone = [file for file, place in self._places.items() if place_of(file) != place]
+        if not gone:
+            return
+        hint = ""
+        if not self._path.exists():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(self._path)) as again:
+                connection.backup(again)
+                hint = "; it is written there again, as it was"
+        raise RecordFailed(f"{gone[0]}: was moved, deleted or replaced while the run went on{hint}")
+
     def _failed(self, error: Exception) -> RecordFailed:
+        if isinstance(error, RecordFailed):
+            return error
         hint = "; free some space" if "full" in str(error) else ""
         hint = "; another program holds it" if "locked" in str(error) else hint
         return RecordFailed(f"{self._path}: cannot be written: {error}{hint}")

@@ -1,16 +1,22 @@
 """What an interrupted run left in its `run.db`, and what of it counts."""
 
+import contextlib
+import dataclasses
 import pathlib
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import yaml
 
 from aal.config.errors import UserError
+from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.messages import ModelRef, TrainingJob
-from aal.storage.journal import SCHEMA
+from aal.storage.acknowledged import NAME, acknowledged, check_answers
+from aal.storage.checksum import is_published
+from aal.storage.record_checks import check_record
+from aal.storage.schema import create_tables, epoch_of, raise_epoch
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class ResumeState:
         seconds: the last time on record.
         ended: how the run says it ended; None when it was killed.
         meta: its meta table.
+        lost: versions in use whose files are missing, damaged or not those that were published; they are trained again.
+        epoch: of the record, which whoever goes on with the run must hold.
     """
 
     answers: list[tuple[int, int]]
@@ -42,11 +50,17 @@ class ResumeState:
     ended: str | None
     meta: dict[str, str]
     answering: tuple[float | None, float | None] = (None, None)
+    lost: frozenset[int] = frozenset()
+    epoch: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the run went on with last."""
+        return resolve(yaml.safe_load(self.meta["config"]), "run.db")
 
     def finished(self, settings: Settings) -> bool:
         """Whether the run has ended well, and the settings ask for no more labels than it bought."""
-        before = Settings.model_validate(yaml.safe_load(self.meta["config"]))
-        return self.ended == "finished" and settings.budget <= before.budget
+        return self.ended == "finished" and not self.lost and settings.budget <= self.settings.budget
 
 
 LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION ALL SELECT max(got_at) FROM waits
@@ -55,35 +69,87 @@ LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION AL
 
 
 def read_resume_state(path: pathlib.Path) -> ResumeState | None:
-    """Reads what a run left; None when it was killed before it had recorded where its examples begin.
+    """Reads what a run left and checks it; None when it was killed before it had recorded where its examples begin.
 
     Args:
         path: of its `run.db`; a write-ahead log that a killed process left beside it is taken in.
 
     Raises:
-        UserError: the file is locked by another program, or holds no run, or one of an earlier version.
+        UserError: the file is locked by another program, is damaged, has lost answers, or is of an earlier version.
     """
-    if not path.is_file():
+    known = acknowledged(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no file")
+    if not path.exists():
+        if known and known[0]:
+            raise UserError(f"{path}: is missing, and with it the {known[0]} answers that were acknowledged ({NAME})")
         return None
+    with _opened(path) as db:
+        check_answers(path, db, known)
+        create_tables(db)
+        if not _has_begun(db):
+            return None
+        check_record(path, db)
+        state = _with_files(path, resume_state_of(db), db)
+        state.settings  # noqa: B018 - read for its errors
+    if known is None and state.ended is None and state.epoch:  # records of earlier versions have no epoch
+        raise UserError(
+            f"{path.with_name(NAME)}: is missing, so nothing says whether run.db holds every answer; copy it, and "
+            f"{path.name}-wal with it, from where the run was killed"
+        )
+    return state
+
+
+def take_over(path: pathlib.Path) -> ResumeState | None:
+    """Reads what a run left, and from that moment on lets no earlier writer of the record change anything more.
+
+    Raises:
+        UserError: the file is locked by another program.
+    """
+    if not path.exists():
+        return None
+    with _opened(path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        raise_epoch(db)
+        state = _with_files(path, resume_state_of(db), db) if _has_begun(db) else None
+        if state is None:
+            db.execute("DELETE FROM examples")
+        db.commit()
+        return state
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """Opens a record; what SQLite or a damaged value raises within the block is reported."""
     try:
-        with closing(sqlite3.connect(path, timeout=10.0)) as db:
+        with contextlib.closing(sqlite3.connect(path, timeout=10.0)) as db:
             if _is_of_an_earlier_version(db):
                 raise UserError(f"{path}: was written by an earlier version of this program; start a new run")
-            db.executescript(SCHEMA.read_text(encoding="utf-8"))
-            # The seed is written last of the start.
-            begun = db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[0]
-            if not begun:
-                db.execute("DELETE FROM examples")
-                db.commit()
-            return resume_state_of(db) if begun else None
-    except sqlite3.Error as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+            yield db
+    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _has_begun(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM meta WHERE key = 'seed'").fetchone()[0])  # written last of the start
 
 
 def _is_of_an_earlier_version(db: sqlite3.Connection) -> bool:
     """Whether the file has tables of the first release, which had no jobs and no paths."""
     kinds = dict(db.execute("SELECT name, type FROM sqlite_master"))
     return kinds.get("queries") == "table" or kinds.get("tickets") == "table"
+
+
+def _with_files(path: pathlib.Path, state: ResumeState, db: sqlite3.Connection) -> ResumeState:
+    """Returns the state with the newest models whose files have suffered; older ones are not used any more."""
+    newest = {model.target: model for model, _ in state.models}
+    checksums = dict(db.execute("SELECT version, checksum FROM models"))
+    lost = {
+        model.version
+        for model in newest.values()
+        if state.settings.compute == "full" and not is_published(path.parent / model.path, checksums[model.version])
+    }
+    return dataclasses.replace(state, lost=frozenset(lost))
 
 
 def resume_state_of(db: sqlite3.Connection) -> ResumeState:
@@ -111,4 +177,5 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         ended=meta.get("ended"),
         meta=meta,
         answering=db.execute("SELECT (SELECT min(offered_at) FROM offers), max(answered_at) FROM answers").fetchone(),
+        epoch=epoch_of(db),
     )

@@ -10,18 +10,13 @@ import time
 from collections.abc import Iterator
 
 from aal import __version__
-from aal.config.errors import UserError
-from aal.config.loading import dump, keys_of, override, read_config, resolve
+from aal.config.errors import RunFailed, UserError
+from aal.config.loading import dump
 from aal.config.settings import Settings
-from aal.config.terminal import LineFormatter
-from aal.storage.atomic import claimed, write_whole
+from aal.config.terminal import MENDABLE, LineFormatter
+from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
 
 MODELS = "models"
-# What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
-MAY_CHANGE = {
-    *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
-    *("on_failure", "restart_limit", "hung_after_s", "tensorboard"),
-}
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
@@ -38,13 +33,11 @@ def new_run(settings: Settings, out: str | None) -> Iterator[pathlib.Path]:
     """
     run = new_directory(settings.name, out)
     with claim(run):
-        if any(path.name != ".lock" for path in run.iterdir()):  # another program was there first
+        if not _is_free(run):  # another program was there first
             raise UserError(f"--out {run}: is not an empty directory; name a new one, or use --resume {run}")
-        try:
+        with writing(run):
+            tidy(run)
             write_settings(run, settings)
-            (run / MODELS).mkdir(mode=0o755)
-        except OSError as error:
-            raise UserError(f"--out {run}: cannot be written: {error.strerror}") from None
         yield run
 
 
@@ -60,12 +53,44 @@ def new_directory(name: str | None, out: str | None) -> pathlib.Path:
         path = pathlib.Path(out)
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {out}: is a file; name a directory")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and not _is_free(path):
             raise UserError(f"--out {out}: is not an empty directory; name a new one, or use --resume {out}")
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:
         raise UserError(f"--out {out or 'runs/'}: cannot make the directory: {error.strerror}") from None
     return path
+
+
+def _is_free(folder: pathlib.Path) -> bool:
+    """Whether a directory holds nothing but what a program leaves that was killed before its run was there."""
+    return all(path.name == LOCK or path.name.startswith(TEMPORARY) for path in folder.iterdir())
+
+
+def tidy(run: pathlib.Path) -> None:
+    """Removes the half-written files of processes that were killed, and makes the directory of the models.
+
+    The caller holds the run directory.
+    """
+    (run / MODELS).mkdir(mode=0o755, exist_ok=True)
+    for folder in (run, run / MODELS):
+        for path in folder.glob(f"{TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def writing(run: pathlib.Path) -> Iterator[None]:
+    """Reports what keeps a run directory from being written.
+
+    Raises:
+        UserError: it is read-only, or something of another kind is in the way.
+        RunFailed: the disk is full or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        text = f"{error.filename or run}: cannot be written: {error.strerror or error}"
+        raise UserError(text) if error.errno in MENDABLE else RunFailed(text) from None
 
 
 def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
@@ -87,57 +112,10 @@ def claim(run: pathlib.Path) -> Iterator[None]:
     Raises:
         UserError: another program holds it.
     """
-    try:
-        with claimed(run, f"{run}: another program runs in this directory"):
-            yield
-    except PermissionError:
-        raise UserError(f"{run}: cannot be written; its owner may resume it") from None
-
-
-def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
-    """Returns a run's own settings with changes that do not concern what was done already.
-
-    Args:
-        run: its directory.
-        assignments: `key=value` overrides.
-
-    Raises:
-        UserError: this is no run directory, or a change would not fit what was done already; each is named.
-    """
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"--resume {run}: is no run directory, it has no config.yaml")
-    tree = read_config(path)
-    before = resolve(tree, str(path))
-    try:
-        after = resolve(override(tree, assignments), str(path), keys_of(assignments))
-    except UserError:
-        given = {key.partition(".")[0] for key in keys_of(assignments)}
-        fixed = sorted((given & set(Settings.model_fields)) - MAY_CHANGE)
-        if not fixed:
-            raise
-        text = "cannot be changed in a run that has begun; start a new one"
-        raise UserError(*(f"{key}: {text}" for key in fixed)) from None
-    check_changes(before, after)
-    return after
-
-
-def check_changes(before: Settings, after: Settings) -> None:
-    """Checks that a run that began with some settings may go on with others.
-
-    Raises:
-        UserError: a change would spoil its data; each is named.
-    """
-    old, new = before.model_dump(), after.model_dump()
-    refused = [
-        f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
-        for key in old
-        if old[key] != new[key] and key not in MAY_CHANGE
-    ]
-    if after.worker_query_num < before.worker_query_num:
-        refused.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
-    if refused:
-        raise UserError(*refused)
+    with contextlib.ExitStack() as held:
+        with writing(run):
+            held.enter_context(claimed(run, f"{run}: another program runs in this directory"))
+        yield
 
 
 def write_settings(run: pathlib.Path, settings: Settings) -> None:
@@ -147,7 +125,8 @@ def write_settings(run: pathlib.Path, settings: Settings) -> None:
 
 def log_to(run: pathlib.Path, role: str) -> None:
     """Sends this process's log to the run's `log.txt`, a line a record, with the role's name."""
-    handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
+    with writing(run):
+        handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
     handler.setFormatter(LineFormatter(f"%(asctime)s {role} {os.getpid()} %(levelname)s %(message)s"))
     logger = logging.getLogger("aal")
     logger.setLevel(logging.INFO)

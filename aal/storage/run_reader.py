@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aal.config.errors import UserError
+from aal.storage.acknowledged import acknowledged, check_answers
+from aal.storage.record_checks import broken_rule, wrong_type
 
 Column = npt.NDArray[np.float64]
 Columns = dict[str, Column]
@@ -70,6 +72,21 @@ class RunReader:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._db.close()
+
+    def check(self) -> None:
+        """Checks, before anything else is read, that every acknowledged answer is there and values are of their types.
+
+        Raises:
+            UserError: the record is damaged, an earlier copy, or lacks its write-ahead log.
+        """
+        known = acknowledged(self.path)
+        try:
+            check_answers(self.path, self._db, known)
+            problem = wrong_type(self._db, may_be_empty=True) or (known and broken_rule(self._db))
+        except sqlite3.Error as error:
+            raise UserError(f"{self.path}: cannot be read: {error}") from None
+        if problem:
+            raise UserError(f"{self.path}: is damaged: {problem}")
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Returns the rows of a query.
@@ -164,6 +181,10 @@ class RunReader:
         """
         columns = {name for (name,) in self.query("SELECT name FROM pragma_table_info('examples')")}
         return self.rows(LABELS.format(path="path" if "path" in columns else "NULL"))  # older records have no paths
+
+    def examples(self) -> list[tuple[int, str, int | None, int]]:
+        """Returns id, part, worker and true label of every example, by id."""
+        return self.query("SELECT item, part, worker, truth FROM examples ORDER BY item")
 
     def classes(self) -> list[str]:
         """Returns the name of each label; empty where the run did not note them."""

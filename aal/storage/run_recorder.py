@@ -12,9 +12,12 @@ META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
 WARNING = "INSERT OR IGNORE INTO meta VALUES('warning',?)"  # the first one stays
 EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?)"
 JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?)"
-MODELS = "INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+MODELS = """INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)
+    ON CONFLICT(version) DO UPDATE SET server=excluded.server, val_accuracy=excluded.val_accuracy,
+    test_accuracy=excluded.test_accuracy, path=excluded.path, epoch=excluded.epoch, checksum=excluded.checksum"""
 EPOCHS = "INSERT INTO epochs VALUES(?,?,?,?)"
 CONFUSION = "INSERT INTO confusion VALUES(?,?,?,?)"
+FORGET = [f"DELETE FROM {table} WHERE version IN (VALUES(?))" for table in ("epochs", "confusion")]  # noqa: S608
 OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
 DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
@@ -27,13 +30,14 @@ class RunRecorder:
     Args:
         path: of `run.db`; created with its tables when absent.
         durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
+        epoch: that `take_over` raised the record of a resumed run to; None for a new run.
 
     Raises:
-        RecordFailed: the file cannot be opened.
+        RecordFailed: the file cannot be opened, or another program writes it.
     """
 
-    def __init__(self, path: pathlib.Path, durable: bool = True) -> None:
-        self._journal = Journal(path, durable=durable)
+    def __init__(self, path: pathlib.Path, durable: bool = True, epoch: int | None = None) -> None:
+        self._journal = Journal(path, durable=durable, epoch=epoch)
 
     def begin(self, examples: Iterable[tuple[Any, ...]], meta: Mapping[str, str]) -> None:
         """Records where every example begins (id, part, worker, true label, path) and what the run is; on disk then."""
@@ -56,14 +60,19 @@ class RunRecorder:
         self._journal.write((JOBS, [row]))
 
     def model_published(self, version: int, job: TrainingJob, trained: TrainedModel, at: float) -> None:
-        """Records a model, its epochs, and what it took the test images for."""
+        """Records a model, its epochs, and what it took the test images for.
+
+        One that was trained again, because its file was lost, keeps its times.
+        """
         row = (
             *(version, trained.server, job.labels, trained.started_at, at, trained.val_accuracy),
             *(trained.test_accuracy, trained.path, trained.model, trained.epoch, job.number, job.target),
+            trained.checksum,
         )
         epochs = [(version, *epoch) for epoch in trained.history]
         pairs = [(version, *pair) for pair in trained.confusion]
-        self._journal.write((MODELS, [row]), (EPOCHS, epochs), (CONFUSION, pairs))
+        again = [(sql, [(version,)]) for sql in FORGET]
+        self._journal.write((MODELS, [row]), *again, (EPOCHS, epochs), (CONFUSION, pairs))
         if trained.warning:
             self._journal.write((WARNING, [(f"model v{version}: {trained.warning}",)]))
 

@@ -6,10 +6,11 @@ CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 -- its true label, -1 where it is unknown; and the file it came from, relative to data_dir.
 CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER, truth INTEGER, path TEXT);
 -- One row a published model: `labels` is the size of the training set, `model` the network, `epoch` the epoch that
--- validation chose, `ticket` the number of the training job, `target` the target model it is a version of.
+-- validation chose, `ticket` the number of the training job, `target` the target model it is a version of, `checksum`
+-- that which its file holds.
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
     published_at REAL, val_accuracy REAL, test_accuracy REAL, path TEXT, model TEXT, epoch INTEGER, ticket INTEGER,
-    target INTEGER);
+    target INTEGER, checksum TEXT);
 -- One row an epoch of the training of a model: mean loss; validation accuracy in the precision of the training, if any.
 CREATE TABLE IF NOT EXISTS epochs(version INTEGER, epoch INTEGER, loss REAL, val_accuracy REAL);
 -- One row a pair of classes that occurs: how many test images of class `truth` the model took for class `predicted`.

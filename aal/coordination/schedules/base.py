@@ -5,7 +5,8 @@ training is due, how large a batch is, and when a worker may select.
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from bisect import insort
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
@@ -44,6 +45,7 @@ class Schedule(abc.ABC):
         self._unannounced = 0  # models whose record is on its way to the disk
         self._held: dict[int, tuple[int, TrainingJob]] = {}
         self._returned: list[TrainingJob] = []
+        self._lost: dict[int, int] = {}  # versions whose files are lost, by the number of the job that makes them again
         self._idle_servers: dict[int, None] = {}
         self._selecting: dict[int, int] = {}
         self._promised = 0  # ids in it
@@ -132,12 +134,13 @@ class Schedule(abc.ABC):
         if job is None or holder != server:
             raise ValueError(f"server {server} does not hold job {number}")
         del self._held[number]
-        model = ModelRef(len(self.models) + self._unannounced, path, job.labels, job.target)
+        following = len(self.models) + self._unannounced + len(self._lost)
+        model = ModelRef(self._lost.pop(number, following), path, job.labels, job.target)
         self._unannounced += 1
         return job, model
 
     def announce(self, models: Sequence[ModelRef]) -> None:
-        """Makes models, in order of version, the newest ones."""
+        """Lets workers select with models; of each target, the newest version counts."""
         self._unannounced -= len(models)
         self._add_models(models)
 
@@ -234,6 +237,7 @@ class Schedule(abc.ABC):
         batches: Sequence[tuple[int, int]],
         models: Sequence[tuple[ModelRef, int]],
         jobs: Sequence[TrainingJob],
+        lost: Collection[int] = (),
     ) -> None:
         """Goes on where a former hub ended: what was offered and trained counts, jobs without a model return.
 
@@ -241,13 +245,15 @@ class Schedule(abc.ABC):
             batches: (worker, size) of every batch that was offered.
             models: (model, number of its job) in order of version.
             jobs: every job that was given out.
+            lost: versions whose files are lost; their jobs return too, and make the same versions again.
         """
         for worker, size in batches:
             self._count(worker, size)
-        self._add_models([model for model, _ in models])
+        self._lost = {number: model.version for model, number in models if model.version in lost}
+        self._add_models([model for model, _ in models if model.version not in lost])
         self.issued = len(jobs)
         self.trained_on = max((job.labels for job in jobs), default=0)
-        done = {number for _, number in models}
+        done = {number for model, number in models if model.version not in lost}
         self._returned = [job for job in jobs if job.number not in done]
 
     def _count(self, worker: int, size: int) -> None:
@@ -255,5 +261,7 @@ class Schedule(abc.ABC):
         self.offered += size
 
     def _add_models(self, models: Sequence[ModelRef]) -> None:
-        self.models.extend(models)
-        self._newest.update((model.target, model) for model in models)
+        for model in models:
+            insort(self.models, model, key=lambda model: model.version)
+            if model.target not in self._newest or self._newest[model.target].version < model.version:
+                self._newest[model.target] = model

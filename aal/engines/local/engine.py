@@ -22,7 +22,7 @@ from aal.engines.local.liveness import START_S, Peer, Watchdog
 from aal.engines.local.processes import HUB_GONE, Slot, end_with_parent
 from aal.engines.local.supervisor import HubLost, Supervisor
 from aal.engines.resources import open_files
-from aal.storage.resume_state import read_resume_state
+from aal.storage.resume_state import take_over
 
 SPARE_FILES = 256  # that a program may hold open which starts runs from Python
 
@@ -50,7 +50,7 @@ class LocalEngine(Engine):
                     restarts += 1
                     display.note(f"{loss}; going on from run.db ({restarts} of {settings.restart_limit})")
                     log.warning("%s; going on from run.db", loss)
-                    plan = dataclasses.replace(plan, resume=read_resume_state(plan.run / "run.db"))
+                    plan = dataclasses.replace(plan, resume=take_over(plan.run / "run.db"))
 
 
 class _Attempt:

@@ -22,6 +22,7 @@ from aal.coordination.messages import Change
 from aal.engines.base import Display, Engine, Plan, Role, RunResult, RunStatus, open_hub
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
+from aal.storage.earlier_record import compare, set_aside
 
 SHOW_EVERY_S = 0.5
 ROLE: contextvars.ContextVar[str] = contextvars.ContextVar("role", default="")
@@ -36,7 +37,8 @@ class SimulatedEngine(Engine):
     _loop: VirtualLoop | None = None
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        _remove_record(plan)
+        _check_repeatable(plan)
+        set_aside(plan.run / "run.db")
         if plan.settings.compute == "full":
             from aal.training.process import set_up_simulated  # loads PyTorch
 
@@ -71,6 +73,9 @@ class SimulatedEngine(Engine):
         log.info("took %.1f s, of which it computed %.1f s", time.monotonic() - began, clock.computed_s)
         if unwritten:  # whatever else failed, failed because of it
             return RunResult.failed(RunFailed(unwritten))
+        if differs := compare(plan.run / "run.db"):
+            log.warning("%s", differs)
+            display.note(differs)
         return result
 
     def _interrupt(self, caught: list[str]) -> None:
@@ -116,11 +121,11 @@ async def _role(plan: Plan, role: Role, index: int, hub: Hub, clock: VirtualCloc
         raise RunFailed(f"{name}: {type(error).__name__}: {error}") from None
 
 
-def _remove_record(plan: Plan) -> None:
-    """Removes the record of an earlier attempt, which this one repeats to the last row.
+def _check_repeatable(plan: Plan) -> None:
+    """Checks that a simulation would give the answers again that its record holds.
 
     Raises:
-        UserError: the record holds answers that cannot be repeated: those of another engine, or of people.
+        UserError: they are those of another engine, or of people.
     """
     state = plan.resume
     if state is not None and state.answers:
@@ -131,8 +136,6 @@ def _remove_record(plan: Plan) -> None:
                 f"{plan.run}: its record holds {len(state.answers)} answers that a simulation cannot repeat; resume it "
                 "with the engine and the label source that it began with"
             )
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        (plan.run / f"run.db{suffix}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
