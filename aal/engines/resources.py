@@ -114,7 +114,7 @@ def check_resources(settings: Settings, shape: tuple[int, ...]) -> None:
 
 
 def _host(own: int, devices: list[str]) -> float:
-    return MIB * (own + (WITH_CUDA if any(name.startswith("cuda") for name in devices) else 0))
+    return MIB * (own + (WITH_CUDA if any(name not in ("auto", "cpu") for name in devices) else 0))
 
 
 def _network(settings: Settings, name: str) -> tuple[float, float, float]:
