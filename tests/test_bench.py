@@ -20,6 +20,7 @@ from aal.app import data
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
 from aal.training import inference
+from aal.training.acceleration import LossFunction
 from aal.training.cpu_speedups import Dropout
 from aal.training.networks import Architecture
 from bench import __main__ as command
@@ -144,11 +145,11 @@ def test_whether_compiling_pays_is_reported(monkeypatch: pytest.MonkeyPatch, sou
     monkeypatch.setattr(Roofline, "score_rate", lambda self: 1e12)
     asked = []
 
-    def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-        asked.append(device)
-        return model
+    def compiled(loss_of: LossFunction, model: torch.nn.Module, *batch: torch.Tensor) -> LossFunction:
+        asked.append(model)
+        return loss_of
 
-    monkeypatch.setattr("aal.app.server_train.compile_network", compiled)
+    monkeypatch.setattr("aal.app.server_train.compile_loss", compiled)
     options = Options(quick=True)
     found = {row.name: row.as_dict() for row in train.measure(options, source)}
     assert found["train/vgg16/quarter/uncompiled"]["vs_instead"] == 0.8
