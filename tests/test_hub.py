@@ -478,14 +478,21 @@ def test_what_changes_is_emitted() -> None:
 
 
 def test_a_monitor_knows_who_makes_progress_and_who_failed() -> None:
-    hub, _ = make_hub(make_settings())
+    record = MemoryRecorder()
+    hub, _ = make_hub(make_settings(), record=record)
     monitor = HubMonitor(hub)
     monitor.heartbeat("server-0")
     monitor.heartbeat("server-0")
     assert monitor.heartbeat("worker-0") == Computing(0, 0)
+    for free_cores in (2.0, 1.0):
+        monitor.share_cores(free_cores)
     assert monitor.heartbeats() == {"server-0": 2, "worker-0": 1}
     monitor.report_failure("worker-0", "ValueError: no")
     assert monitor.take_failures() == ["worker-0: ValueError: no"] and monitor.take_failures() == []
+    assert monitor.heartbeat("server-0") == Computing(0, 0, free_cores=1.0)
     monitor.stop()
     with pytest.raises(Stopped):
         monitor.heartbeat("server-0")
+    assert monitor.close("interrupted") is None
+    ((_, facts),) = record.journal.changes[-1]
+    assert ("ended", "interrupted") in facts and ("free_cores", "1.5") in facts

@@ -23,7 +23,7 @@ from tests.builders import CONFIG, make_run, model
 
 pytestmark = pytest.mark.unit
 
-META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b"}
+META = {"ended": "finished", "wall_s": "12.5", "version_python": "3.11.9", "hardware": "a | b", "free_cores": "1.3"}
 CLASSES = {"classes": '["cat", "<dog>"]'}
 PAGE = """\
 Ended: finished.
@@ -47,7 +47,7 @@ mode=sync
 (timeline.png)
 | 0 | margin | 2 | 3 |
 | python | 3.11.9 |
-Hardware: a | b"""
+Hardware: a | b; other programs left 1.3 cores to the run, in the mean"""
 CONTRACT = (
     "data_type mode engine seed labels trainings curve final_test_accuracy mean_curve_accuracy aubc"
     " annotator_wait_s annotators_waited query_interval_s staleness labels_per_s wall_s"

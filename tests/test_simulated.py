@@ -280,7 +280,6 @@ SIMULATED = [
     "engine=simulated",
     "costs.relative_std=0.3",
     "annotators.relative_std=0.5",
-    "devices.server_threads=1",
 ]
 
 

@@ -295,17 +295,18 @@ class Hub:
             self._stopped = True
             self._notify(Change.STOP)
 
-    def close(self, ended: str) -> str | None:
+    def close(self, ended: str, **facts: str) -> str | None:
         """Ends the record of the run.
 
         Args:
             ended: `finished`, `interrupted` or `failed: why`.
+            **facts: of the run as a whole, for its record.
 
         Returns:
             Why the record could not be written to its end, or None.
         """
         self.stop()
-        self._record.close(ended, self._clock.now())
+        self._record.close(ended, self._clock.now(), **facts)
         return self._record.failure
 
     def _end_if_finished(self) -> None:

@@ -177,8 +177,8 @@ class Record(Protocol):
         """Waits while more is on its way to the disk than memory should hold."""
         ...
 
-    def close(self, ended: str, wall_s: float) -> None:
-        """Records how the run ended, writes what is left and closes the record."""
+    def close(self, ended: str, wall_s: float, **facts: str) -> None:
+        """Records how the run ended and facts of the whole run, writes what is left and closes the record."""
         ...
 
     @property

@@ -21,6 +21,7 @@ class HubMonitor:
         self._beats: collections.Counter[str] = collections.Counter()
         self._failures: list[str] = []
         self._free_cores: float | None = None
+        self._measured, self._free_sum = 0, 0.0
 
     def heartbeat(self, name: str) -> Computing:
         """Notes that a process makes progress; returns what is computed at the moment. Raises `Stopped` at the end."""
@@ -49,6 +50,7 @@ class HubMonitor:
         """Lets every role know, at its next heartbeat, how many cores other programs leave to the run."""
         with self._lock:
             self._free_cores = free_cores
+            self._measured, self._free_sum = self._measured + 1, self._free_sum + free_cores
 
     def status(self) -> Status:
         """Returns how far the run is."""
@@ -64,4 +66,6 @@ class HubMonitor:
 
     def close(self, ended: str) -> str | None:
         """Ends the record; returns why it could not be written to its end, or None."""
-        return self._hub.close(ended)
+        with self._lock:
+            facts = {"free_cores": f"{self._free_sum / self._measured:.1f}"} if self._measured else {}
+        return self._hub.close(ended, **facts)

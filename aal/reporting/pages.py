@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -158,6 +158,11 @@ def _precision(summary: dict[str, Any]) -> str:
     )
 
 
+def _free_cores(meta: Mapping[str, str]) -> str:
+    found = meta.get("free_cores")
+    return f"; other programs left {plain_text(found)} cores to the run, in the mean" if found else ""
+
+
 def _same_staleness(record: Record) -> str:
     """The sentence in the place of a picture with nothing to show."""
     offered, answered = staleness(record)
@@ -201,7 +206,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         _listed(record.workers),
         "## Software and settings\n",
         markdown_table(("", "version"), software),
-        f"Hardware: {plain_text(meta.get('hardware', '-'))}\n",
+        f"Hardware: {plain_text(meta.get('hardware', '-'))}{_free_cores(meta)}\n",
         textwrap.indent(yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True), "    "),
     ]
     return "\n".join(parts)

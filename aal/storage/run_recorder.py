@@ -106,9 +106,9 @@ class RunRecorder:
         """Waits while more is on its way to the disk than memory should hold."""
         self._journal.throttle()
 
-    def close(self, ended: str, wall_s: float) -> None:
-        """Records how the run ended (`finished`, `interrupted`, `failed: why`), writes what is left and closes."""
-        self._journal.write((META, [("ended", ended), ("wall_s", f"{wall_s:.3f}")]))
+    def close(self, ended: str, wall_s: float, **facts: str) -> None:
+        """Records how the run ended (`finished`, `interrupted`, `failed: why`) and facts of it, and closes."""
+        self._journal.write((META, [("ended", ended), ("wall_s", f"{wall_s:.3f}"), *facts.items()]))
         self._journal.close()
 
     @property
