@@ -2,6 +2,7 @@
 
 Not among the parts of `python -m bench`, for it takes long. Example:
   python -m bench.accuracy --labels 5000 25000 --data_dir data/downloads
+  python -m bench.accuracy models=vgg16 width=1 --ours training.batch_size=512 training.learning_rate=0.03
 """
 
 import functools
@@ -36,6 +37,8 @@ def main(words: list[str] | None = None) -> int:
     some = functools.partial(at_least_one, most=MOST_LABELS)
     parser.add_argument("--labels", type=some, nargs="+", default=[5000, 25_000], help="(default: 5000 25000)")
     parser.add_argument("--seeds", type=at_least_one, default=3, help="(default: 3)")
+    parser.add_argument("both", nargs="*", metavar="key=value", help="settings of both ways")
+    parser.add_argument("--ours", nargs="+", default=[], metavar="key=value", help="settings of ours alone")
     parser.add_argument("--epochs", type=at_least_one, help="instead of the recipe's")
     jobs = "trainings at a time, a CPU thread each (default: all cores; GPU: 1)"
     parser.add_argument("--jobs", type=at_least_one, help=jobs)
@@ -46,16 +49,26 @@ def main(words: list[str] | None = None) -> int:
             if not source.real:
                 raise UserError("accuracy needs CIFAR-10; give its folder with --data_dir")
             at_once = arguments.jobs or (1 if torch.cuda.is_available() else core_count())
-            _compare(source.images.folder, arguments.labels, arguments.seeds, arguments.epochs, at_once)
+            both = _changes(arguments.both, arguments.epochs)
+            ways = {"ours": {**both, **_changes(arguments.ours)}, "plain loop": both}
+            _compare(source.images.folder, arguments.labels, arguments.seeds, ways, at_once)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | None, jobs: int) -> None:
+def _changes(words: list[str], epochs: int | None = None) -> dict[str, str]:
+    """Returns settings as `settings_of` takes them; the last quarter of the epochs is validated."""
+    found = dict(word.partition("=")[::2] for word in words)
+    if epochs is not None:
+        found |= {"training.epochs": str(epochs), "training.validate_after": str(3 * epochs // 4)}
+    return {key.replace(".", "__"): value for key, value in found.items()}
+
+
+def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, ways: dict[str, dict[str, str]], jobs: int) -> None:
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        cases = [(*case, folder, epochs) for case in itertools.product(sizes, range(seeds), WAYS)]
+        cases = [(*case, folder, ways[case[-1]]) for case in itertools.product(sizes, range(seeds), WAYS)]
         found = pool.map(train, *zip(*cases, strict=True))
         for labels in sizes:
             pairs = []
@@ -65,11 +78,10 @@ def _compare(folder: pathlib.Path, sizes: list[int], seeds: int, epochs: int | N
             print(LINE.format(f"{labels} labels, mean", *np.mean(pairs, axis=0)), flush=True)
 
 
-def train(labels: int, seed: int, way: str, folder: pathlib.Path, epochs: int | None) -> float:
+def train(labels: int, seed: int, way: str, folder: pathlib.Path, changes: dict[str, str]) -> float:
     """Trains in one of the WAYS, from the same weights on the same labels; returns the test accuracy in percent."""
     torch.set_num_threads(1)
-    fewer = {} if epochs is None else {"training__epochs": epochs, "training__validate_after": 3 * epochs // 4}
-    settings = settings_of("learn", initial_size=labels, seed=seed, **fewer)
+    settings = settings_of("learn", initial_size=labels, seed=seed, **changes)
     images, device = data.open_set(folder), resolve_device("auto")
     split = data.split(images, settings, settings.worker_num)
     if way == "ours":
@@ -77,7 +89,9 @@ def train(labels: int, seed: int, way: str, folder: pathlib.Path, epochs: int | 
         with trainer(settings, images, split, device) as train_ours:
             return 100 * (train_ours().test_accuracy or 0.0)
     torch.manual_seed(seed)
-    network = network_of("vgg16_bn", 0.25, seed=derive(seed, "weights", 0))  # as a server's first model
+    network = network_of(
+        settings.models[0], settings.width, seed=derive(seed, "weights", 0)
+    )  # as a server's first model
     baseline = Baseline(network, images, normalisation_of(settings.training, split.mean, split.std), device)
     baseline.train(split.initial, split.validation, settings.training)
     return 100 * baseline.accuracy(split.test)

@@ -337,7 +337,7 @@ def test_accuracy_compares_two_trainings_from_the_same_weights(monkeypatch: pyte
     monkeypatch.setitem(settings.WORDS, "learn", words)
     monkeypatch.setattr(Architecture, "build", watched)
     for way in accuracy.WAYS:
-        assert 0 <= accuracy.train(64, 0, way, source.images.folder, epochs=1) <= 100
+        assert 0 <= accuracy.train(64, 0, way, source.images.folder, accuracy._changes(["width=0.1"], epochs=1)) <= 100
     assert len(weights) == 2 and torch.equal(*weights)
 
 
