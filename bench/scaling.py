@@ -34,14 +34,19 @@ from bench.settings import settings_of
 MIDDLE = {"servers": 4, "workers": 10, "annotators": 100, "training_s": 200.0}
 BATCH = 100  # in 20 s a worker chooses 5 images a second, and 100 annotators label 20
 ROUND = 1000  # new labels that start a training: 50 s of work for 100 annotators
+BELOW_ZERO = -0.12  # where the axis begins, so that markers of no wait are whole
 BOUNDS: tuple[int | None, ...] = (1, 4, None)
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "servers": ("Servers m", (1, 2, 3, 4, 5, 8, 16, 64)),
     "workers": ("Workers k", (1, 2, 4, 10, 100, 1000)),
     "annotators": ("Annotators", (10, 30, 100, 300, 1000, 10_000)),
-    "training_s": ("Seconds of a training", (10, 50, 100, 200, 400, 800)),
+    "training_s": ("A training (virtual s)", (10, 50, 100, 200, 400, 800)),
 }
-MEASURES = {"wait_s": "Mean wait (s)", "unseen_rounds": "Unseen labels (rounds)", "labels_per_s": "Labels per second"}
+MEASURES = {
+    "wait_s": "Mean wait (virtual s)",
+    "unseen_rounds": "Unseen labels (rounds)",
+    "labels_per_s": "Labels per virtual second",
+}
 
 Point = dict[str, Any]  # a setting, and what came of the second half of its labels; a row of scaling.csv
 
@@ -127,7 +132,7 @@ def picture(points: list[Point]) -> Figure:
         for bound, colour, marker in zip(BOUNDS, plots.COLOURS, plots.MARKERS, strict=False):
             mine = [point for point in points if point["sweep"] == name and point["bound"] == bound]
             line = [point[name] for point in mine], [point[measured] for point in mine]
-            text = "free" if bound is None else f"max_staleness {bound}"
+            text = f"max_staleness {'null' if bound is None else bound}"
             axes.plot(*line, color=colour, marker=marker, markersize=3.5, linewidth=1, clip_on=False, label=text)
         axes.set_xscale("log")
         if measured == "labels_per_s":
@@ -141,7 +146,7 @@ def picture(points: list[Point]) -> Figure:
         panels[-1, column].set_xlabel(SWEEPS[name][0])
         panels[row, 0].set_ylabel(MEASURES[measured])
     for axes in panels[:2, 0]:  # when all is drawn, for that ends the automatic limits
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=BELOW_ZERO)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc=plots.ABOVE, ncols=3)
     return figure
 

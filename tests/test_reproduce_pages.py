@@ -4,6 +4,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from aal.app.experiments.aal_2021 import accuracy, query_times
@@ -56,9 +57,10 @@ def test_figure2_tells_which_claims_hold(tmp_path: pathlib.Path) -> None:
     found = [*check(results), concluded(results, story.claims)]
     page = compose("figure2", story, setup, results, found, "the command", TAKEN)
     page = tight(page)
+    assert "in brackets the paper's" not in page, "of digits the paper has none"
     for told in (
         "| Batch size 5,000: random sampling is below Entropy, AAL | **does not hold** | Entropy +4.3",
-        "![Test accuracy against labels, mean and standard deviation over seeds.](figure2.png)",
+        "![Test accuracy against labels, mean and standard deviation over seeds; curves are shifted a little, so that",
         "| 100 | 51.0 ± 1.0 | 51.0 ± 1.0 | 51.0 ± 1.0 |",
         "The sweep took 1 min 1 s; its runs 2 h 1 min together",
         "\n the command\n",
@@ -88,6 +90,9 @@ def test_the_papers_values_stand_beside_ours(tmp_path: pathlib.Path) -> None:
     setup = Setup("tiny", "cifar-10", "data/downloads", 2, ("random", "AAL"), (5000,))
     story = accuracy.figure2(setup, made(plan_of("figure2", setup), tmp_path, lambda run: curve(run, 0.0)))
     assert "(86.8)" in story.tables[0] and "(64.4)" in story.tables[0]
+    assert "in brackets the paper's at the same training" in story.tables[0]
+    lines = [np.asarray(line.get_xdata())[0] for line in story.picture.axes[0].get_lines() if line.get_marker() in "s^"]
+    assert len(set(lines)) == 2, "the bars of two curves are beside one another"
     assert [row["paper_accuracy"] for row in story.rows if row["method"] == "AAL"][:5] == [
         0.644,
         0.754,

@@ -3,6 +3,7 @@
 import csv
 import io
 import pathlib
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from aal.reporting.tables import markdown_table, plain_text
 from aal.reporting.units import since_begin, time_unit
 from aal.storage.atomic import write_whole
 
+WIDEST_NAME = 100  # characters of a line of the legend
 ROWS = 11  # label counts in the table
 DEFINITIONS = """\
 Accuracies are test accuracies in percent, as mean ± standard deviation over the runs of a group. *At equal labels*:
@@ -59,13 +61,13 @@ def write_comparison(runs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
 @mpl.rc_context(STYLE)
 def _picture(groups: Groups) -> Figure:
     """Accuracy against labels and against time, and the share that annotators waited; a colour for each group."""
-    names = max(map(len, groups))
+    names = min(max(map(len, groups)), WIDEST_NAME)
     columns = max(1, min(len(groups), 110 // (names + 6)))
     figure = Figure(figsize=(PAGE, 2.5 + 0.16 * -(-len(groups) // columns)))
     labels_axes, time_axes, waits = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
     scale, unit = time_unit(max(run.curve("seconds")[0].max() for runs in groups.values() for run in runs))
     for number, (name, runs) in enumerate(groups.items()):
-        look = {"color": COLOURS[number % len(COLOURS)], "label": name}
+        look = {"color": COLOURS[number % len(COLOURS)], "label": textwrap.fill(name, WIDEST_NAME)}
         marker = MARKERS[number % len(MARKERS)]
         counts, accuracy = by_labels(runs)
         _line(labels_axes, counts, accuracy, {**look, "marker": marker, "markersize": 3})
@@ -77,7 +79,8 @@ def _picture(groups: Groups) -> Figure:
         colour, shares = COLOURS[at % len(COLOURS)], values(runs, "annotators_waited")
         if shares.size:
             waits.bar(number, shares.mean(), width=0.7, color=colour, alpha=0.35)
-            waits.annotate(f"{100 * shares.mean():.1f}", (number, shares.mean()), ha="center", va="bottom", size=6)
+            text, above = f"{100 * shares.mean():.1f}", (number, shares.max())
+            waits.annotate(text, above, (0, 3), textcoords="offset points", ha="center", va="bottom", size=6)
         waits.plot(np.full(shares.size, number), shares, MARKERS[at % len(MARKERS)], color=colour, markersize=3)
     labels_axes.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
     time_axes.set(xlabel=since_begin(unit, _are_virtual(groups)), xlim=(0, None))

@@ -19,6 +19,7 @@ from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE, label_axis
 from aal.reporting.tables import markdown_table
 
 MARGIN, CLOSE = 0.01, 0.02
+DODGE = 0.12  # of the labels between two points, by which the outermost curves are shifted
 WHOLE, EQUAL, AREA = "over the whole curve", "at equal label counts", "as AUBC"
 LOOKS: dict[Any, tuple[str, str]] = {
     **dict(zip(METHODS, zip((COLOURS[6], *COLOURS[:3], COLOURS[5]), "sovD^", strict=True), strict=True)),
@@ -76,10 +77,13 @@ def figure2(setup: Setup, results: list[Result]) -> Story:
             for method in setup.methods
         }
         areas = {method: _areas(grid, curve) for method, curve in curves.items()}
+        has_paper = not all(np.isnan(curve).all() for curve in paper.values())
+        about = words["points_about"] + (f"; {words['points_beside']}." if has_paper else ".")
         claims += _claims_of_areas(f"Batch size {batch:,}", areas)
-        tables += _tables(f"{title}: {words['points_about']}", grid, curves, areas, paper)
-        for method, values in curves.items():
-            _mean_line(axes, grid, values, method, label=TITLES[method], markersize=4, linewidth=1.2)
+        tables += _tables(f"{title}: {about}", grid, curves, areas, paper)
+        shifts = np.linspace(-DODGE, DODGE, len(curves)) * np.diff(grid).min() if len(curves) > 1 else (0.0,)
+        for shift, (method, values) in zip(shifts, curves.items(), strict=True):  # beside one another, bars can be told
+            _mean_line(axes, np.array(grid) + shift, values, method, label=TITLES[method], markersize=4, linewidth=1.2)
             if setup.scale == "paper":
                 axes.plot(grid, paper[method], ":", color=LOOKS[method][0], linewidth=1)
         axes.set(title=title, xlabel="Labels in the training set")
@@ -223,7 +227,8 @@ def _means_table(setup: Setup, kind: str, means: Means) -> str:
     for method in setup.methods:
         paper = {m: published("table1", setup.data_type, method, m) if kind == WHOLE else None for m in SERVERS}
         rows.append([TITLES[method], *(mean_and_deviation(means[method, m], paper[m]) for m in SERVERS)])
-    beside = "in brackets the paper's" if kind == WHOLE else "the paper has none"
+    has_paper = kind == WHOLE and published("table1", setup.data_type) is not None
+    beside = "in brackets the paper's" if has_paper else "the paper has none"
     about = f"Mean test accuracy {kind} in %, ± standard deviation over seeds; {beside}."
     return titled(about, ("", *(count(servers, "server") for servers in SERVERS)), rows)
 
@@ -242,7 +247,7 @@ def _staleness(results: list[Result], about: str) -> str:
 
 @mpl.rc_context(STYLE)
 def _draw_means(setup: Setup, means: dict[str, Means]) -> Figure:
-    figure, row = _panels(2, PAGE, 2.7)
+    figure, row = _panels(2, PAGE * min(1.0, 0.6 + 0.1 * len(setup.methods)), 2.7)
     places = np.arange(len(setup.methods))
     for axes, kind in zip(row, (WHOLE, EQUAL), strict=True):
         for shift, servers in zip((-0.18, 0, 0.18), SERVERS, strict=True):
@@ -250,6 +255,6 @@ def _draw_means(setup: Setup, means: dict[str, Means]) -> Figure:
             look: dict[str, Any] = {"label": count(servers, "server"), "linestyle": "none", "markersize": 4.5}
             _mean_line(axes, places + shift, values, servers, **look)
         axes.set_xticks(places, [TITLES[method] for method in setup.methods])
-        axes.set(xlim=(-0.5, len(places) - 0.5), title=f"Mean accuracy {kind}")
+        axes.set(xlim=(-0.35, len(places) - 0.65), title=f"Mean accuracy {kind}")
         axes.grid(True, axis="y")
     return _finished(figure, row, "Mean test accuracy (%)", columns=3)

@@ -28,7 +28,11 @@ CHOICES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "table1": ((*STRATEGIES, "AAL"), ()),
 }
 # Kinds of runs in figure 4: mode and bound.
-KINDS = {("sync", 1): "synchronous", ("async", 1): "asynchronous, bound 1", ("async", None): "asynchronous, unbounded"}
+KINDS = {
+    ("sync", 1): "synchronous",
+    ("async", 1): "asynchronous, max_staleness 1",
+    ("async", None): "asynchronous, max_staleness null",
+}
 
 
 @dataclass(frozen=True)

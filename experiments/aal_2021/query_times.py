@@ -93,7 +93,7 @@ def _tables(costs: str, times: Times, paper: dict[str, Any], longest_about: str)
     about, kinds = SOURCES[costs], [name.removeprefix("asynchronous, ") for name in KINDS.values()]
     longest_head = ("batch size", *(f"{what}, {kind}" for what in ("longest", "unseen") for kind in kinds))
     head = ("batch size", *KINDS.values(), *modes.values())
-    means_about = f"Mean seconds between two queries with {about}."
+    means_about = f"Mean virtual seconds between two queries with {about}."
     return [titled(means_about, head, means), titled(longest_about.format(costs=about), longest_head, longest)]
 
 
@@ -109,7 +109,7 @@ def _costs(times: dict[str, Times]) -> str:
 @mpl.rc_context(STYLE)
 def _draw(times: dict[str, Times], paper: dict[str, Any]) -> Figure:
     """Draws a panel for each source of the costs; a published value is a ring, a published range a bar through it."""
-    figure = Figure(figsize=(PAGE, 2.8))
+    figure = Figure(figsize=(PAGE, 3.0))
     places = np.arange(len(TIMED_BATCHES))
     for axes, (costs, title) in zip(figure.subplots(1, len(SOURCES)), SOURCES.items(), strict=True):
         for kind, name in KINDS.items():
@@ -124,11 +124,11 @@ def _draw(times: dict[str, Times], paper: dict[str, Any]) -> Figure:
             axes.vlines(places, low, high, color=colour, linewidth=1)
         axes.set_xticks(places, [f"{batch:,}" for batch in TIMED_BATCHES])
         axes.set(yscale="log", xlabel="Batch size (labels)", title=title[0].upper() + title[1:])
-        axes.set_ylabel("Time between two queries (s)")
+        axes.set_ylabel("Time between two queries (virtual s)")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:,g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.08)
         axes.grid(True, axis="y")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc=ABOVE, ncols=5)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc=ABOVE, ncols=3)
     return figure

@@ -14,7 +14,7 @@ class Asynchronous(Schedule):
 
     A training is due when L has grown by `server_train_threshold` since the last one. Batch b of a worker belongs to
     round b * round_size // server_train_threshold and may be selected once version round - max_staleness exists; with
-    `max_staleness: null` workers run free.
+    `max_staleness: null` there is no bound.
     """
 
     changes_for_job = Change.LABELS | Change.MODELS | Change.IDLE
