@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
+import torch
 
 from aal import sweep
 from aal.app import reproduce
@@ -115,6 +116,23 @@ def test_a_failed_check_is_an_error(
     assert (
         "**failed**: random-async-batch5000-seed1, AAL-async-batch5000-seed1" in (tmp_path / "figure2.md").read_text()
     )
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("scale", "gpus", "jobs", "runs"),
+    [("cpu", 2, None, 3), ("paper", 2, None, 2), ("paper", 0, None, 3), ("paper", 2, 5, 5), ("cpu", 0, 1, 1)],
+)
+def test_each_run_has_a_gpu_or_a_core(
+    monkeypatch: pytest.MonkeyPatch, scale: str, gpus: int, jobs: int | None, runs: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(reproduce, "core_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    setup = Setup(scale, "cifar-10", "data", 1, ("AAL",), (1000,))
+    found = reproduce._environments("figure2", setup, jobs)
+    assert len(found) == runs
+    assert all(("CUDA_VISIBLE_DEVICES" in one) == (scale == "paper" and gpus > 0) for one in found)
 
 
 @pytest.mark.unit
