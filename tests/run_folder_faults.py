@@ -21,7 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
+
+from aal import export, report
+from aal.app import eval as evaluation
+from aal.app import main as program
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPE = [
@@ -220,39 +225,71 @@ DAMAGES = (truncate, flip, flip, delete, empty, other_kind, earlier_copy, swap, 
 # ---------------------------------------------------------------------- what must hold
 
 
-def commands_for(run: pathlib.Path) -> dict[str, list[str]]:
+def commands_for(run: pathlib.Path) -> dict[str, Callable[[], int]]:
     """Returns what a user may do with a run directory."""
     models = sorted((run / "models").glob("*.pt")) if (run / "models").is_dir() else []
     newest = str(models[-1] if models else run / "models" / "none.pt")
     return {
-        "resume": command("--resume", str(run)),
-        "report": [sys.executable, "-m", "aal.report", str(run)],
-        "export": [sys.executable, "-m", "aal.export", str(run), "--format", "csv"],
-        "eval": [sys.executable, "eval.py", "--path", newest],
+        "resume": lambda: program.main(["--resume", str(run)]),
+        "report": lambda: report.main([str(run)]),
+        "export": lambda: export.main([str(run), "--format", "csv"]),
+        "eval": lambda: evaluation.main(["--path", newest]),
     }
 
 
-def broken_by(run: pathlib.Path, subject: Subject, name: str, words: list[str]) -> tuple[str | None, int | None]:
+def run_apart(act: Callable[[], int], limit_s: float = 180.0) -> tuple[int | None, str]:
+    """Runs a command in a process of its own, forked so that nothing is imported anew.
+
+    Returns:
+        Its exit code, None where it took longer than the limit, and what it printed.
+    """
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            for number in (1, 2):
+                os.dup2(output.fileno(), number)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+            code = 70
+            try:
+                code = act()
+            except SystemExit as left:
+                code = left.code if isinstance(left.code, int) else 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        deadline = time.monotonic() + limit_s
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return None, ""
+            time.sleep(0.01)
+        output.seek(0)
+        return os.waitstatus_to_exitcode(ended[1]), output.read().decode(errors="replace")
+
+
+def broken_by(run: pathlib.Path, subject: Subject, name: str, act: Callable[[], int]) -> tuple[str | None, int | None]:
     """Runs a command on a damaged run; returns what it did that it may not, and its exit code."""
-    try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, start_new_session=True)
-    except subprocess.TimeoutExpired:
+    code, said = run_apart(act)
+    if code is None:
         return f"{name} hung", None
-    said = done.stdout + done.stderr
     if "Traceback" in said:
-        return f"{name}: {said[-1500:]}", done.returncode
-    if done.returncode not in (0, 1, 2):
-        return f"{name}: exit code {done.returncode}: {said[-300:]}", done.returncode
-    if done.returncode and "error: " not in done.stderr and "not drawn" not in done.stderr:
-        return f"{name}: exit code {done.returncode} without a word: {said[-300:]}", done.returncode
-    if done.returncode == 0 and name == "export":
+        return f"{name}: {said[-1500:]}", code
+    if code not in (0, 1, 2):
+        return f"{name}: exit code {code}: {said[-300:]}", code
+    if code and "error: " not in said and "not drawn" not in said:
+        return f"{name}: exit code {code} without a word: {said[-300:]}", code
+    if code == 0 and name == "export":
         rows = [line.split(",") for line in (run / "labels.csv").read_text().splitlines()[1:]]
         bought = sum(row[4] == "annotator" for row in rows)
         if bought < len(subject.answers):
             return f"export: gives out {bought} of {len(subject.answers)} answers", 0
-    if done.returncode == 0 and name == "resume" and (gone := len(subject.answers - answers_of(run))):
+    if code == 0 and name == "resume" and (gone := len(subject.answers - answers_of(run))):
         return f"resume: {gone} of {len(subject.answers)} answers are gone: {said[-300:]}", 0
-    return None, done.returncode
+    return None, code
 
 
 def attack(

@@ -35,7 +35,7 @@ MADE = {  # files that runs and commands write, or that readers write themselves
         "report/report.md",
     ),
     *("comparison.csv", "comparison.md", "comparison.png", "comparison/comparison.png", "gini.py", "fashion.yaml"),
-    *("answers.csv", "images.npy", "run.db"),
+    *("answers.csv", "images.npy", "run.db", "acknowledged.txt", "split.npz", "config.yaml"),
 }
 
 
