@@ -1,6 +1,7 @@
 """A hub or a fork server that dies or hangs, and whatever else may happen to the processes of a run."""
 
 import contextlib
+import ctypes
 import functools
 import os
 import pathlib
@@ -98,9 +99,8 @@ def test_a_hub_or_fork_server_that_dies_or_hangs_is_replaced(
     with meanwhile(plan.run, functools.partial(strike, plan.run, name, kind)):
         result = LocalEngine().run(plan, notes)
     assert result == RunResult(RunStatus.FINISHED), result
-    assert [note for note in notes.notes if cause and note.startswith(cause) and "going on from run.db" in note] or (
-        cause is None and not notes.notes
-    ), notes.notes
+    lost = [note for note in notes.notes if "going on from run.db" in note or "restarting" in note]
+    assert lost[0].startswith(cause) if cause else not lost, notes.notes
     assert query(plan.run, "select count(*), count(distinct item), count(label) from queries") == [(60, 60, 60)]
     assert set(processes(plan.run)) <= {"main", *HELPERS.values()}
 
@@ -184,6 +184,25 @@ def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next
         assert process.communicate(timeout=100)[0] == "FINISHED \n"
     assert not [path for path in temporary.iterdir() if re.match("aal|pymp", path.name)]
     shutil.rmtree(temporary)
+
+
+def report_death_signal(connection: Any) -> None:
+    """Sends which signal this process gets when its parent ends."""
+    value = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(value))  # PR_GET_PDEATHSIG
+    connection.send(value.value)
+
+
+def test_a_start_that_finds_the_fork_server_dead_has_one_like_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    context = fork_server.fork_context()
+    fork_server.kill()
+    here, there = context.Pipe()
+    with fork_server.starting():
+        process = context.Process(target=report_death_signal, args=(there,))
+        process.start()
+    assert here.poll(60) and here.recv() == signal.SIGKILL
+    process.join()
 
 
 def test_main_itself_outlives_the_shell_that_started_it() -> None:

@@ -15,7 +15,7 @@ from aal.config.machine import allow_open_files
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.local import fork_server
 from aal.engines.local.core_watch import CoreWatch
-from aal.engines.local.fork_server import FORK_SERVER, fork_context, without_main_module
+from aal.engines.local.fork_server import FORK_SERVER, fork_context, starting
 from aal.engines.local.hub_process import HubManager
 from aal.engines.local.launcher import Launcher
 from aal.engines.local.liveness import START_S, Peer, Watchdog
@@ -85,7 +85,7 @@ class _Attempt:
         try:
             try:
                 # It ignores a signal to the whole group, to write what is left.
-                with self._watchdog.limit(START_S + self._hung_after_s, FORK_SERVER), without_main_module():
+                with self._watchdog.limit(START_S + self._hung_after_s, FORK_SERVER), starting():
                     self._manager.start(end_with_parent, (signal.SIGTERM,))
                 return self._supervised()
             finally:

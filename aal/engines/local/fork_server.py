@@ -71,7 +71,14 @@ FORK_SERVER = Peer("fork server", kill)
 
 
 @contextlib.contextmanager
-def without_main_module() -> Iterator[None]:
+def starting() -> Iterator[None]:
+    """Prepares for the start of a process, which starts a new fork server too where the former one has just died."""
+    with _without_main_module(), _environment():
+        yield
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
     """Keeps processes that are started meanwhile from importing the user's script again, which would run it twice."""
     with MAIN_MODULE:
         main = sys.modules["__main__"]

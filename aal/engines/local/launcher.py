@@ -7,7 +7,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from aal.engines.base import Plan
-from aal.engines.local.fork_server import FORK_SERVER, without_main_module
+from aal.engines.local.fork_server import FORK_SERVER, starting
 from aal.engines.local.liveness import START_S, Peer, Watchdog
 from aal.engines.local.processes import Slot, run_slot
 
@@ -68,5 +68,5 @@ class Launcher:
         self._start(self._context.Process(target=os.getpid, name="probe", daemon=True), limit_s)
 
     def _start(self, process: BaseProcess, limit_s: float) -> None:
-        with self._watchdog.limit(limit_s, FORK_SERVER), without_main_module():
+        with self._watchdog.limit(limit_s, FORK_SERVER), starting():
             process.start()
