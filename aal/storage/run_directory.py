@@ -15,6 +15,7 @@ from aal.config.loading import dump
 from aal.config.settings import Settings
 from aal.config.terminal import MENDABLE, LineFormatter
 from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
+from aal.storage.source_commit import source_commit
 
 MODELS = "models"
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
@@ -173,6 +174,8 @@ def about(settings: Settings) -> dict[str, str]:
         "version_python": platform.python_version(),
         "version_aal": __version__,
     }
+    if commit := source_commit():
+        facts["version_aal"] += f", commit {commit}"
     if settings.engine == "local":  # a simulated run is the same to the last row, whenever it is done
         facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     for package in _SOFTWARE:
