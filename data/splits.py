@@ -50,7 +50,7 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int) -> Partition:
         pool = np.sort(pool)
         clusters = cluster(image_set.images, pool, shard_num, _random(settings, "clusters"))
         shards = [pool[clusters == number] for number in range(shard_num)]
-    mean, std = _statistics(image_set.images, np.flatnonzero(~is_test))
+    mean, std = _statistics(image_set.images, np.sort(np.concatenate([initial, pool])))
     return Partition(np.flatnonzero(is_test), np.sort(validation), np.sort(initial), shards, mean, std)
 
 

@@ -63,7 +63,9 @@ class TrainingSettings(Group):
     batch_size: Positive = Field(description="images a step of the optimiser")
     crop_padding: Count = Field(description="pixels of reflected padding for random crops; 0 for none")
     flip: bool = Field(description="random left-right flips")
-    normalise: bool = Field(description="subtract the mean and divide by the deviation of each channel")
+    normalise: bool = Field(
+        description="subtract the mean and divide by the deviation of each channel, over all that may be trained on"
+    )
     precision: Literal["auto", "float32", "tf32", "bf16"] = Field(
         description="of training and of the validation that chooses its epoch; auto: bf16 where the device has it; "
         "tf32: the short float32 of GPUs"

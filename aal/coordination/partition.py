@@ -15,7 +15,7 @@ class Partition:
         validation: int64 ids that choose the epoch.
         initial: int64 ids labelled at the start.
         shards: int64 ids of each worker's part of the unlabelled pool.
-        mean: (C,) float32 of the pixels outside the test set, scaled to 0..1.
+        mean: (C,) float32 of the pixels that may be trained on (initial and shards), scaled to 0..1.
         std: (C,) float32, the same.
     """
 
