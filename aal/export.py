@@ -177,12 +177,12 @@ def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
 
 
 def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
-    """`metadata.csv` with the label of each file, which `load_dataset("imagefolder", data_dir=...)` reads."""
+    """`metadata.csv` with label, id and source of each file; `load_dataset("imagefolder", data_dir=...)` reads it."""
     names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in rows]
     for row, name in zip(rows, names, strict=True):
         images.copy(row, out / name)
-    table = ((name, row["class"]) for name, row in zip(names, rows, strict=True))
-    write_whole(out / "metadata.csv", _csv(("file_name", "label"), table))
+    table = ((name, row["class"], row["id"], row["path"]) for name, row in zip(names, rows, strict=True))
+    write_whole(out / "metadata.csv", _csv(("file_name", "label", "id", "path"), table))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from aal import export as command
 from aal.app.data import open_set, prepare
+from aal.app.main import start
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.export import export
@@ -131,7 +132,38 @@ def test_huggingface_gets_an_imagefolder(photos: pathlib.Path) -> None:
     with (out / "metadata.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["cat", "dog", "dog", "cat"]
+    assert [row["path"] for row in rows] == [f"{name} of 3.png" for name in ("cat/1", "dog/1", "cat/0", "dog/0")]
     assert [size_of(out / row["file_name"])[0] for row in rows] == [41, 44, 40, 43]
+
+
+@pytest.mark.parametrize("kind", ["folder", "mini-imagenet", "torchvision:EuroSAT", "scans_by_path:load"])
+def test_every_label_of_a_run_leads_to_its_file(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    root, size = tmp_path / "images", 84 if kind == "mini-imagenet" else 32
+    inner = {"folder": "", "mini-imagenet": "mini-imagenet/train", "torchvision:EuroSAT": "eurosat/2750"}.get(kind, "")
+    for number in range(60):
+        path = root / inner / ("cat", "dog")[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (size, size), (number, 0, 0)).save(path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "scans_by_path.py").write_text(
+        "def load(data_dir):\n    files = sorted(data_dir.rglob('*.png'))\n"
+        "    return files, [file.parent.name for file in files]\n"
+    )
+    tree = {"data_type": kind, "data_dir": str(root), "models": "cnn", "engine": "simulated", "compute": "none"}
+    run, result = start(resolve({**tree, "worker_num": 2, "worker_query_num": 4}, "test"), str(tmp_path / "run"))
+    assert result.exit_code == 0
+    pixels = open_set(prepare(resolve(tree, "test"))).images
+    with (export(run, "csv")).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 12
+    for row in rows:
+        path = root / row["path"]
+        assert path.parent.name == row["class"] and pixels[int(row["id"]), 0, 0, 0] == int(path.stem)
+    for other in ("folder", "coco", "huggingface"):
+        out = export(run, other)
+        assert len([*out.rglob("*.png")]) == (0 if other == "coco" else len(rows))
 
 
 def test_mistakes_are_reported(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
