@@ -146,7 +146,7 @@ def fuzz(trees: int, seed: int) -> dict[str, Any]:
             config.write_bytes(text.encode(errors="surrogatepass"))
             began = time.perf_counter()
             try:
-                with _limited(SECONDS):
+                with limited(SECONDS):
                     settings = load(str(config), assignments, wanted_seed)
             except UserError as error:
                 count["refused"] += 1
@@ -251,7 +251,7 @@ def _dumped(tree: dict[Any, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
     """Raises after some seconds, wherever the code inside is."""
 
     def end(number: int, frame: object) -> None:

@@ -6,6 +6,7 @@ has them, test.npy holds the ids of its own test images and paths.json the file 
 
 import functools
 import stat
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,8 @@ def _mapped(path: Path, kind: npt.DTypeLike) -> np.ndarray:
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path.name} is no regular file")
     try:
-        array = np.lib.format.open_memmap(path, mode="c")
+        with warnings.catch_warnings(action="ignore"):  # about sizes that overflow
+            array = np.lib.format.open_memmap(path, mode="c")
     except Exception:  # NumPy raises half a dozen kinds
         array = None
     if array is None or array.dtype != kind:

@@ -129,7 +129,7 @@ def _known(place: Path, loader: Loader) -> Path | None:
 def _make(place: Path, loader: Loader, data_type: str) -> Path:
     """Under the lock: fetches, writes and publishes a set, and enters it in the index."""
     for leftover in place.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
     loader.fetch()
     stats = _digest(loader, _stats)
     name = re.sub(r"\W+", "-", data_type)
@@ -153,12 +153,19 @@ def _publish(target: Path, loader: Loader, data_type: str, stats: str) -> None:
             raise UserError(f"data_dir: the images of {data_type} changed while they were read; start again")
         for path in (*temporary.iterdir(), temporary):
             sync(path)
-        shutil.rmtree(target, ignore_errors=True)  # it is there only if files of it were deleted
+        _remove(target)  # it is there only if files of it were deleted
         os.rename(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
     sync(target.parent)
     _warn(contents, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)  # rmtree would wait for whoever writes into a named pipe
 
 
 def _warn(contents: Contents, folder: Path) -> None:
