@@ -100,13 +100,16 @@ def start(
         UserError: the settings do not fit the images or this machine, or the directory is taken.
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
-    from aal.app.data import save_split, split
+    from aal.app.data import fit_to, save_split, split
     from aal.reporting.progress import Progress
     from aal.storage.run_directory import new_run, writing
 
     progress = progress or Progress()
     _check_machine(settings)
     images = _images(settings)
+    settings, fitted = fit_to(images, settings)
+    if fitted:
+        progress.announce(f"fitted to the images: {fitted}")
     _check_networks(settings, images)
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     _check_images(settings, images, partition)

@@ -77,7 +77,7 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: 
     if len(set(seeds)) < len(seeds):
         raise UserError("--seed: a seed is given twice")
     for seed in seeds:
-        resolve({**settings.model_dump(), "seed": seed}, "--seed")
+        resolve({**settings.tree(), "seed": seed}, "--seed")
     folder = new_directory(settings.name, out)
     try:
         with claim(folder):
@@ -105,7 +105,7 @@ def resume_seeds(out: pathlib.Path, assignments: list[str], start: Start, resume
         UserError: the marker file is damaged, or a change would spoil the runs.
     """
     before, seeds = _read(out)
-    tree = override(before.model_dump(), assignments)
+    tree = override(before.tree(), assignments)
     settings = resolve(tree, str(out / MARKER), keys_of(assignments))
     check_changes(before, settings)
     with claim(out):
@@ -148,7 +148,7 @@ def _conclude(out: pathlib.Path, code: int) -> None:
 
 
 def _write(out: pathlib.Path, settings: Settings, seeds: Sequence[int]) -> None:
-    tree = {"seeds": list(seeds), "settings": settings.model_dump()}
+    tree = {"seeds": list(seeds), "settings": settings.tree()}
     write_whole(out / MARKER, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
 
 

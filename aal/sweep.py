@@ -49,8 +49,10 @@ class Planned:
         path = folder / "config.yaml"
         if not path.exists():
             return False
-        there = resolve(read_config(path), str(path)).model_dump(exclude=FREE_TO_CHANGE)
-        wanted = self.settings.model_dump(exclude=FREE_TO_CHANGE)
+        planned = self.settings
+        free = dict.fromkeys(FREE_TO_CHANGE | planned.left_open, True) | {"training": set(planned.training.left_open)}
+        there = resolve(read_config(path), str(path)).model_dump(exclude=free)
+        wanted = planned.model_dump(exclude=free)
         if other := sorted(key for key in wanted if there[key] != wanted[key]):
             raise UserError(f"{folder}: was run with another {', '.join(other)} than is planned; use another --out")
         with contextlib.suppress(UserError), RunReader(folder) as record:  # there is none before the hub has started

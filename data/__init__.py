@@ -1,6 +1,7 @@
 """The image sets: prepared once as two mapped arrays, then divided by the seed."""
 
 from aal.app.data.arrays import ImageSet, imagined_set, open_set
+from aal.app.data.fitting import fit_to
 from aal.app.data.own_images import Images
 from aal.app.data.prepared import prepare
 from aal.app.data.splits import load_split, save_split, split, split_again
@@ -8,6 +9,7 @@ from aal.app.data.splits import load_split, save_split, split, split_again
 __all__ = [
     "ImageSet",
     "Images",
+    "fit_to",
     "imagined_set",
     "load_split",
     "open_set",

@@ -10,7 +10,7 @@ from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
 
 
-@IMAGE_SETS.register("digits", image_size=8)
+@IMAGE_SETS.register("digits", image_size=8, flip=False)
 class Digits:
     """Loads the digits; they never change, so no file decides their content."""
 

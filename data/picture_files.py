@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import EpsImagePlugin, Image
 
+from aal.config.terminal import escaped
+
 # What a picture may be, whatever its name. Other formats of Pillow start programs (EPS) or are hardly ever photos.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -39,7 +41,7 @@ def without_ghostscript() -> Iterator[None]:
 
 def printable(name: str) -> str:
     """Returns a name from an image set as text that can be printed: no control characters, whatever bytes it has."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in _decodable(name))
+    return escaped(_decodable(name))
 
 
 def _decodable(name: str) -> str:

@@ -26,8 +26,16 @@ OTHERS = {
     *("CelebA", "DatasetFolder", "Flickr30k", "Flickr8k", "ImageFolder", "LFWPairs", "LSUNClass", "MovingMNIST"),
     *("PhotoTour", "SBU", "VisionDataset", "WIDERFace"),
 }
+# Digits, letters, words and signs, which mean something else in a mirror.
+OF_SIGNS = {"emnist", "gtsrb", "kmnist", "mnist", "omniglot", "qmnist", "renderedsst2", "svhn", "usps"}
 # Parameters that are no options: the program's own, and `what` of QMNIST, which makes training and test set the same.
 RESERVED = {"root", "train", "download", "transform", "target_transform", "transforms", "loader", "what"}
+
+
+def is_of_signs(data_type: str) -> bool:
+    """Whether a data type is a set of torchvision whose images must not be mirrored."""
+    prefix, _, name = data_type.partition(":")
+    return prefix == "torchvision" and name.lower() in OF_SIGNS
 
 
 def find_set(name: str) -> Any:

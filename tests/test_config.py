@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,19 @@ def test_names_may_be_written_in_any_way() -> None:
 def test_a_recipe_is_a_group_that_single_settings_change() -> None:
     settings = resolve({"data_type": "cifar10", "recipe": "paper", "training": {"epochs": 3}}, "x")
     assert settings.training.model_dump() == {**RECIPES["paper"], "epochs": 3}
+
+
+def test_what_is_null_or_left_out_is_left_open_for_the_images() -> None:
+    tree = {"data_type": "folder", "models": "cnn", "val_size": None, "query_batch": 7, "training": {"flip": None}}
+    settings = resolve(tree, "x")
+    assert settings.left_open == {"val_size", "initial_size", "server_train_threshold"}
+    assert settings.training.left_open == {"flip", "crop_padding"}
+    paper = resolve({**tree, "recipe": "paper"}, "x").training
+    assert paper.left_open == {"flip"} and paper.crop_padding == 0
+    again = resolve(yaml.safe_load(dump(settings)), "x")
+    assert again == settings and again.left_open == settings.left_open and len(again.training.left_open) == 2
+    assert resolve({"data_type": "digits", "models": "cnn", "worker_num": 1}, "x").budget < 1000  # no contradiction yet
+    assert problems({"data_type": "digits", "models": "cnn", "worker_num": 1, "server_train_threshold": 1000})
 
 
 def test_all_mistakes_are_told_at_once_a_line_each() -> None:

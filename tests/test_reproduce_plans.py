@@ -65,7 +65,7 @@ def test_the_same_name_means_the_same_settings() -> None:
 
 
 def test_the_papers_own_settings() -> None:
-    paper = Setup("paper", "cifar-100", "", 1, METHODS, BATCHES)
+    paper = Setup("paper", "cifar-100", "data", 1, METHODS, BATCHES)
     one = single(paper, "AAL", "async", 2500, seed=4).settings
     assert (one.initial_size, one.val_size, one.worker_num, one.seed, one.max_staleness) == (10_000, 5000, 10, 4, 1)
     assert (one.query_batch, one.server_train_threshold, one.worker_query_num) == (250, 2500, 4)
@@ -83,7 +83,7 @@ def test_the_papers_own_settings() -> None:
 
 
 def test_a_fifth_of_it_is_a_fifth() -> None:
-    small, paper = (Setup(scale, "cifar-10", "", 1, METHODS, BATCHES) for scale in ("cpu", "paper"))
+    small, paper = (Setup(scale, "cifar-10", "data", 1, METHODS, BATCHES) for scale in ("cpu", "paper"))
     for batch in BATCHES:
         grids = [single(setup, "AAL", "async", batch, 0).grid for setup in (small, paper)]
         assert [5 * labels for labels in grids[0]] == grids[1]
@@ -106,7 +106,7 @@ def test_a_fifth_of_it_is_a_fifth() -> None:
 def test_measured_times_are_of_the_scales_network_at_the_papers_label_counts() -> None:
     costs = {"per_image_trained": 1.0, "relative_std": 0.0}
     for scale, network, epochs in (("cpu", "vgg16_bn", 20), ("paper", "vgg16", 1000)):
-        run = timed(Setup(scale, "cifar-100", "", 1, (), ()), "measured", costs, "async", None, 1000)
+        run = timed(Setup(scale, "cifar-100", "data", 1, (), ()), "measured", costs, "async", None, 1000)
         s = run.settings
         assert (s.models, s.training.epochs, s.costs.per_image_trained, run.grid[1]) == ([network], epochs, 1.0, 11_000)
         assert s.max_staleness is None
@@ -114,7 +114,7 @@ def test_measured_times_are_of_the_scales_network_at_the_papers_label_counts() -
 
 @pytest.mark.parametrize("data_type", DATA_TYPES)
 def test_imagined_sets_leave_as_many_images_as_the_papers(data_type: str) -> None:
-    run = timed(Setup("cpu", data_type, "", 1, (), ()), "paper", None, "async", 1, 1000)
+    run = timed(Setup("cpu", data_type, "data", 1, (), ()), "paper", None, "async", 1, 1000)
     parts = split(imagined_set(run.settings, run.config["examples"]), run.settings, run.settings.worker_num)
     assert len(parts.validation) + len(parts.initial) + sum(map(len, parts.shards)) == 50_000
 

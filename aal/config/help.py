@@ -21,7 +21,9 @@ def _described(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _described(group, f"{prefix}{name}.")
             continue
         if prefix == "training.":
-            default = ", ".join(f"{recipe} {RECIPES[recipe][name]}" for recipe in RECIPES)
+            default = ", ".join(f"{recipe} {RECIPES[recipe].get(name, 'null')}" for recipe in RECIPES)
+        elif name in Settings.LEFT_OPEN:
+            default = f"null, at most {field.default}"
         elif field.is_required():
             default = "must be given"
         else:

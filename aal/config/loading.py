@@ -16,7 +16,7 @@ from aal.config.error_lines import line_of, shortened
 from aal.config.errors import UserError
 from aal.config.presets import PAPER_COSTS, RECIPES
 from aal.config.registry import IMAGE_SETS
-from aal.config.settings import Settings
+from aal.config.settings import Settings, TrainingSettings
 from aal.config.yaml_text import LONGEST_TEXT, parse
 
 log = logging.getLogger("aal")
@@ -124,7 +124,7 @@ def resolve(
     Raises:
         UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
     """
-    tree = _with_costs(_with_recipe(_with_new_names(tree, where)))
+    tree = _left_open(_with_costs(_with_recipe(_with_new_names(tree, where))))
     changed = set(changed)
     problems: list[tuple[str, str]] = []
     bad: set[str] = set()
@@ -134,7 +134,8 @@ def resolve(
         problems = list(dict.fromkeys(line_of(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
         sound = {key: value for key, value in tree.items() if key in Settings.model_fields and key not in bad}
-        settings = Settings.model_validate(_with_recipe({"data_type": "folder", **sound}))  # to find contradictions
+        sound = _left_open(_with_recipe({"data_type": "folder", **sound}))
+        settings = Settings.model_validate(sound)  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
         raise UserError(*(f"{changed_by if key in changed else where}: {key}: {text}" for key, text in problems))
@@ -159,6 +160,15 @@ def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
     recipe = tree.get("recipe", "modern")
     base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
     return {**tree, "training": {**base, **(changed or {})}}
+
+
+def _left_open(tree: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out what is null and to be fitted to the image set."""
+    kept = {key: value for key, value in tree.items() if value is not None or key not in Settings.LEFT_OPEN}
+    if isinstance(training := kept.get("training"), dict):
+        open_keys = TrainingSettings.LEFT_OPEN
+        kept["training"] = {key: value for key, value in training.items() if value is not None or key not in open_keys}
+    return kept
 
 
 def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
@@ -206,4 +216,4 @@ def name_of(path: pathlib.Path) -> str:
 
 def dump(settings: Settings) -> str:
     """Returns the resolved settings as YAML that `load` reads back to the same settings."""
-    return yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(settings.tree(), sort_keys=False, allow_unicode=True)

@@ -1,7 +1,7 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -44,13 +44,25 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Group(BaseModel):
-    """A group of settings: strict types, no unknown key, never changed after it was read."""
+    """A group of settings: strict types, no unknown key, never changed after it was read.
+
+    Fields in LEFT_OPEN that a config leaves out, or gives as null, are fitted to the image set when it is known.
+    """
+
+    LEFT_OPEN: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    def left_open(self) -> frozenset[str]:
+        """The fields that are still to be fitted to the image set."""
+        return self.LEFT_OPEN - self.model_fields_set
 
 
 class TrainingSettings(Group):
     """How a server learns; `recipe` names a whole group, `training` changes single values of it."""
+
+    LEFT_OPEN = frozenset({"crop_padding", "flip"})
 
     optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with Nesterov momentum")
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = Field(description="its value, or its peak under one_cycle")
@@ -61,8 +73,10 @@ class TrainingSettings(Group):
     schedule: Literal["constant", "one_cycle"] = Field(description="of the learning rate, step by step")
     epochs: Positive = Field(description="passes over the labelled images")
     batch_size: Positive = Field(description="images a step of the optimiser")
-    crop_padding: Count = Field(description="pixels of reflected padding for random crops; 0 for none")
-    flip: bool = Field(description="random left-right flips")
+    crop_padding: Count = Field(
+        4, description="pixels of reflected padding for random crops, 0 for none; null: an eighth of the side"
+    )
+    flip: bool = Field(True, description="random left-right flips; null: but for digits, letters and signs")
     normalise: bool = Field(
         description="subtract the mean and divide by the deviation of each channel, over all that may be trained on"
     )
@@ -133,6 +147,8 @@ class CostSettings(Group):
 
 class Settings(Group):
     """All settings of a run."""
+
+    LEFT_OPEN = frozenset({"initial_size", "val_size", "query_batch", "server_train_threshold"})
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=200)] | None = Field(
         None, description="the run's folder under runs/; null takes the config's name"
@@ -223,6 +239,12 @@ class Settings(Group):
     annotators: AnnotatorSettings = Field(AnnotatorSettings(), description="the simulated annotators")
     devices: DeviceSettings = Field(DeviceSettings(), description="where the roles compute")
     tensorboard: bool = Field(False, description="also write scalars for TensorBoard (pip install tensorboard)")
+
+    def tree(self) -> dict[str, Any]:
+        """Returns what a config of these settings holds; what is left open is null there too."""
+        tree = self.model_dump() | dict.fromkeys(self.left_open)
+        tree["training"] |= dict.fromkeys(self.training.left_open)
+        return tree
 
     @property
     def budget(self) -> int:
