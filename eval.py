@@ -10,6 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aal.config.terminal import ArgumentParser, escaped, report_what_cannot_be_loaded, run_command, write_line
+
+if __name__ == "__main__":  # before PyTorch, which takes seconds and memory
+    report_what_cannot_be_loaded()
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
@@ -21,7 +26,6 @@ from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
 from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
-from aal.config.terminal import ArgumentParser, escaped, run_command, write_line
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import resolve_device

@@ -41,7 +41,7 @@ COMMANDS = {
     "export": '-m aal.export "$RUN" --format csv --out labels.csv',
     "reproduce": "reproduce.py --help",
 }
-BITES = "setpriv --bounding-set=-dac_override,-dac_read_search,-dac_override"  # so that permissions bind root too
+BITES = "setpriv --bounding-set=-dac_override,-dac_read_search"  # so that permissions bind root too
 # What stands before and after the command in a shell; "mount" and "root" in a name say what it needs.
 ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "plain": ("", ""),

@@ -74,6 +74,12 @@ def test_values_without_sense_are_refused(key: str, value: Any) -> None:
     assert all("\n" not in line and len(line) < 300 for line in refused.value.problems)
 
 
+def test_trainings_of_thirty_virtual_years_are_refused() -> None:
+    costs = {"per_image_trained": 1e6}
+    with pytest.raises(UserError, match=r"costs: the first training would take 2e\+11"):
+        resolve({"data_type": "cifar-10", "engine": "simulated", "costs": costs, "initial_size": 10_000}, "my.yaml")
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/x.yaml", "a\0b", "", "/dev/null", "/proc/1/mem", "\ud800"])
 def test_names_that_are_no_config_are_reported(name: str) -> None:
     with pytest.raises(UserError):

@@ -17,6 +17,8 @@ from aal.config.registry import (
 )
 from aal.config.settings import Settings
 
+LONGEST_TRAINING_S = 1e9  # of virtual time: 30 years
+
 
 def misfit(name: str, side: int) -> str | None:
     """Returns what is wrong with giving a network images of `side` pixels; None when they fit."""
@@ -100,6 +102,9 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"{s.annotators.lease_s:g} s run out before a label is given, which takes "
             f"{s.annotators.seconds_per_label:g} s in the mean",
         )
+    first = s.costs.per_image_trained * s.training.epochs * s.initial_size
+    if s.engine == "simulated" and first > LONGEST_TRAINING_S:
+        yield ("costs", "training"), f"the first training would take {first:.1g} virtual seconds; make them smaller"
     yield from image_problems(s)
     yield from strategy_problems(s)
     yield from network_problems(s)

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import types
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
@@ -78,6 +79,8 @@ def run_command(act: Callable[[], int]) -> int:
     """
     _open_standard_streams()
     try:
+        if not os.path.exists(os.curdir):  # in which some libraries end the process
+            raise UserError("the folder that this program was started in is gone")
         return act()
     except UserError as error:
         return _report(USER_ERROR, *error.problems)
@@ -88,8 +91,8 @@ def run_command(act: Callable[[], int]) -> int:
         return INTERRUPTED["SIGINT"]
     except MemoryError:
         return _report(FAILED, "there is no memory left")
-    except ImportError as error:  # a broken installation, or no memory for a library
-        return _report(FAILED, f"a part of the program cannot be loaded: {error}")
+    except ImportError as error:
+        return _report(FAILED, _unloaded(error))
     except OSError as error:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return _report(USER_ERROR if error.errno in MENDABLE else FAILED, f"{place}{error.strerror or error}")
@@ -99,6 +102,25 @@ def run_command(act: Callable[[], int]) -> int:
                 stream.flush()
             except OSError:  # the reader has closed it, as `head` does
                 _drop(stream)
+
+
+def report_what_cannot_be_loaded() -> None:
+    """Reports in a line what a script cannot import before it comes to `run_command`, and an interrupt meanwhile."""
+
+    def report(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        if isinstance(error, ImportError | MemoryError):
+            write_line(f"error: {_unloaded(error)}", sys.stderr)
+        elif isinstance(error, KeyboardInterrupt):
+            write_line("interrupted", sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = report
+
+
+def _unloaded(error: BaseException) -> str:
+    """What is said of a broken installation, or of a library that there is no memory for."""
+    return f"a part of the program cannot be loaded: {error}"
 
 
 def _report(code: int, *problems: str) -> int:

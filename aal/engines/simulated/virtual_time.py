@@ -1,6 +1,7 @@
 """Virtual time: an asyncio loop that jumps from one event to the next, and the clock that roles see of it."""
 
 import asyncio
+import math
 import selectors
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from aal.coordination.clock import Work
 from aal.coordination.messages import Change, Pending
 
 T = TypeVar("T")
+RESOLUTION = time.get_clock_info("monotonic").resolution  # that asyncio adds to its time
 
 
 class VirtualSelector(selectors.SelectSelector):
@@ -31,6 +33,8 @@ class VirtualSelector(selectors.SelectSelector):
         if timeout is None:
             raise RunFailed("every role waits for another, and nothing is under way that could wake one")
         self.time += max(0.0, timeout)
+        if self.time + RESOLUTION == self.time:  # asyncio takes as due what is before now + its resolution
+            self.time = math.nextafter(self.time, math.inf)
         return []
 
 
