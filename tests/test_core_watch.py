@@ -48,6 +48,6 @@ def test_cores_are_shared_out_and_a_busy_machine_is_reported(
     assert len(noted.shared) == 31, "every two seconds"
     assert noted.shared[5:10] == [8.0, 8.0, 8.0, 2.0, 2.0]
     busy, free_again = (record.getMessage() for record in caplog.records)
-    assert busy == "other programs use this machine: the run can use 4.4 of its 8 CPU cores"
-    assert free_again == "other programs use this machine no longer: the run can use 8.0 of its 8 CPU cores"
+    assert busy == "other programs use this machine and leave 4.4 of 8 CPU cores to the run"
+    assert free_again == "other programs use this machine less now and leave 8.0 of 8 CPU cores to the run"
     assert noted.notes == [busy], "the screen shows it once"

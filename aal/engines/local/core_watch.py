@@ -51,8 +51,8 @@ class CoreWatch:
         if is_busy == self._is_busy:
             return
         self._is_busy = is_busy
-        cause = "other programs use this machine" if is_busy else "other programs use this machine no longer"
-        line = f"{cause}: the run can use {free:.1f} of its {self._free.most:g} CPU cores"
+        what = "use this machine and leave" if is_busy else "use this machine less now and leave"
+        line = f"other programs {what} {free:.1f} of {self._free.most:g} CPU cores to the run"
         log.info(line)
         if not self._is_shown:
             self._display.note(line)
