@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aal.app.experiments.aal_2021.plans import SCALES
 from aal.app.models import build_model
 from aal.app.server_train import fit
 from aal.config.errors import UserError
@@ -28,7 +29,7 @@ from aal.training.process import set_up_simulated
 from aal.training.trainer import TrainingTask, reuse_or_train
 from bench import gpu as bench_of_gpu
 from bench.contenders import matmul_rate
-from bench.harness import Source
+from bench.harness import MODEL, Selector, Source, publish
 from bench.rows import Options
 from tests.builders import make_settings
 
@@ -291,3 +292,20 @@ def test_a_simulated_run_searches_no_kernels_whose_choice_could_differ(monkeypat
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     set_up_simulated(make_settings(engine="simulated", devices={"server_threads": 1}))
     assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
+
+
+def test_a_selection_gives_back_what_it_held_of_a_card(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    some: Any = types.SimpleNamespace(images=images(30), labels=np.arange(30) % 10)
+    selector = Selector(tmp_path, some, CPU)
+    publish(tmp_path, MODEL, "cnn", 0.1)
+    assert len(selector.select(2, np.arange(30))) == 2
+    assert given_back == [True]
+
+
+def test_scales_that_run_on_each_core_stay_off_the_gpus() -> None:
+    small = [size.settings["devices"] for name, size in SCALES.items() if name != "paper"]
+    assert small and all(
+        settings["devices"]["servers"] == settings["devices"]["workers"] == "cpu" for settings in small
+    )
