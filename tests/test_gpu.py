@@ -306,6 +306,4 @@ def test_a_selection_gives_back_what_it_held_of_a_card(monkeypatch: pytest.Monke
 
 def test_scales_that_run_on_each_core_stay_off_the_gpus() -> None:
     small = [size.settings["devices"] for name, size in SCALES.items() if name != "paper"]
-    assert small and all(
-        settings["devices"]["servers"] == settings["devices"]["workers"] == "cpu" for settings in small
-    )
+    assert small and all(devices["servers"] == devices["workers"] == "cpu" for devices in small)
