@@ -58,14 +58,14 @@ def quota_2(group: str, quota: str) -> dict[str, str]:
 def test_limits_of_containers_are_found(
     tmp_path: pathlib.Path, membership: str, files: dict[str, str], limits: list[float]
 ) -> None:
-    write(tmp_path, {"membership": membership, **{f"cgroup/{name}": text for name, text in files.items()}})
-    found = cpu_limits(tmp_path / "cgroup", tmp_path / "membership")
+    write(tmp_path, {"self/cgroup": membership, **{f"cgroup/{name}": text for name, text in files.items()}})
+    found = cpu_limits(tmp_path, tmp_path / "cgroup")
     assert [limit.cores for limit in found] == limits
     assert all(limit.used() == 3.5 for limit in found)
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path: pathlib.Path) -> None:
-    assert cpu_limits(tmp_path, tmp_path / "membership") == []
+    assert cpu_limits(tmp_path, tmp_path) == []
 
 
 @pytest.mark.parametrize(("limits", "count"), [([], 8), ([2.5], 2), ([12.0, 3.0], 3), ([0.5], 1)])

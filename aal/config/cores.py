@@ -4,14 +4,12 @@ import contextlib
 import os
 import pathlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
 
-CGROUPS = pathlib.Path("/sys/fs/cgroup")
-MEMBERSHIP = pathlib.Path("/proc/self/cgroup")
-MOUNTS = ("", "unified")  # where version 2 of cgroups may be, below CGROUPS
+from aal.config.machine import CGROUPS, PROC, control_groups
+
 SHORTEST_S = 0.1  # a shorter time is not measured: the kernel counts in ticks of 0.01 s
 LOOK_S = 0.5  # to measure once
 
@@ -41,47 +39,28 @@ class CpuLimit:
         return int(text) / 1e9
 
 
-def cpu_limits(cgroups: pathlib.Path = CGROUPS, membership: pathlib.Path = MEMBERSHIP) -> list[CpuLimit]:
+def cpu_limits(proc: pathlib.Path = PROC, cgroups: pathlib.Path = CGROUPS) -> list[CpuLimit]:
     """Returns the CPU limits of the control groups that this process is in: its own and all above it.
 
     Docs: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max), and cgroup-v1, scheduler/sched-bwc.html.
 
     Args:
+        proc: where /proc is mounted.
         cgroups: where control groups are mounted.
-        membership: names those of this process.
     """
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return []
-    limits: list[CpuLimit] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        own = pathlib.PurePosixPath(path).relative_to("/")
-        # A container sees its own group as the root, whatever /proc calls it; what does not exist there is skipped.
-        for group in (own, *own.parents):
-            with contextlib.suppress(OSError, ValueError):
-                if not controllers:
-                    limits += _version_2(cgroups, group)
-                elif "cpu" in controllers.split(","):
-                    limits += _version_1(cgroups, group)
+    limits = []
+    for group in control_groups("cpu", proc, cgroups):
+        with contextlib.suppress(OSError, ValueError):  # a file that is not there, or "max": there is no limit
+            if (group / "cpu.max").exists():
+                quota, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())
+                usage = group / "cpu.stat"
+            else:
+                files = (group / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+                quota, period = (int(file.read_text(encoding="ascii")) for file in files)
+                usage = cgroups / "cpuacct" / group.relative_to(cgroups / "cpu") / "cpuacct.usage"
+            if quota > 0:
+                limits.append(CpuLimit(quota / period, usage))
     return limits
-
-
-def _version_2(cgroups: pathlib.Path, group: pathlib.PurePosixPath) -> Iterator[CpuLimit]:
-    for mount in MOUNTS:
-        folder = cgroups / mount / group
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-            if quota != "max":
-                yield CpuLimit(int(quota) / int(period), folder / "cpu.stat")
-
-
-def _version_1(cgroups: pathlib.Path, group: pathlib.PurePosixPath) -> Iterator[CpuLimit]:
-    folder = cgroups / "cpu" / group
-    quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period"))
-    if quota > 0:
-        yield CpuLimit(quota / period, cgroups / "cpuacct" / group / "cpuacct.usage")
 
 
 def _affinity() -> list[int]:

@@ -24,7 +24,7 @@ def free_memory(proc: pathlib.Path = PROC, cgroups: pathlib.Path = CGROUPS) -> i
     with contextlib.suppress(OSError, ValueError, KeyError):
         lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
         free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    for group in _groups("memory", proc, cgroups):
+    for group in control_groups("memory", proc, cgroups):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             with contextlib.suppress(OSError, ValueError):  # "max" is no number: there is no limit
                 most, now = _number(group / limit), _number(group / used)
@@ -38,7 +38,7 @@ def free_threads(proc: pathlib.Path = PROC, cgroups: pathlib.Path = CGROUPS) -> 
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if limit != resource.RLIM_INFINITY and os.geteuid():  # which does not bind root
         free.append(limit - _own_threads(proc))
-    for group in _groups("pids", proc, cgroups):
+    for group in control_groups("pids", proc, cgroups):
         with contextlib.suppress(OSError, ValueError):
             free.append(_number(group / "pids.max") - _number(group / "pids.current"))
     return max(0, min(free)) if free else None
@@ -58,8 +58,11 @@ def allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _groups(controller: str, proc: pathlib.Path, cgroups: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The folders of the control groups that this process is in, and of those above them, as far as they are seen."""
+def control_groups(controller: str, proc: pathlib.Path, cgroups: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the folders of the control groups that this process is in, and of those above, as far as they are seen.
+
+    A container sees its own group as the root, whatever /proc calls it.
+    """
     with contextlib.suppress(OSError):
         for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
