@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aal.config.terminal import ArgumentParser, escaped, report_what_cannot_be_loaded, run_command, write_line
+from aal.config.terminal import ArgumentParser, check_before_imports, escaped, run_command, write_line
 
 if __name__ == "__main__":  # before PyTorch, which takes seconds and memory
-    report_what_cannot_be_loaded()
+    check_before_imports()
 
 import numpy as np
 import torch

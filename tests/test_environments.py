@@ -19,6 +19,7 @@ pytestmark = pytest.mark.process
         ("long-name", "export", 2),
         ("folder-gone", "run", 2),
         ("little-memory", "eval", 1),
+        ("folder-gone", "eval", 2),
         ("few-files", "export", 0),
         ("mount-folder-read-only", "export", 2),
         ("mount-folder-full", "export", 0),

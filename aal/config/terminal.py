@@ -79,8 +79,7 @@ def run_command(act: Callable[[], int]) -> int:
     """
     _open_standard_streams()
     try:
-        if not os.path.exists(os.curdir):  # in which some libraries end the process
-            raise UserError("the folder that this program was started in is gone")
+        _check_folder()
         return act()
     except UserError as error:
         return _report(USER_ERROR, *error.problems)
@@ -104,8 +103,22 @@ def run_command(act: Callable[[], int]) -> int:
                 _drop(stream)
 
 
-def report_what_cannot_be_loaded() -> None:
-    """Reports in a line what a script cannot import before it comes to `run_command`, and an interrupt meanwhile."""
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError:  # in which some libraries end the process
+        raise UserError("the folder that this program was started in is gone, or may not be read") from None
+
+
+def check_before_imports() -> None:
+    """Reports in a line what a script cannot import before it comes to `run_command`, and an interrupt meanwhile.
+
+    Ends the program where PyTorch would: in a folder that is gone.
+    """
+    try:
+        _check_folder()
+    except UserError as error:
+        raise SystemExit(_report(USER_ERROR, *error.problems)) from None
 
     def report(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
         if isinstance(error, ImportError | MemoryError):
