@@ -267,6 +267,18 @@ def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
     assert max(path.stat().st_size for path in folder.iterdir()) < 500_000
 
 
+def test_the_timeline_says_who_waited_and_shows_the_shortest_selection() -> None:
+    one = Spans(np.array([0.0]), np.array([10.0]), np.array([100.0]))
+    short = Spans(np.zeros(3), np.array([0.0, 50.0, 50.1]), np.array([1e-4, 50.0001, 50.2]))
+    people = Spans(np.array([0.0, 1.0]), np.array([5.0, 5.0]), np.array([90.0, 60.0]))
+    figure = timeline(one, short, people, 2, breaks=[20.0], waited=0.25, shares=np.array([0.1, 0.4]), virtual=True)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts == ["waited 10.0 %", "waited 40.0 %"]
+    assert "dotted: the run was interrupted here" in figure.axes[-1].get_xlabel()
+    widths = [bar.get_extents().width for bar in figure.axes[1].collections[-1].get_paths()]
+    assert widths[0] == pytest.approx(0.4) and widths[1] == pytest.approx(0.1), "never over the next one"
+
+
 def test_many_labels_in_lanes_stay_small(tmp_path: pathlib.Path) -> None:
     start = np.arange(50_000, dtype=float)
     none = Spans(*np.empty((3, 0)))
