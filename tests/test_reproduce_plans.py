@@ -158,11 +158,9 @@ def test_the_configs_of_the_paper_say_what_was_published(data_type: str) -> None
             assert (batch, rounds, settings.round_size) == (int(name[5:]), about["rounds"][batch], batch)
         else:
             assert (settings.server_num, settings.budget) == (int(name[7:]), 20_000)
-    setup = Setup("paper", data_type, "data/downloads", 1, ("AAL",), BATCHES)
-    run = single(setup, "AAL", "async", 1000, 0)
-    assert (
-        load(f"paper/{short}-batch1000", ["data_dir=data/downloads"]).model_copy(update={"name": None}) == run.settings
-    )
+    settings = load(f"paper/{short}-batch1000", ["data_dir=data/downloads"]).model_copy(update={"name": None})
+    setup = Setup("paper", data_type, settings.data_dir, 1, ("AAL",), BATCHES)  # absolute, as reproduce gives it
+    assert settings == single(setup, "AAL", "async", 1000, 0).settings
 
 
 def test_a_run_is_finished_when_its_record_says_so(tmp_path: pathlib.Path) -> None:
