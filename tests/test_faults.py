@@ -159,6 +159,16 @@ def started(run: pathlib.Path, labels: int, limit: int = 1024) -> subprocess.Pop
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("way", ["a script without a guard", "from stdin"])
+def test_a_run_is_started_by_any_program(tmp_path: pathlib.Path, way: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(RUN)
+    words = [sys.executable, "-" if way == "from stdin" else str(script), str(tmp_path / "run"), "20"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, input=RUN, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "FINISHED \n" and "Error" not in done.stderr, done.stderr
+
+
 def wait_for(run: pathlib.Path, word: str) -> None:
     """Waits until a word stands in the log of a run."""
     log, deadline = run / "log.txt", time.monotonic() + 60
