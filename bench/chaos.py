@@ -114,7 +114,7 @@ class Torment:
                     self._go_on(everybody=True)
                 if alive := self._survivors():
                     raise RunFailed(f"processes outlived main: {alive}")
-                run.check(-signal.SIGKILL, 143)
+                run.check(-signal.SIGKILL, 143, -signal.SIGTERM)  # the last before it listens, or while it reports
                 if run.process.returncode == 0:
                     break
             resumes += 1
