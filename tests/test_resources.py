@@ -55,6 +55,12 @@ def test_what_cannot_fit_is_refused_with_the_figures() -> None:
     assert not refused(annotators={"number": 10**6, "seconds_per_label": 1.0}, server_num=40)[0].startswith("worker")
 
 
+@pytest.mark.usefixtures("small")
+def test_a_process_without_room_for_pytorch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "address_space", lambda: 4 * 10**8)
+    assert refused() == ["compute: a process may have 0.4 GB of addresses (ulimit -v), and PyTorch takes 3.3"]
+
+
 @pytest.mark.parametrize(("shape", "most"), [(DIGITS, 1.2), (CIFAR, 2.2)])
 def test_processes_that_share_need_no_more(shape: tuple[int, ...], most: float) -> None:
     each = sum(part.number * part.bytes for part in parts_of(make_settings(worker_num=20), shape))

@@ -44,6 +44,12 @@ def free_threads(proc: pathlib.Path = PROC, cgroups: pathlib.Path = CGROUPS) -> 
     return max(0, min(free)) if free else None
 
 
+def address_space() -> int | None:
+    """Returns how many bytes of addresses a process of this user may have; None where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def most_open_files() -> int | None:
     """Returns how many files a process of this user may come to hold open; None where there is no limit."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

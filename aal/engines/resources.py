@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass
 
 from aal.config.errors import UserError
-from aal.config.machine import free_memory, free_threads, most_open_files
+from aal.config.machine import address_space, free_memory, free_threads, most_open_files
 from aal.config.registry import NETWORKS, SCHEDULES
 from aal.config.settings import Settings
 
 MIB, GB = 2**20, 1e9
+ADDRESSES = 3.3e9  # bytes that a process which has loaded PyTorch maps, mostly of files
 # Memory in MiB that is a process's own, without the images, which are mapped, and without what a network adds; as
 # `python -m bench memory` measured it. What the fork server has loaded is shared by all.
 SHARED, MAIN, HUB, ANNOTATORS, WORKER, SERVER = 290, 160, 60, 50, 40, 130
@@ -109,6 +110,12 @@ def check_resources(settings: Settings, shape: tuple[int, ...]) -> None:
     if limit is not None and files > limit:
         text = f"the run needs about {files} open files, and a process may have {limit}"
         problems.append(f"{most.setting}: {text}; start it after `ulimit -n {2 * files}`")
+    space = address_space()
+    if settings.compute == "full" and space is not None and space < ADDRESSES:
+        text = (
+            f"a process may have {space / GB:.1f} GB of addresses (ulimit -v), and PyTorch takes {ADDRESSES / GB:.1f}"
+        )
+        problems.append(f"compute: {text}")
     if problems:
         raise UserError(*problems)
 
