@@ -1,10 +1,10 @@
-"""A short part of what `python -m bench.fuzz_environments` does at length: commands where something is taken away."""
+"""A short part of what `python -m bench.fuzz environments` does at length: commands where something is taken away."""
 
 import pathlib
 
 import pytest
 
-from bench.fuzz_environments import lacks, start
+from bench.fuzz.environments import lacks, problems, start
 from tests.builders import META, make_run, model
 
 pytestmark = pytest.mark.process
@@ -36,5 +36,5 @@ def test_a_command_ends_by_itself_and_says_why(
     config = {"data_type": "digits", "models": "cnn", "initial_size": 1, "val_size": 0, "server_train_threshold": 1}
     finished = make_run(tmp_path / "finished", config, **tables, meta=[*META.items(), ("classes", '["0", "1"]')])
     ended = start(environment, command, finished, tmp_path / "environment")
-    assert not ended.problem, ended
+    assert not list(problems(environment, ended)), ended
     assert ended.code == code, ended

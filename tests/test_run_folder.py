@@ -20,7 +20,6 @@ from aal.storage.model_files import save_model
 from aal.storage.resume_state import resume_state_of, take_over
 from aal.storage.run_directory import new_run
 from tests.builders import MemoryRecorder, make_hub, make_settings, query
-from tests.run_folder_faults import attack
 from tests.test_hub import answer_all, offer, train
 from tests.test_model_files import payload
 from tests.test_record import written
@@ -284,11 +283,3 @@ def test_a_newest_model_that_is_not_the_published_one_is_found(tmp_path: pathlib
         save_model(model, payload(labels=6))
     state = take_over(path)
     assert state is not None and state.lost == {0} and state.models[0][0] == ModelRef(0, "models/0.pt", 1)
-
-
-@pytest.mark.process
-@pytest.mark.timeout(300)
-def test_damaged_directories_are_taken_up_or_refused_by_name() -> None:
-    counts, broken = attack(number=4, seed=3)
-    assert not broken
-    assert sum(counts.values()) == 8

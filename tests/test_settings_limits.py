@@ -9,7 +9,6 @@ import pytest
 from aal.config.errors import UserError
 from aal.config.loading import find_config, load, override, read_config, resolve
 from aal.config.yaml_text import LONGEST_TEXT, parse
-from bench.fuzz_settings import fuzz
 
 pytestmark = pytest.mark.unit
 LETTERS = "abcdefghi"
@@ -89,10 +88,3 @@ def test_names_that_are_no_config_are_reported(name: str) -> None:
 def test_a_config_may_be_named_by_a_path_with_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_config("digits.yaml").name == "digits.yaml"
-
-
-def test_configs_at_random_are_accepted_or_refused() -> None:
-    """A short part of what `python -m bench.fuzz_settings` does at length."""
-    found = fuzz(trees=150, seed=1)
-    assert not found["failures"]
-    assert found["accepted"] and found["refused"]

@@ -3,38 +3,31 @@
 Every command is started in every environment: output closed, full or in ASCII, a temporary folder that is missing, full
 or too long, folders that are gone, full, read-only or not allowed, few open files, little memory, nothing in the
 environment. What needs a mount or capabilities is skipped where this user may not have them.
-
-Example:
-  python -m bench.fuzz_environments --environments ascii few-files --commands run eval
 """
 
-import json
 import os
 import pathlib
+import random
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import yaml
+from bench.fuzz.case import Broken, Case, TooLong
+from bench.fuzz.made_runs import made_run
+from bench.settings import KINDS
 
-from bench.rows import parser_of
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-SECONDS = 300.0  # that a command may take
-TINY = "worker_num=2 worker_query_num=2 query_batch=10 server_train_threshold=20 initial_size=40 val_size=20"
-QUICK = f"{TINY} server_num=1 training.epochs=2 training.validate_after=0 annotators.seconds_per_label=0.01"
-NOTHING = "--config digits.yaml engine=simulated compute=none"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SECONDS = 300.0  # a run takes some seconds on an idle machine
+NOTHING = f"{KINDS['fuzz']} engine=simulated compute=none"
 # $RUN is a finished run with models, beside the working folder.
 COMMANDS = {
-    "run": f"main.py {NOTHING} {TINY} --out new",
-    "local": f"main.py --config digits.yaml {QUICK} devices.server_threads=1 --out new",
-    "resume": 'main.py --resume "$RUN" worker_query_num=3',
+    "run": f"main.py {NOTHING} data_dir={{images}} --out new",
+    "local": f"main.py {KINDS['fuzz']} annotators.seconds_per_label=0.01 data_dir={{images}} --out new",
+    "resume": 'main.py --resume "$RUN" worker_query_num=5',
     "mistake": f"main.py {NOTHING} worker_nun=3",
     "eval": 'eval.py --path "$RUN"/models/training-0000-server-0.pt',
     "report": '-m aal.report "$RUN"',
@@ -73,40 +66,32 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "root-run-not-allowed": ('chmod 000 "$RUN";', ""),
     "root-models-not-allowed": ('chmod 000 "$RUN"/models "$RUN"/config.yaml;', ""),
 }
+PAIRS = [(environment, command) for environment in ENVIRONMENTS for command in COMMANDS]
+NUMBER = len(PAIRS)
 
 
 class Ended(NamedTuple):
-    """How a command ended in an environment."""
+    """How a command ended: its exit code, and what it printed."""
 
-    environment: str
-    command: str
     code: int
-    seconds: float
     said: str
-    problem: str
 
 
-def main(words: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0 all held, 1 something did not."""
-    parser = parser_of("bench.fuzz_environments", __doc__)
-    parser.add_argument("--environments", nargs="+", choices=ENVIRONMENTS, default=list(ENVIRONMENTS), metavar="E")
-    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), metavar="C")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args(words)
-    ended, skipped = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        finished = finished_run(pathlib.Path(folder))
-        for environment in arguments.environments:
-            if why := lacks(environment):
-                skipped.append(f"{environment}: {why}")
-                continue
-            for command in arguments.commands:
-                ended.append(start(environment, command, finished, pathlib.Path(folder) / f"{environment}-{command}"))
-                print(*ended[-1], sep="  ", file=sys.stderr, flush=True)
-    failures = [one._asdict() for one in ended if one.problem]
-    found = {"commands": len(ended), "skipped": skipped, "failures": failures}
-    print(json.dumps(found) if arguments.json else yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
-    return int(bool(failures))
+def make(place: pathlib.Path, seed: int, number: int) -> Case:
+    """Makes a pair of an environment and a command; NUMBER of them in a row are all that there are."""
+    environment, command = random.Random(seed).sample(PAIRS, NUMBER)[number % NUMBER]
+    about = f"{command} in {environment}"
+    if why := lacks(environment):
+        return Case(about, lambda: [f"skipped: {why}"])
+    finished = made_run("simulated", place / "made").folder
+
+    def attempt() -> list[str]:
+        ended = start(environment, command, finished, place / str(number))
+        if found := "; ".join(problems(environment, ended)):
+            raise Broken(f"{found}; exit code {ended.code}: {ended.said[-4000:]}")
+        return [f"{command}: exit code {ended.code}"]
+
+    return Case(about, attempt)
 
 
 def lacks(environment: str) -> str | None:
@@ -120,57 +105,43 @@ def lacks(environment: str) -> str | None:
     return None
 
 
-def finished_run(folder: pathlib.Path) -> pathlib.Path:
-    """Makes a short run whose copies the commands are given."""
-    words = [sys.executable, str(ROOT / "main.py"), "--config", "digits.yaml", *QUICK.split(), "engine=simulated"]
-    words += [f"data_dir={folder / 'images'}", "--out", str(folder / "run")]
-    subprocess.run(words, check=True, capture_output=True, env=_variables(), timeout=SECONDS)  # noqa: S603
-    return folder / "run"
-
-
 def start(environment: str, command: str, finished: pathlib.Path, folder: pathlib.Path) -> Ended:
-    """Starts a command in an environment, in a folder of its own, and judges how it ended."""
+    """Starts a command in an environment, in a folder of its own, with a copy of a finished run beside it."""
     shutil.copytree(finished, folder / "run")
     (folder / "work").mkdir()
     before, after = ENVIRONMENTS[environment]
-    words = COMMANDS[command].replace("main.py", f"{ROOT}/main.py").replace("eval.py", f"{ROOT}/eval.py")
-    words = words.replace("reproduce.py", f"{ROOT}/reproduce.py")
+    words = COMMANDS[command].format(images=finished.parent / "images")
+    for program in ("main.py", "eval.py", "reproduce.py"):
+        words = words.replace(program, f"{ROOT}/{program}")
     if environment == "long-name":
-        words = words.replace("new", "$NEW").replace("labels.csv", "$NEW").replace("digits.yaml", "$NEW")
-    if command in ("run", "local"):
-        words += f" data_dir={finished.parent / 'images'}"
+        words = words.replace("--out new", "--out $NEW").replace("labels.csv", "$NEW").replace("digits.yaml", "$NEW")
     called = f"{BITES} " if environment.startswith("root-") and not os.geteuid() else ""
     called += f"env -i PYTHONPATH={ROOT} " if environment == "nothing" else ""
     script = f"RUN=../run; {before} {called}{shlex.quote(sys.executable)} {words} {after}; exit ${{PIPESTATUS[0]}}"
     shell = [*(["unshare", "-m"] if environment.startswith("mount-") else []), "/bin/bash", "-c", script]
-    began = time.monotonic()
     process = subprocess.Popen(  # noqa: S603
         shell,
         cwd=folder / "work",
-        env=_variables(),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        said = process.communicate(timeout=SECONDS)[0].decode(errors="backslashreplace")
-        problem = "; ".join(_problems(environment, process.returncode, said))
-    except subprocess.TimeoutExpired:
+        said = process.communicate()[0]
+    except TooLong:
         os.killpg(process.pid, signal.SIGKILL)
-        said, problem = process.communicate()[0].decode(errors="backslashreplace"), "did not end"
-    subprocess.run(["chmod", "-R", "u+rwx", str(folder)], check=False)  # noqa: S603, S607
-    return Ended(
-        environment,
-        command,
-        process.returncode,
-        round(time.monotonic() - began, 1),
-        said[-4000 if problem else -200 :],
-        problem,
-    )
+        said = process.communicate()[0]
+        raise Broken(f"did not end: {said[-4000:].decode(errors='backslashreplace')}") from None
+    finally:
+        subprocess.run(["chmod", "-R", "u+rwx", str(folder)], check=False)  # noqa: S603, S607
+    return Ended(process.returncode, said.decode(errors="backslashreplace"))
 
 
-def _problems(environment: str, code: int, said: str) -> Iterator[str]:
+def problems(environment: str, ended: Ended) -> Iterator[str]:
+    """Yields what a command did that it may not, in an environment."""
+    code, said = ended
     if "Traceback" in said or "Exception ignored" in said:
         yield "a traceback"
     if code not in (0, 1, 2, 130):
@@ -183,11 +154,3 @@ def _problems(environment: str, code: int, said: str) -> Iterator[str]:
         yield "too much said"
     if "\x1b" in said:
         yield "text that acts on a terminal"
-
-
-def _variables() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

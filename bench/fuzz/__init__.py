@@ -1,0 +1,1 @@
+"""Inputs that nobody would write, damaged files and poor environments, at random."""
