@@ -9,7 +9,7 @@ import pytest
 
 from aal.config.errors import RecordFailed, UserError
 from aal.reporting.labels import read_labels
-from aal.storage.acknowledged import NAME
+from aal.storage.acknowledged import NAME, acknowledged
 from aal.storage.earlier_record import EARLIER, compare, set_aside
 from aal.storage.journal import Journal
 from aal.storage.resume_state import read_resume_state, take_over
@@ -112,6 +112,12 @@ def test_a_writer_from_before_a_resume_changes_nothing_more(tmp_path: pathlib.Pa
         Journal(path, epoch=state.epoch - 1)
 
 
+def test_a_record_never_lacks_the_count_of_its_answers_whenever_it_is_killed(tmp_path: pathlib.Path) -> None:
+    journal = Journal(tmp_path / "run.db")
+    assert acknowledged(tmp_path / "run.db") == (0, 0)
+    journal.close()
+
+
 # ---------------------------------------------------------------------- when the run goes on
 
 
@@ -198,7 +204,37 @@ def test_a_record_that_is_gone_with_answers_is_named(path: pathlib.Path) -> None
     assert not path.exists()
 
 
+@pytest.mark.parametrize("act", ["delete", "earlier copy"])
+def test_a_hub_that_is_lost_with_its_record_is_not_replaced_by_one_that_begins_again(
+    path: pathlib.Path, act: str
+) -> None:
+    if act == "delete":
+        path.unlink()
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
+            db.execute("DELETE FROM answers WHERE arrival > 3")
+    with pytest.raises(UserError, match=r"the 10 answers that were acknowledged"):
+        take_over(path)
+
+
 # ---------------------------------------------------------------------- a simulated run, which is repeated
+
+
+def test_a_run_killed_while_its_earlier_record_is_set_aside_goes_on(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = answers(path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pathlib.Path, "unlink", _killed)
+        set_aside(path)
+    assert read_resume_state(path) is None and take_over(path) is None
+    set_aside(path)
+    assert answers(path.with_name(EARLIER)) == known and not path.with_name(NAME).exists()
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
 
 
 def test_the_earlier_record_of_a_repeated_run_is_kept_until_the_new_one_holds_as_much(path: pathlib.Path) -> None:

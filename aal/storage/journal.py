@@ -85,10 +85,11 @@ class Journal:
                 connection.execute("BEGIN IMMEDIATE")
                 self._epoch = raise_epoch(connection) if epoch is None else epoch
                 self._check_epoch(connection)
-        except (sqlite3.Error, ValueError) as error:
+            self._answers = AnswerCount(path)
+            self._answers.update(connection)  # before anything is in the record: without the file it is not taken up
+        except (sqlite3.Error, ValueError, OSError) as error:
             raise self._failed(error) from None
         self._places = {file: place_of(file) for file in (path, path.with_name(f"{path.name}-wal"))}
-        self._answers = AnswerCount(path)
         self._thread = threading.Thread(target=self._run, args=(connection,), name="journal", daemon=True)
         self._thread.start()
 

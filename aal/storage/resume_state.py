@@ -15,6 +15,7 @@ from aal.config.settings import Settings
 from aal.coordination.messages import ModelRef, TrainingJob
 from aal.storage.acknowledged import NAME, acknowledged, check_answers
 from aal.storage.checksum import is_published
+from aal.storage.earlier_record import EARLIER
 from aal.storage.record_checks import check_record
 from aal.storage.schema import create_tables, epoch_of, raise_epoch
 
@@ -78,11 +79,7 @@ def read_resume_state(path: pathlib.Path) -> ResumeState | None:
         UserError: the file is locked by another program, is damaged, has lost answers, or is of an earlier version.
     """
     known = acknowledged(path)
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is no file")
-    if not path.exists():
-        if known and known[0]:
-            raise UserError(f"{path}: is missing, and with it the {known[0]} answers that were acknowledged ({NAME})")
+    if not _is_there(path, known):
         return None
     with _opened(path) as db:
         check_answers(path, db, known)
@@ -104,18 +101,33 @@ def take_over(path: pathlib.Path) -> ResumeState | None:
     """Reads what a run left, and from that moment on lets no earlier writer of the record change anything more.
 
     Raises:
-        UserError: the file is locked by another program.
+        UserError: the file is locked by another program, or has lost answers.
     """
-    if not path.exists():
+    known = acknowledged(path)
+    if not _is_there(path, known):
         return None
     with _opened(path) as db:
         db.execute("BEGIN IMMEDIATE")
+        check_answers(path, db, known)
         raise_epoch(db)
         state = _with_files(path, resume_state_of(db), db) if _has_begun(db) else None
         if state is None:
             db.execute("DELETE FROM examples")
         db.commit()
         return state
+
+
+def _is_there(path: pathlib.Path, known: tuple[int, int] | None) -> bool:
+    """Whether there is a record.
+
+    Raises:
+        UserError: it is gone with acknowledged answers that stand nowhere else, or is no file.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no file")
+    if not path.exists() and known and known[0] and not path.with_name(EARLIER).exists():
+        raise UserError(f"{path}: is missing, and with it the {known[0]} answers that were acknowledged ({NAME})")
+    return path.exists()
 
 
 @contextlib.contextmanager
