@@ -1,6 +1,7 @@
 """Who hangs is found, and nothing else: the machine's sleep is no hang, a process in the driver cannot be killed."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from aal.config.errors import RunFailed
 from aal.coordination.messages import Status
 from aal.engines.base import Role, RunStatus
-from aal.engines.local import liveness, supervisor
+from aal.engines.local import liveness, processes, supervisor
 from aal.engines.local.liveness import AwakeClock, Heartbeats, Peer, Watchdog
 from aal.engines.local.processes import Slot
 from aal.engines.local.supervisor import Supervisor
@@ -130,6 +131,39 @@ def test_a_process_that_survives_being_killed_twice_ends_the_run(monkeypatch: py
     with pytest.raises(RunFailed, match=r"worker-0: hangs and cannot be killed"):
         supervised(fake, SLOTS[:1], []).watch()
     assert fake.kills == 2 and fake.probes, "a fork server that does not report its end would be another failure"
+
+
+def test_ctrl_c_is_heard_while_many_hung_processes_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((supervisor, "LOOK_S"), (supervisor, "DUMP_S"), (liveness, "START_S")):
+        monkeypatch.setattr(module, name, 0.0)
+    caught: list[str] = []
+    killed: list[int] = []
+
+    def kill(pid: int, number: int) -> None:
+        killed.append(pid)
+        if len(killed) == 7:
+            caught.append("SIGINT")
+
+    monkeypatch.setattr(supervisor.os, "kill", kill)
+    fake = Fake(caught)
+    monkeypatch.setattr(fake, "start", lambda slot: Fake(caught))
+    assert supervised(fake, SLOTS[:20], caught).watch().status is RunStatus.INTERRUPTED
+    assert len(killed) == 7
+
+
+def test_a_role_whose_code_ends_its_process_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    async def members(*_: object) -> None:
+        sys.exit(0)
+
+    monkeypatch.setattr(processes, "end_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "log_to", lambda run, name: None)
+    monkeypatch.setattr(processes, "faulthandler", SimpleNamespace(register=lambda number, file, **_: file.close()))
+    monkeypatch.setattr(processes, "_members", members)
+    reported: list[str] = []
+    hub = SimpleNamespace(report_failure=lambda name, reason: reported.append(f"{name}: {reason}"))
+    with pytest.raises(SystemExit) as ended:
+        processes.run_slot(SLOTS[0], 0, tmp_path, make_settings(), hub, 0.0)
+    assert (ended.value.code, reported) == (1, ["worker-0: SystemExit: 0"])
 
 
 def test_ctrl_c_ends_the_start_of_many_processes() -> None:

@@ -91,7 +91,7 @@ def run_slot(slot: Slot, incarnation: int, run: pathlib.Path, settings: Settings
     except HUB_GONE:
         log.error("the hub is gone")
         raise SystemExit(WITHOUT_HUB) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's code may end the process, for which the run would wait
         log.exception("failed")
         is_known = isinstance(error, UserError | RunFailed)
         with contextlib.suppress(*HUB_GONE):

@@ -167,7 +167,8 @@ class Supervisor:
             self._looked_at = now
             self._heartbeats.note(self._monitor.heartbeats())
             for slot, process in self._processes.items():
-                if process.is_alive() and self._heartbeats.silent_s(slot.name) > hung_after_s:
+                is_hung = process.is_alive() and self._heartbeats.silent_s(slot.name) > hung_after_s
+                if is_hung and not self._caught:
                     self._kill(slot, process)
         if now - self._probed_at >= hung_after_s / PROBES:
             self._probed_at = now
@@ -199,7 +200,7 @@ class Supervisor:
         try:
             self._monitor.stop()
         except HUB_GONE:
-            grace_s = 0.0  # what they do is for nobody
+            grace_s = 0.0  # no hub takes what they do
         for act, seconds in ((None, grace_s), (BaseProcess.terminate, 1.0), (BaseProcess.kill, 1.0)):
             alive = self._alive()
             if act is not None:
