@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import time
 import types
 import weakref
 from collections import Counter
@@ -275,16 +274,18 @@ def test_the_bench_of_a_gpu_measures_something(monkeypatch: pytest.MonkeyPatch) 
 def test_a_calibration_lasts_long_enough_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "LEAST_S", 0.1)
     seen: list[int] = []
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(calibration, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
 
     def fast(model: nn.Module, task: TrainingTask) -> Any:
         seen.append(len(task.ids) // 8)
-        time.sleep(2e-4 * seen[-1])
+        clock.now += 2e-4 * seen[-1]
 
     settings = make_settings(training={"batch_size": 8})
     bank, model, ids = ImageBank(images(10), CPU), nn.Linear(1, 1), np.arange(10)
     found = calibration._per_image_trained(settings, bank, images(10), ids, ids, model, fast)
     assert max(seen) >= 100, "a longer one, for 24 steps take 5 ms"
-    assert found == pytest.approx(2e-4 / 8, rel=0.5)
+    assert found == pytest.approx(2e-4 / 8)
 
 
 def test_a_simulated_run_searches_no_kernels_whose_choice_could_differ(monkeypatch: pytest.MonkeyPatch) -> None:

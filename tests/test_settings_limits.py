@@ -1,7 +1,6 @@
 """What is refused although it has the right form: YAML that does harm, numbers and paths that make no sense."""
 
 import pathlib
-import time
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ BOMB = "".join(
 )
 
 
+@pytest.mark.timeout(60)  # the bomb stands for a billion values
 @pytest.mark.parametrize(
     "text",
     [
@@ -27,7 +27,6 @@ BOMB = "".join(
     ids=lambda text: text[:12],
 )
 def test_yaml_that_is_no_setting_is_refused_in_a_line(text: str, tmp_path: pathlib.Path) -> None:
-    began = time.perf_counter()
     config = tmp_path / "bad.yaml"
     config.write_text(text)
     for read in (lambda: read_config(config), lambda: override({}, [f"data_type={text}"])):
@@ -35,7 +34,6 @@ def test_yaml_that_is_no_setting_is_refused_in_a_line(text: str, tmp_path: pathl
             read()
         (problem,) = refused.value.problems
         assert "\n" not in problem and len(problem) < 300
-    assert time.perf_counter() - began < 60  # the bomb stands for a billion values
 
 
 def test_dates_and_whole_numbers_of_64_bits_are_read() -> None:
