@@ -268,7 +268,7 @@ def _check_machine(settings: Settings) -> None:
 
 
 def _check_images(settings: Settings, images: ImageSet, partition: Partition) -> None:
-    """Reports before a run crops that the images are too small for, and labels that nobody could know."""
+    """Reports crops that the images are too small for, and labels that simulated annotators cannot know."""
     from aal.config.contradictions import crop_problem
 
     if settings.compute == "full" and (problem := crop_problem(settings, images.images.shape[1])):
@@ -280,7 +280,7 @@ def _check_images(settings: Settings, images: ImageSet, partition: Partition) ->
 
 
 def _check_networks(settings: Settings, images: ImageSet) -> None:
-    """Builds the networks once, where only that tells whether they are right; PyTorch is loaded for nothing else."""
+    """Builds the networks once, where only that shows whether they are right; PyTorch is loaded for nothing else."""
     from aal.config.registry import NETWORKS
 
     is_plain = all(name in NETWORKS.entries for name in settings.models) and not settings.model_options

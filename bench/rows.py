@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Options:
     """The command's options."""
 
-    quick: bool = False  # fewer rounds and smaller sizes; the names of the rows tell the sizes
+    quick: bool = False  # fewer rounds and smaller sizes; the names of the rows give the sizes
     threads: int = 1  # of the process that trains or scores
     full: bool = False  # end-to-end runs as their config has them, not smaller ones
     notes: list[str] = field(default_factory=list)  # sentences for the reader of the table

@@ -99,12 +99,12 @@ def test_json_is_one_object(
     monkeypatch.setattr(harness, "cifar", lambda data_dir: Given())
     monkeypatch.setattr(pools, "measure", lambda options, source: iter([Row("pools/ids", "ids/s", [1.0])]))
     assert command.main(["pools", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert list(told) == ["rows", "machine", "versions"]
-    assert [list(row) for row in told["rows"]] == [KEYS]
-    assert told["machine"]["cores"] == len(os.sched_getaffinity(0))
-    assert told["machine"]["notes"] == ["images: random images; speed does not depend on the pixels"]
-    assert told["versions"]["torch"] == importlib.metadata.version("torch")
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["rows", "machine", "versions"]
+    assert [list(row) for row in found["rows"]] == [KEYS]
+    assert found["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert found["machine"]["notes"] == ["images: random images; speed does not depend on the pixels"]
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
     assert command.main(["pools"]) == 0
     assert cells(capsys.readouterr().out.splitlines()[2])[:3] == ["pools/ids", "ids/s", "1"]
 

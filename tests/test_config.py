@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is told, and that the configs of the repository are right."""
+"""Settings: what is accepted, what is message, and that the configs of the repository are right."""
 
 import pathlib
 import subprocess
@@ -59,7 +59,7 @@ def test_what_is_null_or_left_out_is_left_open_for_the_images() -> None:
 
 
 def test_all_mistakes_are_told_at_once_a_line_each() -> None:
-    told = problems(
+    message = problems(
         {
             "data_typ": "cifar10",
             "data_type": "cifar10",
@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
             "image_size": 64,
         }
     )
-    text = "\n".join(told)
+    text = "\n".join(message)
     for expected in (
         "my.yaml: data_typ: no such setting; did you mean data_type?",
         "my.yaml: worker_num: ",
@@ -85,7 +85,7 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
         "my.yaml: image_size: ",
     ):
         assert expected in text
-    assert len(told) == 9 and all("\n" not in line for line in told)
+    assert len(message) == 9 and all("\n" not in line for line in message)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
     ],
 )
 def test_contradictions_are_reported(tree: dict[str, Any], key: str) -> None:
-    (told,) = problems({"data_type": "cifar-10", **tree})
-    assert told.startswith(f"my.yaml: {key}: ")
+    (message,) = problems({"data_type": "cifar-10", **tree})
+    assert message.startswith(f"my.yaml: {key}: ")
 
 
 @pytest.mark.parametrize("role", ["server", "worker"])
 def test_threads_that_no_machine_has_are_refused(role: str) -> None:
-    (told,) = problems({"data_type": "digits", "models": "cnn", "devices": {f"{role}_threads": 10**9}})
-    assert told == f"my.yaml: devices.{role}_threads: must be at most 1024, not 1000000000"
+    (message,) = problems({"data_type": "digits", "models": "cnn", "devices": {f"{role}_threads": 10**9}})
+    assert message == f"my.yaml: devices.{role}_threads: must be at most 1024, not 1000000000"
 
 
 def test_costs_have_names(tmp_path: pathlib.Path) -> None:

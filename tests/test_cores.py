@@ -90,7 +90,7 @@ def seen(
 def test_free_is_what_is_idle_and_what_the_program_uses_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[tuple[float, float, float, list[float]]] = [
         (10.0, 100.0, 5.0, []),
-        (12.0, 116.0, 5.0, []),  # nobody computes
+        (12.0, 116.0, 5.0, []),  # no role computes
         (14.0, 120.0, 17.0, []),  # the program uses six cores
         (16.0, 120.0, 25.0, []),  # others take half of the machine
         (16.05, 120.0, 25.0, []),  # too soon to measure again

@@ -117,8 +117,8 @@ def test_the_command_scores_the_test_set_of_the_run(trained: tuple[pathlib.Path,
 
 def run_here(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     code = evaluation.main([str(word) for word in words])
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    message = capsys.readouterr()
+    return code, message.out, message.err
 
 
 @pytest.mark.unit
@@ -203,7 +203,7 @@ def changed(path: pathlib.Path, folder: pathlib.Path, key: str, value: Any) -> p
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         (
             "data",
@@ -233,28 +233,28 @@ def test_what_does_not_fit_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str],
     key: str,
     value: Any,
-    told: str,
+    message: str,
 ) -> None:
     path, words = trained
     other = changed(path, tmp_path, key, value)
     code, out, err = run_here(capsys, "--data_type", "digits", "--path", other, *words)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--path", "none.pt"), "none.pt: No such file or directory"),
         (("--path", "eval.py"), "eval.py: is not a model file"),
     ],
 )
-def test_mistakes_end_with_one_line_and_code_2(words: tuple[str, ...], told: str) -> None:
+def test_mistakes_end_with_one_line_and_code_2(words: tuple[str, ...], message: str) -> None:
     done = command("--data_type", "digits", *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -189,7 +189,7 @@ def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next
             child.send_signal(signal.SIGSTOP)
         process.kill()
         assert len(family) >= 6 and not survivors(family, seconds=10)
-    assert len(list(temporary.glob("aal-sockets-*"))) == 1, "nobody was left to remove it"
+    assert len(list(temporary.glob("aal-sockets-*"))) == 1, "no process was left to remove it"
     with started(tmp_path / "next", 20) as process:
         assert process.communicate(timeout=100)[0] == "FINISHED \n"
     assert not [path for path in temporary.iterdir() if re.match("aal|pymp", path.name)]

@@ -70,7 +70,7 @@ def test_who_waits_for_a_slow_disk_lets_others_draw(tmp_path: pathlib.Path, monk
         asking = threading.Thread(target=lambda: seen.append(hub.status().waiting))
         asking.start()
         asking.join(30)
-        assert seen == [0], "and nobody waits for it"
+        assert seen == [0], "and no call waits for it"
         other.execute("COMMIT")
     for thread in drawing:
         thread.join(60)

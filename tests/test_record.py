@@ -149,7 +149,7 @@ def test_a_record_without_its_write_ahead_log_is_refused(tmp_path: pathlib.Path)
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "message"),
     [
         ("DELETE FROM answers WHERE arrival = 9", "holds 9 of the 10 answers"),
         ("UPDATE answers SET label = 0 WHERE arrival = 4", "its answers are not those that were acknowledged"),
@@ -170,12 +170,12 @@ def test_a_record_without_its_write_ahead_log_is_refused(tmp_path: pathlib.Path)
         ("DROP TABLE selections", "the batches do not hold as many queries as were offered"),
     ],
 )
-def test_a_record_whose_rows_do_not_fit_is_refused(path: pathlib.Path, sql: str, told: str) -> None:
+def test_a_record_whose_rows_do_not_fit_is_refused(path: pathlib.Path, sql: str, message: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(sql)
     with pytest.raises(UserError) as caught:
         read_resume_state(path)
-    assert told in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_damaged_page_is_noticed(path: pathlib.Path) -> None:
@@ -234,7 +234,6 @@ def test_a_run_killed_while_its_earlier_record_is_set_aside_goes_on(
 
 def _killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
-
 
 
 def test_the_earlier_record_of_a_repeated_run_is_kept_until_the_new_one_holds_as_much(path: pathlib.Path) -> None:

@@ -58,7 +58,7 @@ def edit(run: pathlib.Path, sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("engine: simulated", "engine: local", "engine: cannot be changed from 'simulated' to 'local'"),
         ("seed: 0", "seed: 1", "seed: cannot be changed from 0 to 1"),
@@ -71,13 +71,13 @@ def edit(run: pathlib.Path, sql: str) -> None:
     ],
 )
 def test_an_edited_config_is_compared_with_the_record(
-    run: pathlib.Path, capsys: pytest.CaptureFixture[str], old: str, new: str, told: str
+    run: pathlib.Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
 ) -> None:
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(old, new).replace("compute: none", f"compute: {_compute(new)}"))
     before = (run / "run.db").read_bytes()
     assert resume(run) == 2
-    assert f"error: {run}: config.yaml is not that of run.db: {told}" in capsys.readouterr().err
+    assert f"error: {run}: config.yaml is not that of run.db: {message}" in capsys.readouterr().err
     assert (run / "run.db").read_bytes() == before
 
 

@@ -365,8 +365,8 @@ def test_a_device_that_is_not_there_is_the_users_mistake(tmp_path: pathlib.Path)
         cwd=ROOT, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 2 and not run.exists()
-    told = [line.partition(" is not there, PyTorch sees ")[0] for line in done.stderr.splitlines()]
-    assert told == ["error: devices.servers: cuda:77", "error: devices.workers: cuda:78"]
+    missing = [line.partition(" is not there, PyTorch sees ")[0] for line in done.stderr.splitlines()]
+    assert missing == ["error: devices.servers: cuda:77", "error: devices.workers: cuda:78"]
 
 
 def without_memory(*_: object) -> None:
@@ -394,7 +394,7 @@ def test_a_run_of_processes_that_compute_nothing_buys_every_label_once(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--config", "nothing.yaml"], "nothing.yaml: no such file"),
         ([], "--config: must be given"),
@@ -407,14 +407,14 @@ def test_a_run_of_processes_that_compute_nothing_buys_every_label_once(tmp_path:
         (["--resume", "x", "--seed", "3"], "--seed"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(words: list[str], told: str, tmp_path: pathlib.Path) -> None:
+def test_a_users_mistake_is_one_line_and_exit_code_2(words: list[str], message: str, tmp_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("preparing the images")]
-    assert line.startswith("error: ") and told in line
+    assert line.startswith("error: ") and message in line
     assert not (tmp_path / "runs").exists(), "no run was begun"
 
 

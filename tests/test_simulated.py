@@ -227,7 +227,7 @@ def test_a_late_annotators_query_goes_to_another_at_the_very_end_of_its_lease(tm
     )
     run = simulate(tmp_path / "run", **setting)
     draws = query(run, "select count(*) from waits")[0][0]
-    assert draws > 80, "somebody took more than five seconds, and the query was drawn again"
+    assert draws > 80, "a label took more than five seconds, and the query was drawn again"
     (offered,) = query(run, "select offered_at from queries limit 1")[0]
     again = {round(when - offered, 6) for (when,) in query(run, "select got_at from waits where got_at > asked_at")}
     assert 5.0 in again

@@ -294,7 +294,7 @@ def test_a_network_without_dropout_or_linear_layer_is_told_apart(tmp_path: pathl
 
 
 class Scoring(ScoreStrategy):
-    """Gives what it is told to give as scores."""
+    """Gives what it was made with as scores."""
 
     def __init__(self, scores: Any) -> None:
         self._scores = scores

@@ -1,1 +1,1 @@
-"""The files at the top of the repository, under names that collide with nobody's once installed (links to them)."""
+"""The files at the top of the repository, under names that collide with no other package's once installed (links to them)."""

@@ -31,7 +31,7 @@ def misfit(name: str, side: int) -> str | None:
 
 
 def known_side(s: Settings) -> int | None:
-    """Returns the pixels a side that the images will have; None where only the images tell."""
+    """Returns the pixels a side that the images will have; None where it depends on the images."""
     facts = IMAGE_SETS.facts(s.data_type)
     side: int | None = facts.get("image_size") or s.image_size or facts.get("default_image_size")
     return side

@@ -14,7 +14,7 @@ def collected(limit: int, act: Callable[[list[str]], None] = lambda caught: None
     """Collects the names of the signals that came; one more than `limit` of them ends the program at once.
 
     Only the main thread of a program can handle signals; in another one nothing is collected. A signal that the parent
-    of this program had blocked is heard; under nohup, which has SIGHUP ignored, it stays ignored.
+    of this program had blocked is handled; under nohup, which has SIGHUP ignored, it stays ignored.
 
     Args:
         limit: how many signals to collect.

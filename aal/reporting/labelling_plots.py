@@ -12,7 +12,7 @@ from aal.reporting.curves import Floats
 from aal.reporting.plots import ABOVE, COLOURS, DENSE, PAGE, STYLE, column_figure, in_percent
 from aal.reporting.units import duration
 
-SHORT = 1e-2  # seconds; nobody feels a shorter wait
+SHORT = 1e-2  # seconds; a shorter wait is not noticed
 FEW = 12  # annotators that have a bar each
 
 

@@ -13,7 +13,7 @@ PICTURES = {
     "(of several networks, one line each).",
     "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment (of several networks, "
     "one line each).",
-    "timeline": "Who did what when. Two tones only tell neighbours apart; a bar too short to be seen is drawn wider.",
+    "timeline": "Who did what when. Two tones only keep neighbours apart; a bar too short to be seen is drawn wider.",
     "waits": "How long annotators waited for a query. Left: the share of its time that each waited. Right: the share "
     "of draws whose wait was longer than so many seconds.",
     "staleness": "How many versions the model that chose a query was behind the newest one.",

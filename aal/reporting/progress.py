@@ -86,7 +86,7 @@ class Progress:
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    # A terminal that does not tell its width would get an empty bar.
+    # A terminal that does not report its width would get an empty bar.
     return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
 
 

@@ -77,8 +77,8 @@ class Record:
         labelled = (self.queries["answered_at"] - self.queries["drawn_at"])[done]
         waited = np.nan_to_num(self.waits["got_at"] - self.waits["asked_at"])
         who = (self.waits["annotator"].astype(int), self.queries["annotator"][done].astype(int))
-        everybody = np.concatenate([who[0], self.queries["annotator"][self.answered].astype(int)])
-        number = everybody.max(initial=-1) + 1
+        annotators = np.concatenate([who[0], self.queries["annotator"][self.answered].astype(int)])
+        number = annotators.max(initial=-1) + 1
         return np.bincount(who[0], waited, number).astype(float), np.bincount(who[1], labelled, number).astype(float)
 
 

@@ -57,7 +57,7 @@ def timeline(
         (
             trainings,
             "training",
-            "Servers (a bar: one training; the two tones only tell neighbours apart; shaded below: some server trains)",
+            "Servers (a bar: one training; the two tones only keep neighbours apart; shaded below: some server trains)",
         ),
         (selections, "selection", "Workers (a bar: one selection)"),
         (labellings, "labelling", "Annotators (a bar: one label being given)"),

@@ -1,9 +1,9 @@
 """How many answers a run has acknowledged, written beside its record: a record that has lost some is noticed.
 
-`run.db` alone does not show it. Copied without its write-ahead log, or taken from a backup, it is a sound database of an
-earlier moment. So after each commit a small file says how many answers are in the record, with a checksum of them. It
-is not synced to disk at each commit: after a power failure it may say fewer, never more than there are. (Of a simulated
-run it may say more, for its record does not wait for the disk; such a run can be started anew.)
+`run.db` alone does not show it: copied without its write-ahead log, or taken from a backup, it is a sound database of
+an earlier moment. So after each commit a small file says how many answers are in the record, with a checksum of them.
+It is not synced to disk at each commit: after a power failure it may say fewer, never more than there are. (Of a
+simulated run it may say more, for its record does not wait for the disk; such a run can be started anew.)
 """
 
 import os

@@ -87,7 +87,7 @@ def model_payload(
     """Returns what a model file holds.
 
     Args:
-        settings: of the run; they tell which images are its test set.
+        settings: of the run; they say which images are its test set.
         state_dict: float32 weights.
         architecture: `Architecture.as_dict()` of the network.
         normalisation: mean and std of the pixels scaled to 0..1, a number a channel.

@@ -131,8 +131,8 @@ def reuse_or_train(
 ) -> dict[str, Any]:
     """Returns what a model file of this fingerprint holds: of the file that is there, or of one that is made now.
 
-    It is there when its server died before it could publish, or when a simulated run is repeated up to where it broke
-    off.
+    It is there when a run was killed before its server could publish it, or when a simulated run is repeated up to
+    where it broke off.
 
     Args:
         path: of the model file.

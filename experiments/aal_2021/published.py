@@ -1,4 +1,4 @@
-"""What the paper and its repository publish, read from `paper.yaml`, which tells where each number is from."""
+"""What the paper and its repository publish, read from `paper.yaml`, which says where each number is from."""
 
 import pathlib
 from typing import Any

@@ -48,7 +48,7 @@ def interval(values: Numbers) -> Interval:
 def judge(of: Interval, above: float = -math.inf, below: float = math.inf) -> Verdict:
     """Judges the claim that a mean lies between two bounds: by whether its whole interval does, or none of it.
 
-    An interval without width comes of differences that are all equal; it tells nothing of how others would spread.
+    An interval without width comes of differences that are all equal; it says nothing of how others would spread.
     """
     if of.seeds < 2 or of.high - of.low <= NO_WIDTH:
         return Verdict.UNCLEAR

@@ -93,8 +93,8 @@ def _without_main_module() -> Iterator[None]:
 def _signals_blocked() -> Iterator[None]:
     """Holds back the signals of a terminal: what is started meanwhile never gets them, this process gets them then.
 
-    All others are let through, whatever the parent of this program had blocked: a fork server that does not hear that a
-    child has ended would never report it.
+    All others are let through, whatever the parent of this program had blocked: a fork server that gets no SIGCHLD
+    never reports the end of a child.
     """
     before = signal.pthread_sigmask(
         signal.SIG_SETMASK, [signal.Signals[name] for name in INTERRUPTED if name != "SIGTERM"]

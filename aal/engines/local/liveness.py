@@ -77,13 +77,13 @@ class _Wait:
 
 
 class Watchdog:
-    """Bounds every wait of main for the hub or the fork server: its thread kills who does not answer.
+    """Bounds every wait of main for the hub or the fork server: its thread kills the one that does not answer.
 
     Main waits in calls that nothing else ends, neither a signal nor a time limit; when the process at the other end is
     killed they fail at once, and the run goes on as after any other death.
 
     Args:
-        caught: names of the signals that came: after one, nobody is waited for longer than some seconds.
+        caught: names of the signals that came: after one, no wait lasts longer than some seconds.
     """
 
     def __init__(self, caught: Sequence[str]) -> None:

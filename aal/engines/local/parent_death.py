@@ -6,7 +6,7 @@ import os
 import signal
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PARENT = "AAL_PARENT_PID"  # the environment variable that tells the fork server who starts it
+PARENT = "AAL_PARENT_PID"  # the environment variable that names the parent of the fork server
 
 _prctl = None
 with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux children notice it a little later

@@ -60,7 +60,7 @@ def _place() -> pathlib.Path:
 
 
 def _remove_if_left(folder: pathlib.Path) -> None:
-    """Removes the folder of a program that was killed: nobody holds its lock any more."""
+    """Removes the folder of a program that was killed: its lock is free."""
     with contextlib.suppress(OSError):
         if (folder / ".lock").exists() and folder.stat().st_uid == os.getuid():
             lock = FileLock(folder / ".lock", timeout=0)
