@@ -96,7 +96,7 @@ def run_slot(slot: Slot, incarnation: int, run: pathlib.Path, settings: Settings
         is_known = isinstance(error, UserError | RunFailed)
         with contextlib.suppress(*HUB_GONE):
             hub.report_failure(slot.name, str(error) if is_known else f"{type(error).__name__}: {error}")
-        codes = {UserError: USER_ERROR, RunFailed: PERMANENT}
+        codes: dict[type[BaseException], int] = {UserError: USER_ERROR, RunFailed: PERMANENT}
         raise SystemExit(codes.get(type(error), 1)) from None
 
 
