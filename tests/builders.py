@@ -139,7 +139,8 @@ def imagined_plan(run: pathlib.Path, pool: int = 1000, **changes: Any) -> Plan:
         Role("annotators", f"{source}:build", f"{source}:annotate", 1, (labels, tuple("0123456789"), None, None)),
     ]
     run.mkdir(exist_ok=True)
-    return Plan(s, run, partition, labels, 10, roles, {"seed": str(s.seed)})
+    meta = {"seed": str(s.seed), "config": dump(s)}
+    return Plan(s, run, partition, labels, 10, roles, meta)
 
 
 def query(run: pathlib.Path, sql: str) -> list[tuple[Any, ...]]:

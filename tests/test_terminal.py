@@ -102,5 +102,5 @@ def test_a_closed_stream_does_not_end_a_run(redirected: str, tmp_path: pathlib.P
     lines = done.stdout.splitlines()
     assert lines[-1].split()[:2] == ["codes", "0"], done
     assert (tmp_path / "run" / "report" / "report.md").exists()
-    assert len(lines) == {"<&- 2>&-": 4, "| head -n 1": 2, ">/dev/full": 1}[redirected], lines
+    assert len(lines) == {"<&- 2>&-": 5, "| head -n 1": 2, ">/dev/full": 1}[redirected], lines
     assert "rror" not in done.stderr and "Exception" not in done.stderr, done.stderr

@@ -47,7 +47,11 @@ class SimulatedEngine(Engine):
         began = time.monotonic()
         self._loop = loop = VirtualLoop()
         clock = VirtualClock(loop, plan.settings.costs, plan.settings.seed)
-        show = at_most_every(SHOW_EVERY_S, lambda: display.show(dataclasses.replace(hub.status(), is_virtual=True)))
+
+        def show_now() -> None:
+            display.show(dataclasses.replace(hub.status(), is_virtual=True))
+
+        show = at_most_every(SHOW_EVERY_S, show_now)
 
         def notify(changes: Change) -> None:
             clock.notify(changes)
@@ -62,6 +66,7 @@ class SimulatedEngine(Engine):
                     runner.run(_live(plan, hub, clock, show))
             except (RunFailed, UserError, RecordFailed) as error:
                 failure = error
+        show_now()  # also what came after the last look, such as a warning
         finished = hub.status().finished
         if finished:
             result = RunResult(RunStatus.FINISHED)
