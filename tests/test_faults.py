@@ -23,6 +23,7 @@ import pytest
 from aal.engines.base import Plan, RunResult, RunStatus
 from aal.engines.local import fork_server
 from aal.engines.local.engine import LocalEngine
+from aal.engines.local.supervisor import Supervisor
 from aal.engines.resources import open_files
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
@@ -110,6 +111,24 @@ def test_a_fork_server_is_not_replaced_more_often_than_allowed(tmp_path: pathlib
     with meanwhile(plan.run, fork_server.kill):
         result = LocalEngine().run(plan, Notes())
     assert result == RunResult(RunStatus.FAILED, "fork server: its process was killed", 1)
+
+
+def test_a_hub_that_dies_before_it_has_recorded_the_end_is_replaced(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, notes, end = plan_of(tmp_path / "run", labels=20, hung_after_s=60.0), Notes(), Supervisor.end
+    hubs: list[psutil.Process] = []
+
+    def end_and_kill(supervisor: Supervisor) -> None:
+        end(supervisor)
+        hubs.append(processes(plan.run)["hub"])
+        if len(hubs) == 1:
+            hubs[0].kill()
+
+    monkeypatch.setattr(Supervisor, "end", end_and_kill)
+    assert LocalEngine().run(plan, notes).status is RunStatus.FINISHED
+    assert "hub: its process was killed; going on from run.db (1 of 3)" in notes.notes and len(hubs) == 2
+    assert query(plan.run, "select value from meta where key = 'ended'") == [("finished",)]
 
 
 @pytest.mark.parametrize(("name", "ctrl_c"), [("hub", 1), ("hub", 2), ("fork server", 1), ("server-0", 1)])

@@ -12,7 +12,7 @@ from typing import Any
 
 from aal.config.errors import RunFailed, UserError
 from aal.config.machine import allow_open_files
-from aal.engines.base import Display, Engine, Plan, RunResult
+from aal.engines.base import Display, Engine, Plan, RunResult, RunStatus
 from aal.engines.local import fork_server
 from aal.engines.local.core_watch import CoreWatch
 from aal.engines.local.fork_server import FORK_SERVER, fork_context, starting
@@ -114,10 +114,13 @@ class _Attempt:
             result = RunResult.failed(error)
         finally:
             supervisor.end()
-        with contextlib.suppress(*HUB_GONE):
-            if unwritten := monitor.close(result.ended):
-                return RunResult.failed(RunFailed(unwritten))
-        return result
+        try:
+            unwritten = monitor.close(result.ended)
+        except HUB_GONE:
+            if result.status is RunStatus.FINISHED:  # which the record does not say yet
+                raise
+            return result
+        return RunResult.failed(RunFailed(unwritten)) if unwritten else result
 
     def _end_hub(self) -> None:
         """Ends the process of the hub; whatever state it is in, it does not live on."""

@@ -94,7 +94,7 @@ def run_slot(slot: Slot, incarnation: int, run: pathlib.Path, settings: Settings
     except (Exception, SystemExit) as error:  # a user's code may end the process, for which the run would wait
         log.exception("failed")
         is_known = isinstance(error, UserError | RunFailed)
-        with contextlib.suppress(*HUB_GONE):
+        with contextlib.suppress(*HUB_GONE, Superseded):
             hub.report_failure(slot.name, str(error) if is_known else f"{type(error).__name__}: {error}")
         codes: dict[type[BaseException], int] = {UserError: USER_ERROR, RunFailed: PERMANENT}
         raise SystemExit(codes.get(type(error), 1)) from None
