@@ -129,7 +129,10 @@ class Held:
     """What a failed pass had computed."""
 
 
-def test_what_a_failed_pass_held_is_free_when_the_cache_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_what_a_failed_pass_held_is_free_when_the_cache_is_emptied(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     held: list[weakref.ref[Held]] = []
     alive: list[bool] = []
 
@@ -138,7 +141,7 @@ def test_what_a_failed_pass_held_is_free_when_the_cache_is_emptied(monkeypatch: 
             activations = Held()
             held.append(weakref.ref(activations))
             if len(pixels) > 4:
-                raise torch.OutOfMemoryError
+                raise error("CUDA error: out of memory")
             return pixels.mean((2, 3))
 
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))

@@ -16,6 +16,7 @@ from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
 from aal.reporting import pages
 from aal.storage import run_directory
 from aal.storage.checksum import checksum_of
+from aal.storage.earlier_record import EARLIER
 from aal.storage.model_files import save_model
 from aal.storage.resume_state import resume_state_of, take_over
 from aal.storage.run_directory import new_run
@@ -95,12 +96,14 @@ def test_what_may_change_may_be_edited(run: pathlib.Path) -> None:
 # ---------------------------------------------------------------------- what is in the directory
 
 
-@pytest.mark.parametrize("name", [".lock", "log.txt", "run.db", "split.npz", "config.yaml", "acknowledged.txt"])
+@pytest.mark.parametrize(
+    "name", [".lock", "log.txt", "run.db", "split.npz", "config.yaml", "acknowledged.txt", EARLIER]
+)
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
 def test_a_part_of_the_wrong_kind_is_named(
     run: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
 ) -> None:
-    (run / name).unlink()
+    (run / name).unlink(missing_ok=True)
     os.mkfifo(run / name) if kind == "pipe" else (run / name).mkdir()
     assert resume(run) == 2
     assert capsys.readouterr().err.strip() == f"error: {run / name}: is no file"

@@ -17,7 +17,7 @@ MAY_CHANGE = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
     *("on_failure", "restart_limit", "hung_after_s", "tensorboard"),
 }
-FILES = (LOCK, "config.yaml", "split.npz", "run.db", NAME, "log.txt", "summary.json")
+FILES = (LOCK, "config.yaml", "split.npz", "run.db", EARLIER, NAME, "log.txt", "summary.json")
 DIRECTORIES = (MODELS, "report")
 
 

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from aal.config.errors import UserError
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
-from aal.training.devices import ADVICE, arithmetic, computes_in_bf16, explained_memory_errors, release_cached_memory
+from aal.training.devices import (
+    ADVICE,
+    arithmetic,
+    computes_in_bf16,
+    explained_memory_errors,
+    is_out_of_memory,
+    release_cached_memory,
+)
 from aal.training.heads import find_head
 from aal.training.images import Ids, ImageBank, Normalisation, Pixels
 from aal.training.networks import restore_model
@@ -71,8 +78,11 @@ def _run(
             heartbeat()
             found: tuple[Tensor, ...] = ()
             batch = wanted[done : done + batch_size]
-            with contextlib.suppress(torch.OutOfMemoryError):
+            try:
                 found = network(pixels(bank.batch(_padded(batch, batch_size))))
+            except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+                if not is_out_of_memory(error):
+                    raise
             if not found:
                 if batch_size == 1:
                     raise UserError(f"{bank.device}: has no memory left for one image; {ADVICE}")
