@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from matplotlib.text import Text
 
 from aal import report as command
 from aal.config.errors import UserError
@@ -17,6 +18,7 @@ from aal.reporting.metrics import summary_of
 from aal.reporting.pictures import PICTURES, draw
 from aal.reporting.record import read
 from aal.reporting.timeline import Spans, timeline
+from aal.reporting.training_plots import confusion
 from aal.reporting.units import duration
 from aal.reporting.words import in_words
 from tests.builders import CONFIG, make_run, model
@@ -224,6 +226,20 @@ def test_names_and_settings_cannot_become_markup(tmp_path: pathlib.Path) -> None
     page = report.write_report(make_run(tmp_path / "<b>run", config)).read_text()
     assert "# Run &lt;b&gt;run" in page
     assert [line for line in page.splitlines() if line.startswith(("```", "<"))] == []
+
+
+def test_names_are_drawn_as_they_are_and_are_no_formulas(tmp_path: pathlib.Path) -> None:
+    names = ["$x^$", r"$\frac{$", "a$b", "_own.nets:Net"]
+    figure = plots.accuracy_by_labels(
+        np.arange(4.0), np.arange(4.0) / 4, plots.Series(names, are_networks=True), np.zeros(4, bool)
+    )
+    drawn = [text.get_text().strip() for text in figure.legends[0].get_texts()]
+    assert drawn == [*sorted(names, key=lambda name: (len(name), name)), "initial labels", "mean"]
+    classes = confusion(np.eye(4), names)
+    for one in (figure, classes):
+        plots.save(one, tmp_path / "picture")
+        assert not any(text.get_parse_math() for text in one.findobj(Text))
+    assert [tick.get_text() for tick in classes.axes[0].get_yticklabels()] == names
 
 
 def test_a_model_without_accuracy_is_no_crash(tmp_path: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from aal.config.errors import UserError
 from aal.reporting.curves import Floats
 from aal.reporting.groups import Groups, at_counts, by_labels, by_time, common_span, grouped, values, whole_runs
-from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, in_percent, label_axis, save
+from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, in_percent, label_axis, legend_name, save
 from aal.reporting.tables import markdown_table, plain_text
 from aal.reporting.units import since_begin, time_unit
 from aal.storage.atomic import write_whole
@@ -67,7 +67,7 @@ def _picture(groups: Groups) -> Figure:
     labels_axes, time_axes, waits = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
     scale, unit = time_unit(max(run.curve("seconds")[0].max() for runs in groups.values() for run in runs))
     for number, (name, runs) in enumerate(groups.items()):
-        look = {"color": COLOURS[number % len(COLOURS)], "label": textwrap.fill(name, WIDEST_NAME)}
+        look = {"color": COLOURS[number % len(COLOURS)], "label": legend_name(textwrap.fill(name, WIDEST_NAME))}
         marker = MARKERS[number % len(MARKERS)]
         counts, accuracy = by_labels(runs)
         _line(labels_axes, counts, accuracy, {**look, "marker": marker, "markersize": 3})

@@ -32,6 +32,7 @@ STYLE = {
     "grid.color": "0.9",
     "axes.axisbelow": True,
     "pdf.fonttype": 42,  # publishers refuse matplotlib's own default, Type 3
+    "text.parse_math": False,  # names of classes, networks and runs may hold $; axes have formatters without formulas
 }
 COLUMN, PAGE = 3.5, 7.0  # inches: the width of a column and of a page
 ABOVE = "outside upper center"
@@ -63,6 +64,11 @@ def in_percent(share: float, _: float) -> str:
     return f"{100 * share:g}"
 
 
+def legend_name(name: str) -> str:
+    """Returns a name from outside as a label: legends leave out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def column_figure(x_label: str, y_label: str, legend_rows: int = 1) -> tuple[Figure, Axes]:
     """Returns an empty picture as wide as a column, with shares upwards, in percent."""
     figure = Figure(figsize=(COLUMN, 2.4 + 0.15 * legend_rows))
@@ -77,7 +83,7 @@ def _accuracy(x_label: str, x: Floats, accuracy: Floats, series: Series, initial
     figure, axes = column_figure(x_label, "Test accuracy", legend_rows=-(-(len(distinct) + 2) // 4))
     for number, name in enumerate(distinct):
         own, colour, marker = series.where(name), COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        axes.plot(x[own], accuracy[own], marker, color=colour, markersize=4, label=name)
+        axes.plot(x[own], accuracy[own], marker, color=colour, markersize=4, label=legend_name(name))
     axes.plot(x[initial], accuracy[initial], "o", markersize=9, fillstyle="none", color="0.3", label="initial labels")
     return figure, axes
 

@@ -66,7 +66,7 @@ def confusion(counts: Floats, names: Sequence[str]) -> Figure:
         dark = row != column and mistakes[row, column] > 0.6 * mistakes.max()
         colour = "0.55" if row == column else "white" if dark else "black"
         axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=6)
-    short = [(name if len(name) <= 14 else f"{name[:13]}…").replace("$", r"\$") for name in names]  # no formulas
+    short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
     axes.set_xticks(range(len(names)), short, rotation=90 if max(map(len, short)) > 2 else 0)
     axes.set_yticks(range(len(names)), short)
     axes.set(xlabel="Taken for", ylabel="True class")
