@@ -19,8 +19,8 @@ from aal.engines.local.fork_server import FORK_SERVER, fork_context, starting
 from aal.engines.local.hub_process import HubManager
 from aal.engines.local.launcher import Launcher
 from aal.engines.local.liveness import START_S, Peer, Watchdog
-from aal.engines.local.processes import HUB_GONE, Slot, end_with_parent
-from aal.engines.local.supervisor import HubLost, Supervisor
+from aal.engines.local.processes import HUB_GONE, HubLost, Slot, end_with_parent
+from aal.engines.local.supervisor import Supervisor
 from aal.engines.resources import open_files
 from aal.storage.resume_state import take_over
 

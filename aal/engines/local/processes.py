@@ -35,6 +35,10 @@ PERMANENT = 4  # it would fail again
 log = logging.getLogger("aal")
 
 
+class HubLost(Exception):  # noqa: N818 - a state of the run, which may go on
+    """The hub or the fork server is gone; what the hub knew is in `run.db`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Slot:
     """One process of a role; whichever process fills it, the name stays."""

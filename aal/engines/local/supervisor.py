@@ -1,10 +1,8 @@
 """Starts the processes of a run, watches them, restarts them when they die, and ends them."""
 
-import contextlib
 import logging
 import os
 import signal
-import time
 from collections import Counter, defaultdict
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -17,7 +15,8 @@ from aal.engines.local import fork_server
 from aal.engines.local.core_watch import CoreWatch
 from aal.engines.local.launcher import Launcher
 from aal.engines.local.liveness import AwakeClock, Heartbeats
-from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, Slot
+from aal.engines.local.processes import HUB_GONE, PERMANENT, USER_ERROR, WITHOUT_HUB, HubLost, Slot
+from aal.engines.local.shutdown import end_processes
 
 POLL_S = 0.2
 LOOK_S = 1.0  # between two looks at the heartbeats
@@ -27,10 +26,6 @@ DUMP_S = 0.5  # for a hung process to write its stack
 KILL_S = 10.0  # for a killed process to end, however much memory it has to give back
 
 log = logging.getLogger("aal")
-
-
-class HubLost(Exception):  # noqa: N818 - a state of the run, which may go on
-    """The hub or the fork server is gone; what the hub knew is in `run.db`."""
 
 
 class Supervisor:
@@ -195,24 +190,10 @@ class Supervisor:
         wait([process.sentinel], timeout=DUMP_S)
 
     def end(self) -> None:
-        """Ends all processes: requests shutdown, then terminates, then kills; at once on a second signal."""
+        """Requests shutdown, then ends all processes that go on."""
         grace_s = GRACE_S
         try:
             self._monitor.stop()
         except HUB_GONE:
             grace_s = 0.0  # no hub takes what they do
-        for act, seconds in ((None, grace_s), (BaseProcess.terminate, 1.0), (BaseProcess.kill, 1.0)):
-            alive = self._alive()
-            if act is not None:
-                for process in alive:
-                    act(process)
-            deadline = time.monotonic() + seconds
-            while alive and time.monotonic() < deadline and (act is BaseProcess.kill or len(self._caught) < 2):
-                wait([process.sentinel for process in alive], timeout=0.05)
-                alive = self._alive()
-        if self._alive():  # nothing ends them, or the fork server does not report that they have ended
-            fork_server.kill()
-        for process in self._processes.values():
-            if process.exitcode == fork_server.GONE and process.pid is not None:  # where they do not die with it
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+        end_processes(self._processes.values(), grace_s, self._caught)
