@@ -21,7 +21,7 @@ from aal.strategies.strategy import Strategy, build_strategy, select_checked
 from aal.training.cost import selection_cost
 from aal.training.devices import release_cached_memory, use_device
 from aal.training.images import ImageBank, shared_bank
-from aal.training.inference import ModelScorer
+from aal.training.scorer import ModelScorer
 
 log = logging.getLogger("aal")
 

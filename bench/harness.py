@@ -27,8 +27,8 @@ from aal.coordination.partition import Partition
 from aal.storage.model_files import model_payload, save_model
 from aal.strategies.pool import CandidatePool
 from aal.training.images import ImageBank
-from aal.training.inference import ModelScorer
 from aal.training.networks import Architecture
+from aal.training.scorer import ModelScorer
 from bench.settings import settings_of
 
 MODEL = "models/model.pt"  # within the folder of a run

@@ -19,7 +19,7 @@ import torch
 from aal.app import data
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
-from aal.training import inference
+from aal.training import scorer
 from aal.training.acceleration import LossFunction
 from aal.training.cpu_speedups import Dropout
 from aal.training.networks import Architecture
@@ -182,13 +182,13 @@ def test_every_selection_with_a_new_model_reads_its_file(
     monkeypatch: pytest.MonkeyPatch, source: Source, tmp_path: pathlib.Path
 ) -> None:
     read: list[str] = []
-    load = inference.load_model
+    load = scorer.load_model
 
     def watched(path: pathlib.Path) -> dict[str, Any]:
         read.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(inference, "load_model", watched)
+    monkeypatch.setattr(scorer, "load_model", watched)
     monkeypatch.setattr(score, "NEW_MODEL", ("vgg16", 0.25, 20, 10))
     monkeypatch.setattr(contenders, "SECONDS", 0.0)
     (row,) = score._new_model(Options(), Selector(tmp_path, source.images, torch.device("cpu")))

@@ -29,7 +29,8 @@ from aal.training import acceleration
 from aal.training.acceleration import LossFunction, compile_loss, fuse_batch_norm
 from aal.training.devices import keep_freed_memory
 from aal.training.images import ImageBank, Pixels, augment
-from aal.training.inference import ModelScorer, predict
+from aal.training.inference import predict
+from aal.training.scorer import ModelScorer
 from aal.training.trainer import TrainingTask
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
@@ -206,7 +207,7 @@ def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch)
         return top_k(two[:, 0] - two[:, 1], 100, np.random.RandomState(0))
 
     monkeypatch.setattr(ModelScorer, "outputs", scored)
-    monkeypatch.setattr("aal.training.inference.computes_in_bf16", lambda device: True)
+    monkeypatch.setattr("aal.training.scorer.computes_in_bf16", lambda device: True)
     wanted, alone = top(fine), top(coarse)
     worker = Worker(0, pathlib.Path(), "margin", ImageBank(images(1), CPU), 0)
     grant = SelectionGrant(0, 100, (ModelRef(0, "", 0),))

@@ -14,11 +14,12 @@ from aal.storage.model_files import load_model, model_payload, save_model
 from aal.strategies.assignment import RA_CHOICE, assign
 from aal.strategies.pool import CandidatePool, Outputs
 from aal.strategies.strategy import ScoreStrategy, build_strategy, select_checked, top_k
-from aal.training import inference
+from aal.training import scorer as scorer_module
 from aal.training.cost import selection_cost
 from aal.training.images import ImageBank
-from aal.training.inference import ModelScorer, predict
+from aal.training.inference import predict
 from aal.training.networks import Architecture
+from aal.training.scorer import ModelScorer
 from tests.test_hub import make_settings
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
@@ -270,8 +271,8 @@ def test_each_device_and_place_keeps_its_model(
         read.append(file)
         return load_model(file)
 
-    monkeypatch.setattr(inference, "load_model", noted)
-    inference._loaded.clear()
+    monkeypatch.setattr(scorer_module, "load_model", noted)
+    scorer_module._loaded.clear()
     for _ in range(3):
         for scorer in (ModelScorer(path, bank), ModelScorer(path, other), ModelScorer(path, bank, slot=1)):
             scorer.outputs(np.arange(2), "float32", False)

@@ -6,70 +6,20 @@ import pathlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from aal.config.errors import RunFailed, UserError
-from aal.config.settings import Settings, Share
+from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
 from aal.storage.checksum import is_intact, with_checksum
+from aal.storage.model_schema import FORMAT, checked
 
-FORMAT = 1
 SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
 
 log = logging.getLogger("aal")
-
-
-class _Part(BaseModel):
-    """Strict, so that a file from elsewhere can hold nothing that a reader does not expect."""
-
-    model_config = ConfigDict(strict=True, extra="allow", arbitrary_types_allowed=True)
-
-
-class _Architecture(_Part):
-    """`aal.training.networks.Architecture`; whether there is such a network is found out when it is built."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    name: str
-    classes: Annotated[int, Field(ge=1, le=1_000_000)]
-    channels: Annotated[int, Field(ge=1, le=1024)]
-    image_size: Annotated[int, Field(ge=1, le=4096)]
-    options: dict[str, Any]
-
-
-class _Normalisation(_Part):
-    mean: Annotated[list[float], Field(min_length=1)]
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-
-
-class _Data(_Part):
-    data_type: str
-    image_size: Annotated[int, Field(ge=8)] | None
-    test_share: Share | None
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-    images: str
-
-
-def _plain(weight: torch.Tensor) -> torch.Tensor:
-    """Refuses what no network here holds and what PyTorch would silently convert."""
-    is_plain = weight.layout is torch.strided and not weight.is_quantized and not weight.is_complex()
-    if not is_plain or (weight.is_floating_point() and weight.dtype != torch.float32):
-        raise ValueError(f"weights must be float32, not {weight.dtype}, {weight.layout}")
-    return weight
-
-
-class _ModelFile(_Part):
-    format: Literal[1]
-    state_dict: dict[str, Annotated[torch.Tensor, AfterValidator(_plain)]]
-    architecture: _Architecture
-    normalisation: _Normalisation
-    data: _Data
-    class_names: list[str]
-    labels: int
-    epoch: int
 
 
 def model_payload(
@@ -129,8 +79,8 @@ def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
     """
     path, payload = pathlib.Path(path), {"format": FORMAT, **payload}
     try:  # what is published can be read; the weights are plain tensors and need not be read back for that
-        _checked(_read(io.BytesIO(_written({**payload, "state_dict": {}}))))
-        _ModelFile.model_validate(payload)
+        checked(_read(io.BytesIO(_written({**payload, "state_dict": {}}))))
+        checked(payload)
     except Exception as error:
         raise ValueError(f"{path}: not a payload for a model file: {error}") from error
     write_whole(path, with_checksum(_written(payload)))
@@ -173,7 +123,7 @@ def load_model(path: str | pathlib.Path) -> dict[str, Any]:
         path.open("rb").close()  # an OSError of PyTorch's has no strerror
         if not is_intact(path):
             raise ValueError("its bytes are not those that were written")
-        return _checked(_read(path))
+        return checked(_read(path))
     except UserError:
         raise
     except OSError as error:
@@ -196,13 +146,3 @@ def _read(file: str | pathlib.Path | io.BytesIO) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's guesses about foreign files
         return torch.load(file, map_location="cpu", weights_only=True, mmap=not isinstance(file, io.BytesIO))
-
-
-def _checked(payload: dict[str, Any]) -> dict[str, Any]:
-    """Checks the form; files of version 0.1.0 named the width beside the options."""
-    architecture = payload["architecture"]
-    if isinstance(architecture, dict) and "options" not in architecture and "width" in architecture:
-        named = {key: value for key, value in architecture.items() if key != "width"}
-        payload = {**payload, "architecture": {**named, "options": {"width": architecture["width"]}}}
-    _ModelFile.model_validate(payload)
-    return payload

@@ -12,7 +12,7 @@ from aal.training.outputs import Outputs
 
 
 class Scorer(Protocol):
-    """A model that scores images; `aal.training.inference.ModelScorer` is one."""
+    """A model that scores images; `aal.training.scorer.ModelScorer` is one."""
 
     @property
     def is_coarse(self) -> bool:
