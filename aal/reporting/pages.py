@@ -6,17 +6,17 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import yaml
 
 from aal.config.errors import UserError
 from aal.reporting import plots
 from aal.reporting.details import annotators_table, classes_table
+from aal.reporting.main_figures import main_figures
 from aal.reporting.metrics import summary_bytes, summary_of
 from aal.reporting.pictures import PICTURES, draw, staleness
-from aal.reporting.record import Record, column, final_model, read
+from aal.reporting.record import Record, read
 from aal.reporting.tables import markdown_table, plain_text
-from aal.reporting.units import duration, percent
+from aal.reporting.units import duration, percent, rounded
 from aal.reporting.words import BESIDE, DEFINITIONS, TURNS, VIRTUAL
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows
@@ -60,66 +60,8 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     return page
 
 
-def _during_training(record: Record) -> int:
-    answered = record.queries["answered_at"][record.answered]
-    during = np.zeros(answered.size, dtype=bool)
-    for model in record.models:
-        during |= (model["started_at"] < answered) & (answered < model["published_at"])
-    return int(during.sum())
-
-
-def _text(value: Any, unit: str = "") -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        value = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value}{unit}".replace("\n", " ")
-
-
 def _listed(rows: Rows) -> str:
-    return markdown_table(list(rows[0]), (map(_text, row.values()) for row in rows)) if rows else "None.\n"
-
-
-def _main_figures(record: Record, summary: dict[str, Any]) -> str:
-    labels = summary["labels"]
-    during = _during_training(record)
-    trained = (column(record.models, "published_at") - column(record.models, "started_at")).sum()
-    sync = record.config.get("mode") == "sync"  # which trains one model at a time
-    servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
-    late = staleness(record)[1]
-    virtual, mixed = record.is_virtual, "networks" in summary
-    bound = record.config.get("max_staleness")
-    rows = [
-        ("Labels: initial + bought = total", f"{labels['initial']:,} + {labels['bought']:,} = {labels['total']:,}"),
-        ("Trainings", _text(summary["trainings"])),
-        (f"Final test accuracy{f' ({_final_network(record)})' * mixed}", percent(summary["final_test_accuracy"])),
-        *(() if mixed else _of_one_curve(summary)),  # a mean over networks would say nothing
-        (f"Labels per {'virtual ' * virtual}second", _text(summary["labels_per_s"])),
-        ("Wrong labels", f"{record.label_errors:,} ({percent(record.label_errors, labels['bought'])})"),
-        ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - labels['bought']):,}"),
-        ("Images that could not be read", _text(record.meta.get("skipped_images"))),
-        ("Labels during training", f"{during:,} ({percent(during, labels['bought'])})"),
-        ("Servers trained", percent(trained, servers * (summary["wall_s"] or 0))),
-        ("Annotators waited", percent(summary["annotators_waited"])),
-        (
-            f"Rounds ahead (max_staleness {'null' if bound is None else bound})",
-            "mean {}, max {}".format(*map(_text, summary["rounds_ahead"].values())),
-        ),
-        ("Staleness when offered, versions", "mean {}, max {}".format(*map(_text, summary["staleness"].values()))),
-        ("Staleness when answered, versions", f"mean {late.mean():.3g}, max {late.max():.0f}" if late.size else "-"),
-        ("Wall time", duration(summary["wall_s"], virtual)),
-    ]
-    return markdown_table(("", "value"), rows)
-
-
-def _of_one_curve(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    mean, area = percent(summary["mean_curve_accuracy"]), _text(summary["aubc"])
-    return [("Mean test accuracy of the curve", mean), ("AUBC (0 to 1)", area)]
-
-
-def _final_network(record: Record) -> str:
-    final = final_model([model for model in record.models if model["test_accuracy"] is not None])
-    return str(final["model"]) if final else ""
+    return markdown_table(list(rows[0]), (map(rounded, row.values()) for row in rows)) if rows else "None.\n"
 
 
 def _networks(summary: dict[str, Any]) -> list[str]:
@@ -133,7 +75,7 @@ def _networks(summary: dict[str, Any]) -> list[str]:
             ", ".join(str(point["version"]) for point in one["curve"]),
             f"{one['queries']:,}",
             *(percent(one[key]) for key in accuracies),
-            _text(one["aubc"]),
+            rounded(one["aubc"]),
         )
         for one in summary["networks"]
     ]
@@ -192,7 +134,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *map(_break, record.breaks),
         *([f"**Warning**: {plain_text(meta['warning'])}\n"] if "warning" in meta else []),
         f"The test set was only reported; it chose nothing. {epoch} {_precision(summary)}\n",
-        _main_figures(record, summary),
+        main_figures(record, summary),
         *_networks(summary),
         markdown_table(("", "mean", "p50", "p95", "p99", "max"), spreads),
         *(f"![{PICTURES[key]}]({key}.png)\n\n{PICTURES[key]} [PDF]({key}.pdf)\n" for key in PICTURES if key in drawn),

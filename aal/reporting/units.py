@@ -36,3 +36,12 @@ def since_begin(unit: str, virtual: bool) -> str:
 def percent(share: float | None, whole: float = 1.0) -> str:
     """Returns a share of a whole in percent; a dash where there is none."""
     return "-" if share is None or not whole else f"{100 * share / whole:.1f} %"
+
+
+def rounded(value: object) -> str:
+    """Returns a value of a table with three digits where it is a fraction; a dash for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
