@@ -60,9 +60,7 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         elif STRATEGIES.is_users_own(name) or s.query_strategy_options:
             STRATEGIES.checked_options(name, s.query_strategy_options, given=())
     except UserError as error:
-        for problem in error.problems:
-            key, _, text = problem.partition(": ")
-            yield (key, "query_strategy"), text
+        yield from _named(error, "query_strategy")
 
 
 def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -80,10 +78,7 @@ def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds settings that are right one by one and wrong together; yields the keys concerned and the problem."""
     if s.assignment_type == "DA" and s.query_strategy is None:
-        yield (
-            ("query_strategy", "assignment_type"),
-            f"assignment_type DA needs one: {STRATEGIES.choices()}",
-        )
+        yield ("query_strategy", "assignment_type"), f"assignment_type DA needs one: {STRATEGIES.choices()}"
     if s.assignment_type == "RA" and s.query_strategy is not None:
         yield (
             ("query_strategy", "assignment_type"),
@@ -154,9 +149,14 @@ def _of_choice(
     try:
         registry.checked_options(name, options, given)
     except UserError as error:
-        for line in error.problems:
-            key, _, text = line.partition(": ")
-            yield (key, registry.setting), text
+        yield from _named(error, registry.setting)
+
+
+def _named(error: UserError, setting: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Takes the lines `key: text` of an error apart; they concern the setting that names the object, too."""
+    for line in error.problems:
+        key, _, text = line.partition(": ")
+        yield (key, setting), text
 
 
 def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -174,9 +174,7 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             text = f"{people.source} must be a class with a parameter `task` and a method annotate(client, clock)"
             yield ("annotators.source", "annotators"), f"{text}; see docs/extending.md"
     except UserError as error:
-        for line in error.problems:
-            key, _, text = line.partition(": ")
-            yield (key, "annotators"), text
+        yield from _named(error, "annotators")
 
 
 def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -198,6 +196,4 @@ def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         try:
             IMAGE_SETS.checked_options(s.data_type, s.data_options, given=("settings", "data_dir"))
         except UserError as error:
-            for problem in error.problems:
-                key, _, text = problem.partition(": ")
-                yield (key, "data_type"), text
+            yield from _named(error, "data_type")

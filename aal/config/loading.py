@@ -1,7 +1,6 @@
 """From a config file and the command line to settings; every mistake is reported at once, a line each."""
 
 import difflib
-import logging
 import os
 import pathlib
 import re
@@ -11,23 +10,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from aal.config.completion import PRESET, completed
 from aal.config.contradictions import contradictions
 from aal.config.error_lines import line_of, shortened
 from aal.config.errors import UserError
-from aal.config.presets import PAPER_COSTS, RECIPES
-from aal.config.registry import IMAGE_SETS
-from aal.config.settings import Settings, TrainingSettings
+from aal.config.settings import Settings
 from aal.config.yaml_text import LONGEST_TEXT, parse
 
-log = logging.getLogger("aal")
-
-# Names that settings had in earlier versions; configs may still use them.
-RENAMED = {
-    ("training", "shift"): "crop_padding",
-    ("annotators", "spread"): "relative_std",
-    ("costs", "spread"): "relative_std",
-}
-PRESET = "preset"  # beside single costs, the name of the group that they change
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "app" / "configs"  # a part of the installed package
 
 
@@ -124,7 +113,7 @@ def resolve(
     Raises:
         UserError: everything that is wrong, a line each: unknown keys, types, ranges, contradictions.
     """
-    tree = _left_open(_with_costs(_with_recipe(_with_new_names(tree, where))))
+    tree = completed(tree, where)
     changed = set(changed)
     problems: list[tuple[str, str]] = []
     bad: set[str] = set()
@@ -134,54 +123,12 @@ def resolve(
         problems = list(dict.fromkeys(line_of(detail) for detail in error.errors()))
         bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
         sound = {key: value for key, value in tree.items() if key in Settings.model_fields and key not in bad}
-        sound = _left_open(_with_recipe({"data_type": "folder", **sound}))
+        sound = completed({"data_type": "folder", **sound}, where)
         settings = Settings.model_validate(sound)  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
         raise UserError(*(f"{changed_by if key in changed else where}: {key}: {text}" for key, text in problems))
     return settings
-
-
-def _with_new_names(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """Renames the settings that have another name now, with a line of warning for each."""
-    renamed = dict(tree)
-    for (group, old), new in RENAMED.items():
-        given = renamed.get(group)
-        if isinstance(given, dict) and old in given and new not in given:
-            log.warning("%s: %s.%s is called %s.%s now", where, group, old, group, new)
-            renamed[group] = {new if key == old else key: value for key, value in given.items()}
-    return renamed
-
-
-def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
-    changed = tree.get("training")
-    if changed is not None and not isinstance(changed, dict):
-        return tree
-    recipe = tree.get("recipe", "modern")
-    base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
-    return {**tree, "training": {**base, **(changed or {})}}
-
-
-def _left_open(tree: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out what is null and to be fitted to the image set."""
-    kept = {key: value for key, value in tree.items() if value is not None or key not in Settings.LEFT_OPEN}
-    if isinstance(training := kept.get("training"), dict):
-        open_keys = TrainingSettings.LEFT_OPEN
-        kept["training"] = {key: value for key, value in training.items() if value is not None or key not in open_keys}
-    return kept
-
-
-def _with_costs(tree: dict[str, Any]) -> dict[str, Any]:
-    """Fills in the costs that a name stands for; single ones beside it (`costs.relative_std=0.2`) change it."""
-    given = tree.get("costs")
-    changed = dict(given) if isinstance(given, dict) else {}
-    name = changed.pop(PRESET, given)
-    preset = PAPER_COSTS.get(str(IMAGE_SETS.canonical(tree.get("data_type"))))
-    if name == "measured":
-        return {**tree, "costs": {"measured": True, **changed}}
-    if name == "paper" and preset is not None:
-        return {**tree, "costs": {"per_image_scored": 0.0, **preset, **changed}}
-    return {**tree, "costs": name} if isinstance(name, str) else tree
 
 
 def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:
