@@ -14,7 +14,6 @@ import os
 import pathlib
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,12 @@ import time
 import uuid
 
 import psutil
-import yaml
 
 from aal.config.errors import RunFailed
-from aal.storage.model_files import load_model
+from bench.promises import Answers, answers_of, breaches, progress_of
 from bench.rows import parser_of, until
 from bench.run_process import Run, running
-from bench.settings import FOLDER, WORDS
+from bench.settings import WORDS
 
 HUNG_AFTER_S = 4.0
 LIMIT_S = 300.0
@@ -36,10 +34,6 @@ WATCHED = {"hub", "fork server", "main", "all"}  # after a fault of theirs, the 
 CHANCES = {"server-0": 4, "server-1": 4, "worker-0": 4, "worker-1": 4, "annotators": 4}
 CHANCES |= {"hub": 2, "fork server": 2, "main": 2, "resource tracker": 1, "all": 1}
 FAULTS = {"kill": 6, "term": 2, "pause": 2, "stop": 2}
-# The checks have SQL of their own, apart from the program's: what they find does not depend on its reader of run.db.
-PROMISES = yaml.safe_load((FOLDER / "promises.yaml").read_text(encoding="utf-8"))
-
-Answers = set[tuple[int, int, int]]  # item, annotator, label
 
 
 def main(words: list[str] | None = None) -> int:
@@ -54,13 +48,13 @@ def main(words: list[str] | None = None) -> int:
     runs = resumes = answered = 0
     while faults.total() < arguments.faults and not broken:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            torment = Torment(pathlib.Path(folder), chance, faults, arguments.faults)
+            run = FaultedRun(pathlib.Path(folder), chance, faults, arguments.faults)
             try:
-                resumes += torment.run(arguments.seed + runs)
-                broken = torment.breaches()
+                resumes += run.to_its_end(arguments.seed + runs)
+                broken = breaches(run.folder, run.seen)
             except RunFailed as error:
                 broken = [str(error)]
-            runs, answered = runs + 1, answered + len(torment.seen)
+            runs, answered = runs + 1, answered + len(run.seen)
             print(f"run {runs}: {faults.total()} faults, {resumes} resumes; {broken or 'whole'}", file=sys.stderr)
     counts = {"total": faults.total(), "runs": runs, "resumes": resumes, "answers": answered, "broken": broken}
     if arguments.json:
@@ -74,8 +68,8 @@ def main(words: list[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-class Torment:
-    """One run to its end, whatever happens to it.
+class FaultedRun:
+    """One run, with faults until its end.
 
     Args:
         folder: for the run directory and its temporary files.
@@ -88,7 +82,7 @@ class Torment:
         self, folder: pathlib.Path, chance: random.Random, faults: collections.Counter[str], most: int
     ) -> None:
         self.seen = Answers()  # every answer that was on disk before a fault
-        self._run = folder / "run"
+        self.folder = folder / "run"
         self._temporary = folder / "tmp"
         self._temporary.mkdir()
         self._chance = chance
@@ -97,8 +91,8 @@ class Torment:
         self._mark = uuid.uuid4().hex
         self._paused: dict[psutil.Process, float] = {}  # when each goes on
 
-    def run(self, seed: int) -> int:
-        """Runs to the end; returns how often main had to be started again.
+    def to_its_end(self, seed: int) -> int:
+        """Runs and resumes; returns how often main had to be started again.
 
         Raises:
             RunFailed: a run hung, failed, or left processes or files behind.
@@ -107,13 +101,13 @@ class Torment:
         environment = os.environ | {"AAL_CHAOS": self._mark, "TMPDIR": str(self._temporary)}
         resumes = 0
         while True:
-            with running(words, self._run, environment=environment) as run:
+            with running(words, self.folder, environment=environment) as run:
                 try:
-                    self._torment(run)
+                    self._inject_faults(run)
                 finally:
-                    self._go_on(everybody=True)
-                if alive := self._survivors():
-                    raise RunFailed(f"processes outlived main: {alive}")
+                    self._go_on(all_of_them=True)
+                if survivors := self._survivors():
+                    raise RunFailed(f"processes outlived main: {survivors}")
                 run.check(-signal.SIGKILL, 143, -signal.SIGTERM)  # the last before it listens, or while it reports
                 if run.process.returncode == 0:
                     break
@@ -122,15 +116,7 @@ class Torment:
             raise RunFailed(f"left in the temporary folder: {', '.join(left)}")
         return resumes
 
-    def breaches(self) -> list[str]:
-        """Checks the promises of the design from `run.db` and the model files; returns those that were broken."""
-        with contextlib.closing(sqlite3.connect(self._run / "run.db")) as db:
-            broken = [promise for promise, (sql, value) in PROMISES.items() if db.execute(sql).fetchone() != (value,)]
-            for (path,) in db.execute("select path from models"):
-                load_model(self._run / path)
-        return broken + (["an answer that was on disk is gone"] if self.seen - self._answers() else [])
-
-    def _torment(self, run: Run) -> None:
+    def _inject_faults(self, run: Run) -> None:
         """Does one fault after another until main has ended."""
         deadline = time.monotonic() + LIMIT_S
         while run.process.poll() is None:
@@ -141,18 +127,18 @@ class Torment:
                 run.process.wait(self._chance.uniform(0.05, 1.0))
                 break
             if self._faults.total() < self._most:
-                self.seen |= self._answers()
+                self.seen |= answers_of(self.folder)
                 known = dict(run.processes())
-                struck = {self._fault(run, known) for _ in range(self._chance.choice((1, 1, 1, 2)))}
-                if struck & WATCHED:
+                faulted = {self._fault(run, known) for _ in range(self._chance.choice((1, 1, 1, 2)))}
+                if faulted & WATCHED:
                     self._wait_for_progress(run)
 
     def _fault(self, run: Run, known: dict[str, psutil.Process]) -> str | None:
-        """Does a fault; returns to whom, or None where there is no such process just now."""
+        """Does a fault; returns the name of its process, or None where there is none just now."""
         (name,) = self._chance.choices(list(CHANCES), list(CHANCES.values()))
         (fault,) = self._chance.choices(list(FAULTS), list(FAULTS.values()))
         if name == "all" or (name == "main" and fault == "stop"):
-            fault = "pause"  # for good, nobody could go on
+            fault = "pause"  # stopped for good, the run could not go on
         processes = [*known.values()] if name == "all" else [known[name]] if name in known else []
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -162,54 +148,40 @@ class Torment:
         if not processes:
             return None
         self._faults[f"{name} {fault}"] += 1
-        with self._run.with_suffix(".txt").open("a") as said:
+        with self.folder.with_suffix(".txt").open("a") as said:
             said.write(f"bench.chaos: {name} {fault}\n")
         return name
 
     def _wait_for_progress(self, run: Run) -> None:
-        """Waits until answers or models come again: a run that is struck while it starts does not go on."""
-        before = self._progress()
+        """Waits until answers or models come again: a run with a fault at each start does not go on."""
+        before = progress_of(self.folder)
 
         def goes_on() -> bool:
             self._go_on()
-            return run.process.poll() is not None or self._progress() > before
+            return run.process.poll() is not None or progress_of(self.folder) > before
 
         until(goes_on, 30.0)
 
-    def _go_on(self, everybody: bool = False) -> None:
-        """Lets those go on whose pause is over."""
+    def _go_on(self, all_of_them: bool = False) -> None:
+        """Continues the processes whose pause is over, or all that are paused."""
         for process, end in list(self._paused.items()):
-            if everybody or time.monotonic() >= end:
+            if all_of_them or time.monotonic() >= end:
                 del self._paused[process]
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGCONT)
 
     def _survivors(self) -> list[str]:
-        """Returns who still lives some seconds after the end of main: every process that has inherited its mark."""
-        until(lambda: not self._alive(), 10.0)
-        return self._alive()
+        """Returns the processes that have inherited the mark of the run and have not ended seconds after its main."""
+        until(lambda: not self._running(), 10.0)
+        return self._running()
 
-    def _alive(self) -> list[str]:
+    def _running(self) -> list[str]:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.environ().get("AAL_CHAOS") == self._mark and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(f"{process.pid} {' '.join(process.cmdline())[:200]} ({process.status()})")
         return found
-
-    def _progress(self) -> int:
-        return len(self._rows("select item from answers union all select path from models"))
-
-    def _answers(self) -> Answers:
-        """Returns the answers that are on disk."""
-        return set(self._rows("select item, annotator, label from answers"))
-
-    def _rows(self, sql: str) -> list[tuple]:
-        """Returns the rows of a query; none while there are no tables."""
-        path = f"{(self._run / 'run.db').resolve().as_uri()}?mode=ro"
-        with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path, uri=True)) as db:
-            return db.execute(sql).fetchall()
-        return []
 
 
 if __name__ == "__main__":
