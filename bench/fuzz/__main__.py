@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def fuzz(subject: str, number: int | None = None, seed: int = 0, first: int = 0) -> dict[str, Any]:
-    """Tries cases.
+    """Tries cases, until the end or Ctrl-C.
 
     Args:
         subject: one of SUBJECTS, a module beside this one.
@@ -59,18 +59,20 @@ def fuzz(subject: str, number: int | None = None, seed: int = 0, first: int = 0)
         first: the number of the first one.
 
     Returns:
-        How often cases ended how, the longest time of one in seconds, and the failures, a text each.
+        How many were tried, how often they ended how, the longest time in seconds, and the failures, a text each.
     """
     module = importlib.import_module(f"bench.fuzz.{subject}")
     number = number or module.NUMBER
     endings: Counter[str] = Counter()
     failures: list[str] = []
     longest, news = (0.0, first), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="aal-fuzz-") as name, _silent():
+    tried = 0
+    with tempfile.TemporaryDirectory(prefix="aal-fuzz-") as name, _silent(), contextlib.suppress(KeyboardInterrupt):
         place = pathlib.Path(name)
         for which in range(first, first + number):
             began = time.monotonic()
             ended, failure = _tried(module, place, seed, which)
+            tried += 1
             endings.update(ended)
             longest = max(longest, (time.monotonic() - began, which))
             shutil.rmtree(place / str(which), ignore_errors=True)
@@ -79,8 +81,8 @@ def fuzz(subject: str, number: int | None = None, seed: int = 0, first: int = 0)
                 print(failures[-1], file=sys.stderr, flush=True)
             if time.monotonic() - news > NEWS_S:
                 news = time.monotonic()
-                print(f"{which + 1 - first} of {number}, {len(failures)} failed", file=sys.stderr, flush=True)
-    about = {"subject": subject, "cases": number, "seed": seed, "endings": dict(sorted(endings.items()))}
+                print(f"{tried} of {number}, {len(failures)} failed", file=sys.stderr, flush=True)
+    about = {"subject": subject, "cases": tried, "seed": seed, "endings": dict(sorted(endings.items()))}
     slowest = {"longest_s": round(longest[0], 2), "longest_case": longest[1]}
     return {**about, **slowest, "failed": len(failures), "failures": failures}
 

@@ -130,9 +130,11 @@ def start(environment: str, command: str, finished: pathlib.Path, folder: pathli
     )
     try:
         said = process.communicate()[0]
-    except TooLong:
+    except (TooLong, KeyboardInterrupt) as ended:
         os.killpg(process.pid, signal.SIGKILL)
         said = process.communicate()[0]
+        if isinstance(ended, KeyboardInterrupt):
+            raise
         raise Broken(f"did not end: {said[-4000:].decode(errors='backslashreplace')}") from None
     finally:
         subprocess.run(["chmod", "-R", "u+rwx", str(folder)], check=False)  # noqa: S603, S607

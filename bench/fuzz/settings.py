@@ -76,13 +76,15 @@ def _config(chance: random.Random) -> tuple[str, list[str], int | None]:
     if kind < 0.15:
         return _damaged(chance), [], None
     tree = {"data_type": "digits", "models": "cnn", "initial_size": 40, "val_size": 20, "server_train_threshold": 5}
+    if kind > 0.75:  # most of these are accepted
+        return _dumped({**tree, **_some_settings(chance, Settings, most=6, harm=0.0)}), [], None
     changed = _some_settings(chance, Settings, most=6)
     text = _dumped({**tree, **changed} if chance.random() < 0.9 else changed)
     if kind < 0.35:
         key = chance.choice(list(Settings.model_fields))
         text += f"{key}: {chance.choice(RAW)}\n"
     words = []
-    if kind > 0.6:
+    if kind > 0.5:
         for _ in range(chance.randint(1, 3)):
             key = chance.choice([*_keys(Settings, ""), "no.such", "", "a..b", "seed.x", "training", "costs"])
             value = chance.choice(RAW) if chance.random() < 0.4 else json.dumps(_value(chance, key))
@@ -100,32 +102,39 @@ def _damaged(chance: random.Random) -> str:
     return "".join(text)
 
 
-def _some_settings(chance: random.Random, model: type[BaseModel], most: int) -> dict[str, Any]:
+def _some_settings(chance: random.Random, model: type[BaseModel], most: int, harm: float = 0.25) -> dict[str, Any]:
+    """Some settings of a group; `harm` is the share of values that are of another kind."""
     keys = chance.sample(list(model.model_fields), k=chance.randint(0, min(most, len(model.model_fields))))
-    found: dict[Any, Any] = {key: _value(chance, key, model.model_fields[key]) for key in keys}
-    if chance.random() < 0.05:
+    found: dict[Any, Any] = {key: _value(chance, key, model.model_fields[key], harm) for key in keys}
+    if chance.random() < 0.2 * harm:
         found[chance.choice([*TEXTS, 1, None, True, 1.5, "worker_nun"])] = _hostile(chance)
     return found
 
 
-def _value(chance: random.Random, key: str, field: FieldInfo | None = None) -> Any:
-    """A value for a setting: of four, three that may be right."""
-    if chance.random() < 0.25:
+def _value(chance: random.Random, key: str, field: FieldInfo | None = None, harm: float = 0.25) -> Any:
+    """A value for a setting, which may be right."""
+    if chance.random() < harm:
         return _hostile(chance)
     kind = field.annotation if field else None
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _some_settings(chance, kind, most=3)
+        return _some_settings(chance, kind, most=3, harm=harm)
+
+    def odd(values: list[Any]) -> list[Any]:
+        return [chance.choice(values)] if harm else []
+
     if registry := NAMES.get(key):
-        return chance.choice([*registry.entries, *registry.entries, chance.choice(TEXTS)])
+        return chance.choice([*registry.entries, *registry.entries, *odd(TEXTS)])
     for one in (kind, *get_args(kind)):
         if getattr(one, "__origin__", None) is Literal:
             return chance.choice(get_args(one))
         if one is bool:
             return chance.random() < 0.5
         if one is float:
-            return chance.choice([0.1, 0.5, 1.0, 2.0, 30.0, 1e-3, chance.choice(NUMBERS)])
+            return chance.choice([0.1, 0.5, 1.0, 2.0, 30.0, 1e-3, *odd(NUMBERS)])
         if one is int:
-            return chance.choice([1, 2, 3, 5, 10, 20, 100, chance.choice(NUMBERS)])
+            return chance.choice([1, 2, 3, 5, 10, 20, 100, *odd(NUMBERS)])
+    if field and not harm:
+        return field.get_default()
     return chance.choice([1, 2, 10, 0.5, "auto", "cpu", "paper", "measured", None, *(chance.choice(TEXTS),) * 3])
 
 
