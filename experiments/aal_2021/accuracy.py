@@ -82,9 +82,7 @@ def figure2(setup: Setup, results: list[Result]) -> Story:
         claims += _claims_of_areas(f"Batch size {batch:,}", areas)
         tables += _tables(f"{title}: {about}", grid, curves, areas, paper)
         shifts = np.linspace(-DODGE, DODGE, len(curves)) * np.diff(grid).min() if len(curves) > 1 else (0.0,)
-        for shift, (method, values) in zip(
-            shifts, curves.items(), strict=True
-        ):  # beside one another, so that no bar hides another
+        for shift, (method, values) in zip(shifts, curves.items(), strict=True):  # so that no bar hides another
             _mean_line(axes, np.array(grid) + shift, values, method, label=TITLES[method], markersize=4, linewidth=1.2)
             if setup.scale == "paper":
                 axes.plot(grid, paper[method], ":", color=LOOKS[method][0], linewidth=1)
