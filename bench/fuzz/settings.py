@@ -25,7 +25,7 @@ from bench.fuzz.case import Broken, Case
 from bench.fuzz.values import NUMBERS, RAW, SHAPES, TEXTS
 
 NUMBER = 10_000
-SECONDS = 15.0  # the longest take one, and five where torchvision is imported first
+SECONDS = 60.0  # the longest take one of CPU time, and five where torchvision is imported first; others may compute
 NAMES = {"data_type": IMAGE_SETS, "query_strategy": STRATEGIES, "models": NETWORKS, "mode": SCHEDULES}
 IMAGES = [(2, 8, 8, 1), (1797, 8, 8, 1), (60_000, 32, 32, 3), (10**6, 512, 512, 3), (10**9, 1, 1, 1)]  # (N, H, W, C)
 
