@@ -200,6 +200,17 @@ def test_a_simulated_run_says_virtual_wherever_time_is(run: pathlib.Path) -> Non
         assert all("virtual s" in label for label in labels if "Time" in label or "Wait (" in label)
 
 
+def test_a_final_model_of_fewer_labels_than_the_run_has_is_named_as_such(run: pathlib.Path) -> None:
+    with sqlite3.connect(run / "run.db") as db:
+        db.execute("delete from models where version = 4")
+    db.close()
+    summary = summarise(run)
+    assert in_words(summary).startswith(
+        "test accuracy 0.600 of the model of 12 labels; 14 labels in all after 12.5 s; annotators waited"
+    )
+    assert re.search(r"\| 60.0 % \(of the model of 12 labels\) +\|", report._page("run", read(run), summary, ()))
+
+
 def test_rounds_ahead_is_what_the_bound_counts(run: pathlib.Path) -> None:
     """Batch 1 belongs to round 1 * 2 * 3 // 4 = 1: with version 0 it is a round ahead, though no version behind."""
     config = {**CONFIG, "worker_num": 2, "query_batch": 3, "server_train_threshold": 4}

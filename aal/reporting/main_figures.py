@@ -8,6 +8,7 @@ from aal.reporting.pictures import staleness
 from aal.reporting.record import Record, column, final_model
 from aal.reporting.tables import markdown_table
 from aal.reporting.units import duration, percent, rounded
+from aal.reporting.words import final_labels
 
 
 def _during_training(record: Record) -> int:
@@ -31,7 +32,7 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
     rows = [
         ("Labels: initial + bought = total", f"{labels['initial']:,} + {labels['bought']:,} = {labels['total']:,}"),
         ("Trainings", rounded(summary["trainings"])),
-        (f"Final test accuracy{f' ({_final_network(record)})' * mixed}", percent(summary["final_test_accuracy"])),
+        (f"Final test accuracy{f' ({_final_network(record)})' * mixed}", _final_accuracy(summary)),
         *(() if mixed else _of_one_curve(summary)),  # a mean over networks would say nothing
         (f"Labels per {'virtual ' * virtual}second", rounded(summary["labels_per_s"])),
         ("Wrong labels", f"{record.label_errors:,} ({percent(record.label_errors, labels['bought'])})"),
@@ -54,6 +55,11 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
 def _of_one_curve(summary: dict[str, Any]) -> list[tuple[str, str]]:
     mean, area = percent(summary["mean_curve_accuracy"]), rounded(summary["aubc"])
     return [("Mean test accuracy of the curve", mean), ("AUBC (0 to 1)", area)]
+
+
+def _final_accuracy(summary: dict[str, Any]) -> str:
+    fewer = final_labels(summary)
+    return percent(summary["final_test_accuracy"]) + (f" (of the model of {fewer:,} labels)" if fewer else "")
 
 
 def _final_network(record: Record) -> str:

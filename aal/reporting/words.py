@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from aal.reporting.record import final_model
 from aal.reporting.units import duration, percent
 
 VIRTUAL = "All times are virtual: they follow from the costs in the settings below, not from this machine's speed.\n"
@@ -34,9 +35,17 @@ DEFINITIONS = """\
 
 def in_words(summary: dict[str, Any]) -> str:
     """Returns the headline of a run as one line."""
-    accuracy, waited = summary["final_test_accuracy"], summary["annotators_waited"]
+    accuracy, waited, total = summary["final_test_accuracy"], summary["annotators_waited"], summary["labels"]["total"]
     precision = f" ({summary['eval_precision']})" if summary["eval_precision"] else ""
-    tested = "" if accuracy is None else f"test accuracy {accuracy:.3f}{precision} with "
+    tested, labels = "" if accuracy is None else f"test accuracy {accuracy:.3f}{precision} with ", f"{total} labels"
+    if fewer := final_labels(summary):
+        tested, labels = f"test accuracy {accuracy:.3f}{precision} of the model of {fewer} labels; ", f"{labels} in all"
     took = duration(summary["wall_s"], summary["engine"] == "simulated")
     share = "" if waited is None else f"; annotators waited {percent(waited)} of their time"
-    return f"{tested}{summary['labels']['total']} labels after {took}{share}"
+    return f"{tested}{labels} after {took}{share}"
+
+
+def final_labels(summary: dict[str, Any]) -> int | None:
+    """Returns how many labels the final model was trained on, where they are not all of the run."""
+    final = final_model([point for point in summary["curve"] if point["test_accuracy"] is not None])
+    return None if final is None or final["labels"] == summary["labels"]["total"] else int(final["labels"])
