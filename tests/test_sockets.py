@@ -1,11 +1,11 @@
 """The folder of a program's sockets: long or full places, and what killed programs leave."""
 
+import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
 
 import pytest
-from filelock import FileLock
 
 from aal.config.errors import UserError
 from aal.engines.local import sockets
@@ -47,10 +47,14 @@ def raises(error: OSError) -> object:
 
 
 def test_what_killed_programs_left_goes_and_what_is_in_use_stays(place: pathlib.Path) -> None:
-    left, used, strange = (place / f"{sockets.PREFIX}{name}" for name in ("left", "used", "strange"))
-    for folder in (left, used, strange):
+    """A program may have been killed at any moment: before it had locked its folder, or while it removed it."""
+    left, empty, used = (place / f"{sockets.PREFIX}{name}" for name in ("left", "empty", "used"))
+    for folder in (left, empty, used):
         folder.mkdir()
-    (left / ".lock").touch()
-    with FileLock(used / ".lock"):
-        own = sockets._new_folder()
-        assert sorted(place.iterdir()) == sorted([own, used, strange])
+    (left / "listener-1").touch()
+    (place / f"{sockets.PREFIX}link").symlink_to(place)
+    held = sockets._locked(used)
+    assert held is not None
+    own = sockets._new_folder()
+    assert sorted(place.iterdir()) == sorted([own, used, place / f"{sockets.PREFIX}link"])
+    os.close(held)

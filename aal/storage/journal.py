@@ -16,6 +16,7 @@ from aal.storage.schema import create_tables, epoch_of, raise_epoch
 GATHER_S = 0.05  # how long writes that no flush waits for may gather for one commit
 ROWS = 512  # of a statement, at the most
 BACKLOG = 200_000  # changes in memory, at the most
+RESCUED = "run.db.rescued"  # a record in whose place another file was put
 
 
 # SQL with one VALUES(?,...), and the rows to execute it for.
@@ -173,11 +174,16 @@ class Journal:
         gone = [file for file, place in self._places.items() if place_of(file) != place]
         if not gone:
             return
-        hint = ""
+        copy = None
         if not self._path.exists():
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(self._path)) as again:
+            copy = self._path
+        elif self._path in gone:  # another file is in its place, which is left alone
+            copy = self._path.with_name(RESCUED)
+        hint = ""
+        if copy is not None:
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(copy)) as again:
                 connection.backup(again)
-                hint = "; it is written there again, as it was"
+                hint = f"; {copy.name} is written there with every answer"
         raise RecordFailed(f"{gone[0]}: was moved, deleted or replaced while the run went on{hint}")
 
     def _failed(self, error: Exception) -> RecordFailed:

@@ -1,14 +1,13 @@
 """The folder of the sockets by which the processes of this machine talk to the hub and to the fork server."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
 import socket
 import tempfile
 from multiprocessing import process, util
-
-from filelock import FileLock, Timeout
 
 from aal.config.errors import UserError
 
@@ -33,12 +32,10 @@ def _new_folder() -> pathlib.Path:
         where = _place()
         while True:
             folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
-            lock = FileLock(folder / ".lock", timeout=0)
-            with contextlib.suppress(Timeout):
-                lock.acquire()
-                if (folder / ".lock").exists():  # else another program has taken it for one that was left behind
-                    break
-        util.Finalize(None, _remove, args=(folder, lock), exitpriority=-100)  # when all processes have ended
+            held = _locked(folder)
+            if held is not None:  # else another program has taken it for one that was left behind
+                break
+        util.Finalize(None, _remove, args=(folder, held), exitpriority=-100)  # when all processes have ended
         with socket.socket(socket.AF_UNIX) as trial:
             trial.bind(str(folder / "trial"))
     except OSError as error:
@@ -59,15 +56,36 @@ def _place() -> pathlib.Path:
     raise OSError(f"its name is longer than {LONGEST - len(PREFIX) - 9} bytes")
 
 
+def _locked(folder: pathlib.Path) -> int | None:
+    """Opens a folder and locks it for this program; None where another holds it, or it is gone.
+
+    The lock is on the folder itself, not on a file in it: whenever a program is killed, what it leaves can be locked.
+    """
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(held), os.stat(folder)):
+            return held
+    except OSError:
+        pass
+    os.close(held)
+    return None
+
+
 def _remove_if_left(folder: pathlib.Path) -> None:
-    """Removes the folder of a program that was killed: its lock is free."""
-    with contextlib.suppress(OSError):
-        if (folder / ".lock").exists() and folder.stat().st_uid == os.getuid():
-            lock = FileLock(folder / ".lock", timeout=0)
-            with contextlib.suppress(Timeout), lock:
-                shutil.rmtree(folder, ignore_errors=True)
+    """Removes the folder of a program that was killed: nobody holds its lock."""
+    held = _locked(folder)
+    if held is None:
+        return
+    if os.fstat(held).st_uid == os.getuid():
+        _remove(folder, held)
+    else:
+        os.close(held)
 
 
-def _remove(folder: pathlib.Path, lock: FileLock) -> None:
+def _remove(folder: pathlib.Path, held: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    lock.release()
+    os.close(held)
