@@ -188,6 +188,25 @@ def test_a_run_is_started_by_any_program(tmp_path: pathlib.Path, way: str) -> No
     assert done.stdout == "FINISHED \n" and "Error" not in done.stderr, done.stderr
 
 
+def test_runs_in_threads_of_one_program_do_not_end_with_one_another(tmp_path: pathlib.Path) -> None:
+    """The kernel would kill what the first thread has started when that thread ends."""
+    fork_server.kill()  # so that the first run starts it
+    results: dict[str, RunResult] = {}
+    notes = {name: Notes() for name in ("short", "long")}
+
+    def run(name: str, labels: int) -> None:
+        results[name] = LocalEngine().run(plan_of(tmp_path / name, labels), notes[name])
+
+    threads = [threading.Thread(target=run, args=("short", 20)), threading.Thread(target=run, args=("long", 160))]
+    threads[0].start()
+    wait_for(tmp_path / "short", "started")
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert results == dict.fromkeys(notes, RunResult(RunStatus.FINISHED)), results
+    assert not [note for note in notes["long"].notes if "going on" in note or "restarting" in note]
+
+
 def wait_for(run: pathlib.Path, word: str) -> None:
     """Waits until a word stands in the log of a run."""
     log, deadline = run / "log.txt", time.monotonic() + 60

@@ -1,5 +1,6 @@
 """The process that all others of a run are forked from: it has imported PyTorch and never touches CUDA."""
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
@@ -37,8 +38,36 @@ def fork_context() -> ForkServerContext:
     # Started with signals blocked, which a terminal sends to all: so are its children, before their first instruction.
     with _signals_blocked(), _environment():
         _ensure_resource_tracker()
-        forkserver.ensure_running()
+        _ensure_fork_server()
     return context
+
+
+def _ensure_fork_server() -> None:
+    """Starts the fork server where there is none, from a thread that lasts as long as this program.
+
+    The kernel takes the end of the thread that has started a process for the end of its parent: a run in a thread of
+    its own would end the processes of all others with itself.
+    """
+    started = concurrent.futures.Future[None]()
+
+    def start() -> None:
+        before = _pid()
+        try:
+            forkserver.ensure_running()
+            started.set_result(None)
+        except OSError as error:
+            started.set_exception(error)
+        if _pid() != before:
+            threading.Event().wait()
+
+    threading.Thread(target=start, name="fork-server-parent", daemon=True).start()
+    started.result()
+
+
+def _pid() -> int | None:
+    """Returns the number of the fork server's process; None where there is none."""
+    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    return pid
 
 
 def _ensure_resource_tracker() -> None:
@@ -60,7 +89,7 @@ def _ensure_resource_tracker() -> None:
 
 def kill() -> None:
     """Kills the fork server, and so all that it has forked; the next start of a process starts a new one."""
-    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    pid = _pid()
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
@@ -74,6 +103,7 @@ FORK_SERVER = Peer("fork server", kill)
 def starting() -> Iterator[None]:
     """Prepares for the start of a process, which starts a new fork server too where the former one has just died."""
     with _without_main_module(), _environment():
+        _ensure_fork_server()
         yield
 
 

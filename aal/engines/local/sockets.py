@@ -1,6 +1,5 @@
 """The folder of the sockets by which the processes of this machine talk to the hub and to the fork server."""
 
-import contextlib
 import fcntl
 import os
 import pathlib
