@@ -184,6 +184,9 @@ def test_a_disk_that_takes_nothing_is_reported_in_one_line(
     assert program.main([*SMALL, "--out", str(tmp_path / "run")]) == code
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert line == f"error: {tmp_path / 'run' / part}: cannot be written: {os.strerror(number)}"
+    monkeypatch.undo()
+    words = [*SMALL, "--out", str(tmp_path / "run")] if part == "config.yaml" else ["--resume", str(tmp_path / "run")]
+    assert program.main(words) == 0, "what a start leaves that failed is accepted when there is room again"
 
 
 def test_a_directory_that_two_programs_begin_in_has_the_config_of_the_first(
@@ -286,3 +289,20 @@ def test_a_newest_model_that_is_not_the_published_one_is_found(tmp_path: pathlib
         save_model(model, payload(labels=6))
     state = take_over(path)
     assert state is not None and state.lost == {0} and state.models[0][0] == ModelRef(0, "models/0.pt", 1)
+
+
+def test_the_accuracy_of_a_resumed_run_is_that_of_the_newest_sound_model(tmp_path: pathlib.Path) -> None:
+    path = written(tmp_path / "run")
+    model = tmp_path / "run" / "models" / "0.pt"
+    model.parent.mkdir()
+    save_model(model, payload())
+    edit(path.parent, "UPDATE meta SET value = replace(value, 'compute: none', 'compute: full')")
+    edit(path.parent, "UPDATE meta SET value = replace(value, 'engine: simulated', 'engine: local')")
+    edit(path.parent, f"UPDATE models SET checksum = '{checksum_of(model)}', test_accuracy = 0.5")
+    edit(
+        path.parent,
+        "INSERT INTO models(version, server, labels, started_at, published_at, test_accuracy, path, model, ticket) "
+        "SELECT 1, server, labels, started_at, published_at, 0.75, 'models/1.pt', model, 1 FROM models",
+    )
+    state = take_over(path)
+    assert state is not None and state.lost == {1} and state.test_accuracy == 0.5

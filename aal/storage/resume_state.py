@@ -29,7 +29,7 @@ class ResumeState:
         unanswered: ids that were offered and have no answer; they return to S.
         batches: (worker, size) of every batch that was offered.
         models: (model, number of its job) in order of version.
-        test_accuracy: of the newest model.
+        test_accuracy: of the newest model whose file is sound.
         answering: times of the first offer and of the last answer.
         jobs: every training job that was given out.
         draws: how often an annotator drew.
@@ -156,12 +156,15 @@ def _with_files(path: pathlib.Path, state: ResumeState, db: sqlite3.Connection) 
     """Returns the state with the newest models whose files have suffered; older ones are not used any more."""
     newest = {model.target: model for model, _ in state.models}
     checksums = dict(db.execute("SELECT version, checksum FROM models"))
+    accuracies = dict(db.execute("SELECT version, test_accuracy FROM models"))
     lost = {
         model.version
         for model in newest.values()
         if state.settings.compute == "full" and not is_published(path.parent / model.path, checksums[model.version])
     }
-    return dataclasses.replace(state, lost=frozenset(lost))
+    sound = max(accuracies.keys() - lost, default=None)  # the version that is the newest until others are trained again
+    accuracy = None if sound is None else accuracies[sound]
+    return dataclasses.replace(state, lost=frozenset(lost), test_accuracy=accuracy)
 
 
 def resume_state_of(db: sqlite3.Connection) -> ResumeState:

@@ -37,8 +37,8 @@ def new_run(settings: Settings, out: str | None) -> Iterator[pathlib.Path]:
         if not _is_free(run):  # another program was there first
             raise UserError(f"--out {run}: is not an empty directory; name a new one, or use --resume {run}")
         with writing(run):
+            write_settings(run, settings)  # first: a folder that holds more than half-written files can be resumed
             tidy(run)
-            write_settings(run, settings)
         yield run
 
 
