@@ -39,8 +39,8 @@ The test set was only reported; it chose nothing. The validation set chose the e
 | Rounds ahead (max_staleness null) | mean -, max - |
 In which precision accuracies were computed is not known.
 | 0 | 2 | 50.0 % | 2.25 s | 48.9 % |
-| cat | 1 | 0.0 % | 4 | 75.0 % | &lt;dog&gt; (1) |
-| &lt;dog&gt; | 3 | 100.0 % | 4 | 100.0 % | |
+| 0 | cat | 1 | 0.0 % | 4 | 75.0 % | &lt;dog&gt; (1) |
+| 1 | &lt;dog&gt; | 3 | 100.0 % | 4 | 100.0 % | |
 (epochs.png)
 (confusion.png)
 mode=sync

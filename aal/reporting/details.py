@@ -46,9 +46,17 @@ def classes_table(record: Record) -> str:
         most = int(others.argmax())
         taken = f"{record.classes[most]} ({others[most]:.0f})" if others[most] else ""
         labelled = percent(bought["right"], bought["labels"])
-        rows.append((name, bought["labels"], labelled, f"{tested:.0f}", percent(hits, tested), taken))
+        rows.append((number, name, bought["labels"], labelled, f"{tested:.0f}", percent(hits, tested), taken))
         wrong.append(tested - hits)
-    head = ("class", "labels bought", "labelled right", "test images", "test accuracy", "most often taken for")
+    head = (
+        "number",
+        "class",
+        "labels bought",
+        "labelled right",
+        "test images",
+        "test accuracy",
+        "most often taken for",
+    )
     shown, left = _shortened(rows, wrong, "mistakes")
     about = "Test accuracy is that of the final model; labels are counted by the true class, where it is known.\n"
     return f"## Classes\n\n{about}\n{markdown_table(head, shown)}{left}"
