@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from aal.config.errors import RunFailed, UserError
-from aal.config.program import command
+from aal.config.program import command, resuming
 from aal.config.terminal import ArgumentParser, LineFormatter, run_command
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunRe
     elif result.status is RunStatus.INTERRUPTED:
         progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
-        progress.announce(f"to go on: {command()} --resume {shlex.quote(str(run))}")
+        progress.announce(f"to go on: {resuming(run)}")
     has_finished = result.status is RunStatus.FINISHED
     if result.at_once or not (has_finished or (run / "run.db").exists()):
         return result

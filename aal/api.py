@@ -40,7 +40,7 @@ class Run:
         path: the run directory.
 
     Raises:
-        UserError: the directory holds no run.
+        UserError: the directory holds no run, or its record is damaged or has lost answers.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -48,11 +48,17 @@ class Run:
         if is_of_seeds(self.path):
             runs = ", ".join(str(run) for run in runs_of(self.path))
             raise UserError(f"{self.path}: holds the runs of several seeds; load one of them: {runs}")
-        with RunReader(self.path):  # reports an error now where there is no run
+        with self._record():  # reports an error now where there is no run, or it has lost answers
             pass
 
     def __repr__(self) -> str:
         return f"aal.load_run({str(self.path)!r})"
+
+    @contextlib.contextmanager
+    def _record(self) -> Iterator[RunReader]:
+        with RunReader(self.path) as reader:
+            reader.check()
+            yield reader
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -78,19 +84,19 @@ class Run:
     @property
     def queries(self) -> pd.DataFrame:
         """A row for each offered id: item (the id), worker, strategy, versions, times, annotator, label."""
-        with RunReader(self.path) as reader:
+        with self._record() as reader:
             return _frame(reader.queries())
 
     @property
     def waits(self) -> pd.DataFrame:
         """A row for each draw: annotator, asked_at, got_at, in seconds since the run began."""
-        with RunReader(self.path) as reader:
+        with self._record() as reader:
             return _frame(reader.waits())
 
     @property
     def models(self) -> pd.DataFrame:
         """A row for each published model: version, server, network, labels, epoch, accuracies, times, file."""
-        with RunReader(self.path) as reader:
+        with self._record() as reader:
             return _frame(reader.models())
 
     def load_model(self, version: int | None = None) -> "tuple[nn.Module, dict[str, Any]]":
@@ -105,7 +111,7 @@ class Run:
         from aal.storage.model_files import load_model
         from aal.training.networks import restore_model
 
-        with RunReader(self.path) as reader:
+        with self._record() as reader:
             paths = {model["version"]: model["path"] for model in reader.models()}
         if not paths or version not in {None, *paths}:
             raise UserError(f"{self.path}: has no model {version}; there are {list(paths)}")
@@ -128,7 +134,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     """Opens a run directory.
 
     Raises:
-        UserError: the directory holds no run.
+        UserError: the directory holds no run, or its record is damaged or has lost answers.
     """
     return Run(path)
 

@@ -1,7 +1,6 @@
 """One config with several seeds: a run for each, one after another, resumable as one, compared at the end."""
 
 import pathlib
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ import yaml
 
 from aal.config.errors import INTERRUPTED, UserError
 from aal.config.loading import keys_of, override, read_config, resolve
-from aal.config.program import command
+from aal.config.program import resuming
 from aal.config.settings import Settings
 from aal.config.terminal import write_line
 from aal.storage.atomic import write_whole
@@ -55,7 +54,7 @@ def runs_of(path: pathlib.Path) -> list[pathlib.Path]:
     runs = [path / f"seed-{seed}" for seed in _seeds(read_config(path / MARKER), path)]
     begun = [run for run in runs if (run / "run.db").is_file()]
     if not begun:
-        raise UserError(f"{path}: none of its seeds has begun; {command()} --resume {shlex.quote(str(path))}")
+        raise UserError(f"{path}: none of its seeds has begun; {resuming(path)}")
     return begun
 
 
@@ -140,7 +139,7 @@ def _conclude(out: pathlib.Path, code: int) -> None:
     from aal.reporting.comparison import write_comparison  # matplotlib is of no use before
 
     if code:
-        write_line(f"to go on with all seeds: {command()} --resume {shlex.quote(str(out))}", sys.stdout)
+        write_line(f"to go on with all seeds: {resuming(out)}", sys.stdout)
     try:
         write_line(f"comparison of the seeds: {write_comparison(runs_of(out), out)}", sys.stdout)
     except UserError as error:

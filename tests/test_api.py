@@ -12,6 +12,7 @@ import pytest
 import aal
 from aal.api import settings_from
 from aal.reporting.record import column
+from aal.storage.acknowledged import NAME, TEXT
 from tests.builders import make_run, model
 
 pytestmark = pytest.mark.unit
@@ -114,6 +115,26 @@ def test_a_run_is_a_set_of_data_frames(tmp_path: pathlib.Path) -> None:
         aal.load_run(tmp_path)
     with pytest.raises(aal.UserError, match="no model 3"):
         run.load_model(3)
+
+
+def test_a_record_that_has_lost_answers_is_not_loaded(tmp_path: pathlib.Path) -> None:
+    path = make_run(tmp_path / "run", aal_config())
+    run = aal.load_run(path)
+    (path / NAME).write_text(TEXT.format(count=3, checksum=1))
+    reads = (lambda: aal.load_run(path), lambda: run.queries, lambda: run.waits, lambda: run.models, run.load_model)
+    for read in reads:
+        with pytest.raises(aal.UserError, match="holds 0 of the 3 answers that were acknowledged"):
+            read()
+
+
+def test_a_record_without_tables_is_named_as_such(tmp_path: pathlib.Path) -> None:
+    path = make_run(tmp_path / "run", aal_config())
+    (path / "run.db").write_bytes(b"")
+    with pytest.raises(aal.UserError, match=r"has not begun yet, or its run\.db-wal is missing"):
+        aal.load_run(path)
+    (path / "run.db").unlink()
+    with pytest.raises(aal.UserError, match=r"has not begun yet; .* --resume .*run goes on with it"):
+        aal.load_run(path)
 
 
 def aal_config() -> dict[str, Any]:

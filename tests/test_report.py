@@ -323,9 +323,11 @@ def test_the_command_reports_a_mistake_in_one_line(
     assert capsys.readouterr().err == f"error: {tmp_path}: is no run directory, it has no run.db\n"
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
-def test_a_damaged_record_is_reported(tmp_path: pathlib.Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "holds nothing: the run has not begun"), (b"not a database" * 100, "cannot be read")]
+)
+def test_a_damaged_record_is_reported(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     (tmp_path / "run.db").write_bytes(content)
-    with pytest.raises(UserError, match=r"run\.db: cannot be read"):
+    with pytest.raises(UserError, match=rf"run\.db: {message}"):
         summarise(tmp_path)

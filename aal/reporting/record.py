@@ -88,19 +88,13 @@ def read(run: pathlib.Path) -> Record:
     Raises:
         UserError: the directory holds no readable run.
     """
-    for name in ("run.db", "config.yaml"):
-        if not (run / name).is_file():
-            raise UserError(f"{run}: is no run directory, it has no {name}")
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"{run / 'config.yaml'}: cannot be read") from None
     with RunReader(run) as reader:
+        config = _config(run)
         reader.check()
         models = reader.models()
         final = final_model([model for model in models if model["test_accuracy"] is not None])
         return Record(
-            config=config if isinstance(config, dict) else {},
+            config=config,
             meta=reader.meta(),
             initial=reader.initial_labels(),
             label_errors=reader.label_errors(),
@@ -116,6 +110,17 @@ def read(run: pathlib.Path) -> Record:
             annotators=reader.annotators(),
             answers_by_class=reader.answers_by_class(),
         )
+
+
+def _config(run: pathlib.Path) -> dict[str, Any]:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{run}: is no run directory, it has no config.yaml")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"{path}: cannot be read") from None
+    return config if isinstance(config, dict) else {}
 
 
 def column(rows: Rows, key: str) -> Column:

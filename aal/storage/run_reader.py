@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aal.config.errors import UserError
+from aal.config.program import resuming
 from aal.storage.acknowledged import acknowledged, check_answers
 from aal.storage.record_checks import broken_rule, wrong_type
 
@@ -57,7 +58,10 @@ class RunReader:
 
     def __init__(self, run: pathlib.Path, timeout_s: float = 5.0) -> None:
         self.path = run / "run.db"
+        self._run = run
         if not self.path.is_file():
+            if (run / "config.yaml").is_file() and not self.path.exists():
+                raise UserError(f"{run}: the run has not begun yet; {resuming(run)} goes on with it")
             raise UserError(f"{run}: is no run directory, it has no run.db")
         # A URI of the absolute path, so that no character of a folder's name is taken for an option.
         address = self.path.resolve().as_uri() + "?mode=ro"
@@ -82,9 +86,15 @@ class RunReader:
         known = acknowledged(self.path)
         try:
             check_answers(self.path, self._db, known)
-            problem = wrong_type(self._db, may_be_empty=True) or (known and broken_rule(self._db))
+            is_empty = not self._has("answers")
+            problem = wrong_type(self._db, may_be_empty=True) or (known and not is_empty and broken_rule(self._db))
         except sqlite3.Error as error:
             raise UserError(f"{self.path}: cannot be read: {error}") from None
+        if is_empty:
+            raise UserError(
+                f"{self.path}: holds nothing: the run has not begun yet, or its run.db-wal is missing; "
+                f"{resuming(self._run)} goes on with it"
+            )
         if problem:
             raise UserError(f"{self.path}: is damaged: {problem}")
 
