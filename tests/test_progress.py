@@ -21,7 +21,7 @@ NEXT = Status(3.0, 30, 600, 12, 2, 4, 0.9512, False, None, labels_per_s=12.34, i
 
 def test_a_terminal_gets_one_bar() -> None:
     reader, writer = pty.openpty()
-    termios.tcsetwinsize(writer, (40, 100))
+    termios.tcsetwinsize(writer, (40, 120))
     with os.fdopen(writer, "w") as terminal:
         progress = Progress(terminal)
         progress.show(BEFORE)
@@ -36,7 +36,7 @@ def test_a_terminal_gets_one_bar() -> None:
     os.close(reader)
     assert "training the first model" in seen
     assert "30/600 labels" in seen
-    assert "3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 idle" in seen
+    assert "3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 annotators idle" in seen
     assert "worker-1: was killed\r\n" in seen
 
 
@@ -48,8 +48,16 @@ def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
     progress.close()
     assert stream.getvalue().splitlines() == [
         "0/600 labels, 0 s, training the first model",
-        "30/600 labels, 3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 idle",
+        "30/600 labels, 3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 annotators idle",
     ]
+
+
+def test_a_line_like_the_last_one_is_not_repeated() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, line_every_s=0.0)
+    for status in (BEFORE, NEXT, NEXT, dataclasses.replace(NEXT, seconds=4.0)):
+        progress.show(status)
+    assert [line.split(",")[1] for line in stream.getvalue().splitlines()] == [" 0 s", " 3 s", " 4 s"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,7 @@ def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
         ({"finished": True}, "every label is trained on, ending the processes"),
         (
             {"labels": 300, "trainings": [Training(1, 100, 8.0)]},
-            "0 queries wait, 2 idle, training on 100 labels (server-1, 8 s)",
+            "0 queries wait, 2 annotators idle, training on 100 labels (server-1, 8 s)",
         ),
         ({"version": None, "trainings": [Training(0, 60, 2.0)]}, "the first model on 60 labels (server-0, 2 s)"),
     ],

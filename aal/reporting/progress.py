@@ -30,6 +30,7 @@ class Progress:
         self._bar: Any = None
         self._lined_at = 0.0
         self._lined_version: int | None = -1
+        self._line = ""
         self._has_warned = False
         self._followers: list[Callable[[], None]] = []
         self._draws_bar = notebook or (stream is not None and _is_terminal(stream))
@@ -53,8 +54,13 @@ class Progress:
             self._bar.n = status.labels
             self._bar.set_description_str(_words(status), refresh=True)
         elif status.version != self._lined_version or time.monotonic() - self._lined_at >= self._line_every_s:
-            write_line(f"{status.labels}/{status.budget} labels, {_words(status)}", self._stream)
+            self._write_line(f"{status.labels}/{status.budget} labels, {_words(status)}")
             self._lined_at, self._lined_version = time.monotonic(), status.version
+
+    def _write_line(self, line: str) -> None:
+        if line != self._line:  # as it is where virtual time stands still, and at the end of a simulated run
+            write_line(line, self._stream)
+        self._line = line
 
     def _new_bar(self, budget: int) -> Any:
         if self._notebook:
@@ -103,7 +109,7 @@ def _words(status: Status) -> str:
         return f"{passed}, waits for {_last_trainings(status)}, {model}"
     rate = "" if status.labels_per_s is None else f"{status.labels_per_s:.1f} labels/s, "
     trained = f", training{_trained_on(status)}" if status.idle_annotators and status.trainings else ""
-    return f"{passed}, {rate}{model}, {status.waiting} queries wait, {status.idle_annotators} idle{trained}"
+    return f"{passed}, {rate}{model}, {status.waiting} queries wait, {status.idle_annotators} annotators idle{trained}"
 
 
 def _last_trainings(status: Status) -> str:
