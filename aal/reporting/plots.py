@@ -3,7 +3,7 @@
 import pathlib
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +20,7 @@ Flags = npt.NDArray[np.bool_]
 
 # Okabe and Ito's colours; markers repeat after another number, so that the pairs do not.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+GREY = "0.6"  # of what belongs to no series
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 STYLE = {
     "font.size": 8,
@@ -93,7 +94,7 @@ def _accuracy(x_label: str, x: Floats, accuracy: Floats, series: Series, initial
 def _lines(series: Series, points: int) -> list[tuple[Flags, str]]:
     """Which points each line joins, and its colour: one line a network, or one for all servers."""
     if not series.are_networks:
-        return [(np.ones(points, bool), "0.6")]
+        return [(np.ones(points, bool), GREY)]
     return [(series.where(name), COLOURS[n % len(COLOURS)]) for n, name in enumerate(series.distinct())]
 
 
@@ -101,9 +102,10 @@ def _lines(series: Series, points: int) -> list[tuple[Flags, str]]:
 def accuracy_by_labels(labels: Floats, accuracy: Floats, series: Series, initial: Flags) -> Figure:
     """Draws test accuracy (n,) against labels (n,), a marker for each series; `initial` marks models of no query."""
     figure, axes = _accuracy("Labels in the training set", labels, accuracy, series, initial)
-    for number, (own, colour) in enumerate(_lines(series, labels.size)):
+    for own, colour in _lines(series, labels.size):
         line = mean_by_labels(labels[own], accuracy[own])
-        axes.plot(*line, color=colour, linewidth=1, zorder=1.9, label="_" if number else "mean")
+        axes.plot(*line, color=colour, linewidth=1, zorder=1.9)
+    axes.plot([], color=GREY, linewidth=1, label="mean")
     label_axis(axes)
     figure.legend(loc=ABOVE, ncols=4)
     return figure
@@ -122,10 +124,10 @@ def accuracy_by_time(
     scale, unit = time_unit(seconds.max())
     time = seconds / scale
     figure, axes = _accuracy(since_begin(unit, virtual), time, accuracy, series, initial)
-    for number, (own, colour) in enumerate(_lines(series, seconds.size)):
+    for own, colour in _lines(series, seconds.size):
         order = np.flatnonzero(own)[np.argsort(time[own], kind="stable")]
-        look: dict[str, Any] = {"color": colour, "linewidth": 1, "zorder": 1.9}
-        axes.step(time[order], accuracy[order], where="post", label="_" if number else "newest", **look)
+        axes.step(time[order], accuracy[order], where="post", color=colour, linewidth=1, zorder=1.9)
+    axes.plot([], color=GREY, linewidth=1, label="newest")
     mark_breaks(axes, breaks, scale)
     axes.set_xlim(left=0)
     figure.legend(loc=ABOVE, ncols=4)
