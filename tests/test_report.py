@@ -187,11 +187,12 @@ def test_a_simulated_run_says_virtual_wherever_time_is(run: pathlib.Path) -> Non
     text = re.sub(" +", " ", report._page("run", read(run), summarise(run), ()))
     for words in (
         "All times are virtual",
-        "| Wall time | 12.5 virtual s",
+        "| Virtual time | 12.5 virtual s",
         "| 1.96 virtual s",
         "Labels per virtual second",
     ):
         assert words in text
+    assert "Started" not in text and "| Wall time" not in text
     assert in_words(summarise(run)) == (
         "test accuracy 0.800 with 14 labels after 12.5 virtual s; annotators waited 58.3 % of their time"
     )
@@ -251,6 +252,17 @@ def test_names_are_drawn_as_they_are_and_are_no_formulas(tmp_path: pathlib.Path)
         plots.save(one, tmp_path / "picture")
         assert not any(text.get_parse_math() for text in one.findobj(Text))
     assert [tick.get_text() for tick in classes.axes[0].get_yticklabels()] == names
+
+
+def test_the_line_of_every_network_is_grey_in_the_legend() -> None:
+    points = (np.arange(2.0), np.arange(2.0) / 2, plots.Series(["cnn", "vgg16"], are_networks=True), np.zeros(2, bool))
+    for figure in (plots.accuracy_by_labels(*points), plots.accuracy_by_time(*points)):
+        legend = figure.legends[0]
+        assert legend.get_texts()[-1].get_text() in ("mean", "newest")
+        assert legend.legend_handles[-1].get_color() == plots.GREY
+        assert [line.get_color() for line in figure.axes[0].lines if line.get_linestyle() == "-"] == [
+            *plots.COLOURS[:2], plots.GREY,
+        ]  # fmt: skip
 
 
 def test_a_model_without_accuracy_is_no_crash(tmp_path: pathlib.Path) -> None:

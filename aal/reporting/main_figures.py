@@ -47,7 +47,7 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
         ),
         ("Staleness when offered, versions", "mean {}, max {}".format(*map(rounded, summary["staleness"].values()))),
         ("Staleness when answered, versions", f"mean {late.mean():.3g}, max {late.max():.0f}" if late.size else "-"),
-        ("Wall time", duration(summary["wall_s"], virtual)),
+        ("Virtual time" if virtual else "Wall time", duration(summary["wall_s"], virtual)),
     ]
     return markdown_table(("", "value"), rows)
 

@@ -121,12 +121,12 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
     validated = any(model["val_accuracy"] is not None for model in record.models)
     epoch = "The validation set chose the epoch of each training." if validated else "No validation set was used."
     software = [(key.removeprefix("version_"), meta[key]) for key in sorted(meta) if key.startswith("version_")]
+    started = f"Started: {meta['started']}. " if "started" in meta else ""  # a simulated run notes no real time
     parts = [
         f"# Run {plain_text(name)}\n",
         plain_text(
             f"{summary['data_type']}, mode {summary['mode']}, engine {summary['engine']}, seed {summary['seed']}. "
-            f"Started: {meta.get('started', '(virtual time)')}. "
-            f"Ended: {meta.get('ended', 'not yet, or it was killed')}."
+            f"{started}Ended: {meta.get('ended', 'not yet, or it was killed')}."
         ),
         "",
         *([VIRTUAL] if record.is_virtual else []),

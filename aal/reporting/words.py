@@ -29,7 +29,7 @@ DEFINITIONS = """\
 - *Labels per second*: labels bought, divided by the time from the first offer to the last answer.
 - *Labels during training*: answers that came while at least one model was in training.
 - *Servers trained*: the time from start to publication of all trainings, divided by servers times wall time.
-- *Wall time*: what the run took. All times are since it began.
+- *Wall time*, *virtual time* of a simulated run: what the run took. All times are since it began.
 """
 
 
