@@ -259,7 +259,7 @@ def test_the_line_of_every_network_is_grey_in_the_legend() -> None:
     for figure in (plots.accuracy_by_labels(*points), plots.accuracy_by_time(*points)):
         legend = figure.legends[0]
         assert legend.get_texts()[-1].get_text() in ("mean", "newest")
-        assert legend.legend_handles[-1].get_color() == plots.GREY
+        assert legend.get_lines()[-1].get_color() == plots.GREY
         assert [line.get_color() for line in figure.axes[0].lines if line.get_linestyle() == "-"] == [
             *plots.COLOURS[:2], plots.GREY,
         ]  # fmt: skip
