@@ -105,6 +105,22 @@ def test_contradictions_are_reported(tree: dict[str, Any], key: str) -> None:
     assert message.startswith(f"my.yaml: {key}: ")
 
 
+@pytest.mark.parametrize(
+    ("assignment", "key"),
+    [
+        ("trainingg.epochs=3", "trainingg"),
+        ("foo.bar.baz=1", "foo"),
+        ("training.epochs=0", "training.epochs"),
+        ("training={epochs: 0}", "training.epochs"),
+    ],
+)
+def test_a_mistake_of_the_command_line_is_named_as_its_own(assignment: str, key: str) -> None:
+    with pytest.raises(UserError) as error:
+        load("digits.yaml", [assignment])
+    (message,) = error.value.problems
+    assert message.startswith(f"command line: {key}: ")
+
+
 @pytest.mark.parametrize("role", ["server", "worker"])
 def test_threads_that_no_machine_has_are_refused(role: str) -> None:
     (message,) = problems({"data_type": "digits", "models": "cnn", "devices": {f"{role}_threads": 10**9}})

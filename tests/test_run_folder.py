@@ -68,6 +68,7 @@ def edit(run: pathlib.Path, sql: str) -> None:
         ("val_size: 20", "val_size: 10", "val_size: cannot be changed from 20 to 10"),
         ("- cnn", "- resnet18", "models: cannot be changed"),
         ("query_batch: 5", "query_batch: 6", "query_batch: cannot be changed from 5 to 6"),
+        ("epochs: 60", "epochs: 61", "training.epochs: cannot be changed from 60 to 61 in a run that has begun;"),
         ("worker_query_num: 2", "worker_query_num: 1", "worker_query_num: can only grow, from 2"),
     ],
 )

@@ -127,8 +127,15 @@ def resolve(
         settings = Settings.model_validate(sound)  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
-        raise UserError(*(f"{changed_by if key in changed else where}: {key}: {text}" for key, text in problems))
+        raise UserError(
+            *(f"{changed_by if _is_among(key, changed) else where}: {key}: {text}" for key, text in problems)
+        )
     return settings
+
+
+def _is_among(key: str, changed: Iterable[str]) -> bool:
+    """Whether a key is one that was changed, is in a group that was, or is the group of one."""
+    return any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in changed)
 
 
 def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) -> Settings:

@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from aal.config.errors import UserError
 from aal.config.loading import keys_of, override, read_config, resolve
@@ -17,6 +19,7 @@ MAY_CHANGE = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
     *("on_failure", "restart_limit", "hung_after_s", "tensorboard"),
 }
+FIXED = set(Settings.model_fields) - MAY_CHANGE
 FILES = (LOCK, "config.yaml", "split.npz", "run.db", EARLIER, NAME, "log.txt", "summary.json")
 DIRECTORIES = (MODELS, "report")
 
@@ -40,8 +43,7 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
     try:
         after = resolve(override(tree, assignments), str(path), keys_of(assignments))
     except UserError:
-        given = {key.partition(".")[0] for key in keys_of(assignments)}
-        fixed = sorted((given & set(Settings.model_fields)) - MAY_CHANGE)
+        fixed = sorted(key for key in keys_of(assignments) if key.partition(".")[0] in FIXED)
         if not fixed:
             raise
         text = "cannot be changed in a run that has begun; start a new one"
@@ -56,16 +58,23 @@ def check_changes(before: Settings, after: Settings) -> None:
     Raises:
         UserError: a change would spoil its data; each is named.
     """
-    old, new = before.model_dump(), after.model_dump()
     refused = [
-        f"{key}: cannot be changed from {old[key]!r} to {new[key]!r} in a run that has begun; start a new one"
-        for key in old
-        if old[key] != new[key] and key not in MAY_CHANGE
+        f"{key}: cannot be changed from {old!r} to {new!r} in a run that has begun; start a new one"
+        for key, old, new in _differences(before.model_dump(include=FIXED), after.model_dump(include=FIXED))
     ]
     if after.worker_query_num < before.worker_query_num:
         refused.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
     if refused:
         raise UserError(*refused)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], group: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields the settings, with dots, that differ, and both values; of groups with the same keys those within."""
+    for key in old:
+        if isinstance(old[key], dict) and isinstance(new[key], dict) and old[key].keys() == new[key].keys():
+            yield from _differences(old[key], new[key], f"{group}{key}.")
+        elif old[key] != new[key]:
+            yield f"{group}{key}", old[key], new[key]
 
 
 def check_kinds(run: pathlib.Path) -> None:
