@@ -13,6 +13,7 @@ from aal.storage.acknowledged import NAME, acknowledged
 from aal.storage.earlier_record import EARLIER, compare, set_aside
 from aal.storage.journal import RESCUED, Journal
 from aal.storage.resume_state import read_resume_state, take_over
+from aal.storage.run_reader import RunReader
 from aal.storage.run_recorder import ANSWERED
 from tests.builders import make_run
 
@@ -188,6 +189,14 @@ def test_a_damaged_page_is_noticed(path: pathlib.Path) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"run\.db: (is damaged|cannot be read)"):
         read_resume_state(path)
+
+
+@pytest.mark.parametrize("fills_with", [b"", b"\0"])
+def test_a_record_that_was_cut_off_is_noticed_by_readers_too(path: pathlib.Path, fills_with: bytes) -> None:
+    """SQLite reads what is missing of a page as zeros, so that a row is left out without a word."""
+    path.write_bytes(path.read_bytes()[:-400] + 400 * fills_with)
+    with RunReader(path.parent) as reader, pytest.raises(UserError, match=r"run\.db: is damaged: "):
+        reader.check()
 
 
 @pytest.mark.parametrize("text", ["", "run.db holds many answers", "\0" * 66])

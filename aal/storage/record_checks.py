@@ -77,14 +77,19 @@ def check_record(path: pathlib.Path, db: sqlite3.Connection) -> None:
         UserError: it is damaged.
         sqlite3.Error: it cannot be read.
     """
-    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise UserError(f"{path}: is damaged: {' '.join(found.split())}")
-    if problem := wrong_type(db):
+    if problem := unsound_file(path, db) or wrong_type(db):
         raise UserError(f"{path}: is damaged: {problem}")
     (classes,) = db.execute("SELECT value FROM meta WHERE key = 'classes'").fetchone() or ("[]",)
     if rule := broken_rule(db, RULES, classes=len(json.loads(classes)) or 1_000_000):
         raise UserError(f"{path}: is damaged: {rule}")
+
+
+def unsound_file(path: pathlib.Path, db: sqlite3.Connection) -> str | None:
+    """Returns what is wrong with the pages of a file; SQLite reads what is missing of the last one as zeros."""
+    if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
+        return "a part of its last page is missing"
+    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    return None if found == "ok" else " ".join(found.split())
 
 
 def broken_rule(db: sqlite3.Connection, rules: Mapping[str, str] = ANSWER_RULES, **values: int) -> str | None:

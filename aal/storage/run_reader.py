@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aal.config.errors import UserError
 from aal.config.program import resuming
 from aal.storage.acknowledged import acknowledged, check_answers
-from aal.storage.record_checks import broken_rule, wrong_type
+from aal.storage.record_checks import broken_rule, unsound_file, wrong_type
 
 Column = npt.NDArray[np.float64]
 Columns = dict[str, Column]
@@ -87,7 +87,9 @@ class RunReader:
         try:
             check_answers(self.path, self._db, known)
             is_empty = not self._has("answers")
-            problem = wrong_type(self._db, may_be_empty=True) or (known and not is_empty and broken_rule(self._db))
+            problem = unsound_file(self.path, self._db) or wrong_type(self._db, may_be_empty=True)
+            if known and not is_empty:
+                problem = problem or broken_rule(self._db)
         except sqlite3.Error as error:
             raise UserError(f"{self.path}: cannot be read: {error}") from None
         if is_empty:
