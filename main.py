@@ -108,8 +108,6 @@ def start(
     _check_machine(settings)
     images = _images(settings)
     settings, fitted = fit_to(images, settings)
-    if fitted:
-        progress.announce(f"fitted to the images: {fitted}")
     _check_networks(settings, images)
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     _check_images(settings, images, partition)
@@ -117,6 +115,8 @@ def start(
     with new_run(settings, out) as run:
         with writing(run):
             save_split(partition, run / "split.npz")
+        if fitted:
+            progress.announce(f"fitted to the images: {fitted}")
         progress.announce(f"run directory: {run}")
         pool = sum(map(len, partition.shards))
         if settings.budget > pool:

@@ -190,6 +190,17 @@ def test_a_disk_that_takes_nothing_is_reported_in_one_line(
     assert program.main(words) == 0, "what a start leaves that failed is accepted when there is room again"
 
 
+def test_what_was_fitted_to_the_images_is_shown_when_nothing_stops_the_start(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").touch()
+    words = [*SMALL, "initial_size=null"]
+    assert program.main([*words, "--out", str(tmp_path)]) == 2
+    assert "fitted" not in capsys.readouterr().out
+    assert program.main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert "fitted to the images: initial_size=" in capsys.readouterr().out
+
+
 def test_a_directory_that_two_programs_begin_in_has_the_config_of_the_first(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
