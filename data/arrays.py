@@ -73,7 +73,7 @@ class Contents:
         test: ids of the set's own test images, if it has them.
         paths: file of each row, relative to `data_dir`, if it has them.
         skipped: names of images that could not be read.
-        left_out: names of classes without a readable image.
+        left_out: names of classes without a readable image, and of hidden folders with images.
     """
 
     labels: Sequence[int] | np.ndarray

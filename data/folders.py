@@ -74,6 +74,15 @@ class ClassFolders:
         for part in self._parts:
             yield from _visible_folders(part)
 
+    def _hidden(self) -> set[str]:
+        """The names of hidden folders with images, which may have been meant as classes."""
+        return {
+            path.parent.name
+            for part in self._parts
+            for path in part.glob(".*/*")
+            if path.suffix.lower() in _extensions() and not path.name.startswith(".")
+        }
+
     def _images(self) -> list[ImageFile]:
         known = _extensions()
         return sorted(
@@ -108,7 +117,7 @@ class ClassFolders:
             [*map(printable, classes)],
             paths=[path_from(images[row].path, self._data_dir) for row in kept],
             skipped=[printable(images[row].name) for row in unread],
-            left_out=[*map(printable, sorted(left_out))],
+            left_out=[*map(printable, sorted(left_out | self._hidden()))],
         )
 
 

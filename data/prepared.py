@@ -174,7 +174,8 @@ def _warn(contents: Contents, folder: Path) -> None:
     if contents.skipped:
         log.warning("%d images cannot be read and are skipped; %s names them", len(contents.skipped), folder / META)
     for name in contents.left_out:
-        log.warning("%s: holds no readable image; this class is left out", name)
+        reason = "its name begins with a dot" if name.startswith(".") else "holds no readable image"
+        log.warning("%s: %s; this class is left out", name, reason)
 
 
 def _warn_of_skipped(folder: Path) -> None:

@@ -113,9 +113,12 @@ class TorchvisionSet:
                 if str(caught).startswith("Unknown value"):
                     raise UserError(f"data_options: {kind.__name__}: {_line(caught)}") from None
         tried = "cannot be downloaded" if can_download else "torchvision cannot download it"
+        by_hand = f"get its files by hand, as torchvision's documentation of {kind.__name__} says,"
+        if hasattr(kind, "raw_folder"):  # MNIST and its like
+            by_hand = f"put its files, unpacked, into {self.root / kind.__name__ / 'raw'}"
         raise UserError(
-            f"data_dir: {kind.__name__} is missing or damaged in {self.root} and {tried} ({_line(error)}); get its "
-            f"files by hand, as torchvision's documentation of {kind.__name__} says, or move damaged ones away"
+            f"data_dir: {kind.__name__} is missing or damaged in {self.root} and {tried} ({_line(error)}); {by_hand} "
+            "or move damaged ones away"
         )
 
     def write(self, folder: Path) -> Contents:

@@ -160,9 +160,12 @@ def test_writing_to_the_map_never_reaches_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.unit
-def test_a_folder_gives_its_classes_by_name_and_rows_by_path(tmp_path: Path) -> None:
+def test_a_folder_gives_its_classes_by_name_and_rows_by_path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     flower_folder(tmp_path)
     save(tmp_path / ".hidden" / "a.png")
+    save(tmp_path / ".cache" / "._a.png")
+    (tmp_path / ".git" / "objects").mkdir(parents=True)
+    (tmp_path / ".git" / "HEAD").touch()
     save(tmp_path / "rose" / ".hidden.png")
     save(tmp_path / "tulip" / "deeper" / "z.JPG", (250, 250, 250))
     (tmp_path / "rose" / "notes.txt").write_text("no image")
@@ -174,7 +177,9 @@ def test_a_folder_gives_its_classes_by_name_and_rows_by_path(tmp_path: Path) -> 
     assert flowers.images[:, 5, 5, 0].tolist() == [0, 1, 2, 100, 101, 102, 250]
     assert flowers.folder.parent.parent == Path(os.environ["XDG_CACHE_HOME"]) / "aal"
     assert {path.name for path in flowers.folder.parent.iterdir()} == {flowers.folder.name, cache.INDEX}
-    assert {path.name for path in tmp_path.iterdir()} == {"rose", "tulip", ".hidden", "read.me"}
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden", ".cache", ".git", "rose", "tulip", "read.me"}
+    assert meta_of(flowers)["left_out"] == [".hidden"]
+    assert caplog.messages == [".hidden: its name begins with a dot; this class is left out"]
 
 
 @pytest.mark.unit

@@ -341,6 +341,7 @@ def test_unknown_names_and_failed_downloads_are_reported(tmp_path: Path, monkeyp
     monkeypatch.setattr(datasets.KMNIST, "mirrors", ["http://127.0.0.1:9/"])  # a closed port
     problem = error_of("torchvision:KMNIST", tmp_path)
     assert problem.startswith(f"data_dir: KMNIST is missing or damaged in {tmp_path} and cannot be downloaded (")
+    assert f"put its files, unpacked, into {tmp_path / 'KMNIST' / 'raw'} or" in problem
     assert "torchvision cannot download it" in error_of("torchvision:FER2013", tmp_path)
 
 
