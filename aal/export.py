@@ -103,9 +103,17 @@ def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pat
     Raises:
         UserError: the run has no labels or its images are gone, or `out` is taken or cannot be written.
     """
+    return _write(run, _labels_of(run), kind, out)
+
+
+def _labels_of(run: pathlib.Path) -> Rows:
     rows = read_labels(run)
     if not rows:
         raise UserError(f"{run}: has no labels yet")
+    return rows
+
+
+def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -> pathlib.Path:
     out = out or run / ("labels.csv" if kind == "csv" else f"export-{kind}")
     try:
         if kind == "csv":
@@ -198,7 +206,10 @@ def _export(arguments: Sequence[str] | None) -> int:
         "--out", type=pathlib.Path, metavar="PATH", help="where to; labels.csv or export-FORMAT in the run by default"
     )
     given = parser.parse_args(arguments)
-    write_line(str(export(given.run, given.format, given.out)), sys.stdout)
+    rows = _labels_of(given.run)
+    write_line(str(_write(given.run, rows, given.format, given.out)), sys.stdout)
+    initial = sum(row["source"] == "initial" for row in rows)
+    write_line(f"{len(rows)} labels, {initial} of them initial", sys.stderr)  # the path alone is for scripts
     return 0
 
 

@@ -73,7 +73,7 @@ def size_of(path: pathlib.Path) -> tuple[int, int]:
 
 def test_the_table_holds_every_label_in_order(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([str(run), "--format", "csv"]) == 0
-    assert capsys.readouterr().out.strip() == str(run / "labels.csv")
+    assert capsys.readouterr() == (f"{run / 'labels.csv'}\n", "4 labels, 2 of them initial\n")
     with (run / "labels.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     assert head == COLUMNS
