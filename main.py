@@ -9,6 +9,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -101,6 +102,7 @@ def start(
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import fit_to, save_split, split
+    from aal.engines.base import RunResult
     from aal.reporting.progress import Progress
     from aal.storage.run_directory import new_run, writing
 
@@ -112,7 +114,7 @@ def start(
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     _check_images(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
-    with new_run(settings, out) as run:
+    with new_run(settings, out) as run, contextlib.suppress(KeyboardInterrupt):
         with writing(run):
             save_split(partition, run / "split.npz")
         if fitted:
@@ -122,6 +124,7 @@ def start(
         if settings.budget > pool:
             progress.announce(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images")
         return run, _execute(wire(settings, run, images, partition, resume=None), progress)
+    return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
 
 
 def resume(
@@ -143,7 +146,7 @@ def resume(
 
     progress = progress or Progress()
     settings = resumed_settings(run, list(assignments))
-    with claim(run):
+    with contextlib.suppress(KeyboardInterrupt), claim(run):
         state = read_resume_state(run / "run.db")
         check_record_fits(run, settings, state)
         if state and state.finished(settings):
@@ -158,6 +161,7 @@ def resume(
             partition = split_again(run, images, settings, _schedule(settings).shard_num(settings), state is not None)
             write_settings(run, settings)  # not before: what is refused leaves the run as it was
         return run, _execute(wire(settings, run, images, partition, take_over(run / "run.db")), progress)
+    return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
 
 
 def wire(
@@ -228,12 +232,15 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunRe
     from aal.reporting.pages import report_of
     from aal.reporting.words import in_words
 
+    is_there = (run / "config.yaml").exists()  # else the folder was moved or removed meanwhile
     if result.status is RunStatus.FAILED:
-        progress.note(f"error: {'; '.join(result.cause.splitlines())}; see {run / 'log.txt'}")
+        log = run / "log.txt" if is_there else "log.txt in the run's folder"
+        progress.note(f"error: {'; '.join(result.cause.splitlines())}; see {log}")
     elif result.status is RunStatus.INTERRUPTED:
         progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
-        progress.announce(f"to go on: {resuming(run)}")
+        again = resuming(run) if is_there else f"{command()} --resume with the run's folder where it is now"
+        progress.announce(f"to go on: {again}")
     has_finished = result.status is RunStatus.FINISHED
     if result.at_once or not (has_finished or (run / "run.db").exists()):
         return result

@@ -45,7 +45,7 @@ class RunResult:
         status: of the three ways.
         cause: the signal that interrupted it, or why it failed; empty when it finished.
         exit_code: 0, 1 when it failed, 2 when only the user can mend it, 129, 130 or 143 by the signal.
-        at_once: whether a second signal asked for the end without a report.
+        at_once: whether it ended without a report: a second signal came, or the first one outside of the engine.
     """
 
     status: RunStatus
@@ -54,9 +54,9 @@ class RunResult:
     at_once: bool = False
 
     @classmethod
-    def interrupted(cls, signal: str) -> "RunResult":
+    def interrupted(cls, signal: str, at_once: bool = False) -> "RunResult":
         """Returns the result of a run that a signal ended."""
-        return cls(RunStatus.INTERRUPTED, signal, INTERRUPTED[signal])
+        return cls(RunStatus.INTERRUPTED, signal, INTERRUPTED[signal], at_once)
 
     @classmethod
     def failed(cls, error: RunFailed | UserError | RecordFailed) -> "RunResult":

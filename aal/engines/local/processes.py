@@ -22,7 +22,7 @@ from aal.coordination.clock import WallClock
 from aal.coordination.messages import Computing
 from aal.coordination.schedules.base import Schedule
 from aal.engines.base import Role
-from aal.storage.run_directory import log_to
+from aal.storage.run_directory import log_to, writing
 
 HUB_GONE = (EOFError, BrokenPipeError, ConnectionError)
 HEARTBEAT_S = 0.5
@@ -82,11 +82,13 @@ def run_slot(slot: Slot, incarnation: int, run: pathlib.Path, settings: Settings
         origin: of the run's clock.
     """
     end_with_parent()
-    log_to(run, slot.name)
-    stacks = (run / "log.txt").open("a", encoding="utf-8")  # kept open: the signal may come at any time
-    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    log.info("started")
+    log.addHandler(logging.NullHandler())  # where there is no log.txt, no traceback is for the terminal
     try:
+        log_to(run, slot.name)
+        with writing(run):
+            stacks = (run / "log.txt").open("a", encoding="utf-8")  # kept open: the signal may come at any time
+        faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+        log.info("started")
         asyncio.run(_members(slot, incarnation, run, settings, hub, origin))
     except Stopped:
         return
