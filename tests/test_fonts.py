@@ -1,5 +1,6 @@
 """Names in scripts that matplotlib's own font does not have."""
 
+import logging
 import pathlib
 import warnings
 
@@ -46,3 +47,12 @@ def test_another_installed_font_is_taken_where_it_has_what_is_missing(
     cat, other = figure.axes[0].get_yticklabels()
     assert other.get_text() == "é ж" and other.get_fontfamily()[0] == fonts.OWN
     assert len(other.get_fontfamily()) > 1 and len(cat.get_fontfamily()) == 1
+
+
+def test_what_matplotlib_says_of_fonts_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("matplotlib.font_manager")
+    with fonts.quiet():
+        log.warning("findfont: Failed to find font weight normal for WenQuanYi Zen Hei, now using 500.")
+    assert not caplog.messages
+    log.warning("of others")
+    assert caplog.messages == ["of others"]

@@ -2,6 +2,9 @@
 
 import contextlib
 import functools
+import logging
+import warnings
+from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager
@@ -21,6 +24,20 @@ def set_fonts(figure: Figure) -> None:
     for text in figure.findobj(Text):
         if isinstance(text, Text) and not text.get_text().isascii():
             text.set_fontfamily(_families(text.get_text())[0])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lets matplotlib draw without what it says of fonts, which the user of a run can do nothing about."""
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            yield
+    finally:
+        log.setLevel(before)
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """The pictures of a run, each drawn from plain arrays."""
 
 import pathlib
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aal.reporting.curves import Floats, mean_by_labels
-from aal.reporting.fonts import set_fonts
+from aal.reporting.fonts import quiet, set_fonts
 from aal.reporting.units import since_begin, time_unit
 
 Flags = npt.NDArray[np.bool_]
@@ -149,8 +148,7 @@ def mark_breaks(axes: Axes, breaks: Sequence[float], scale: float) -> None:
 
 def save(figure: Figure, path: pathlib.Path) -> None:
     """Writes the picture as PNG and PDF beside one another, the same bytes for the same picture."""
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), quiet():
         set_fonts(figure)
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box, which the user can do nothing about
         figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), dpi=200, metadata={"CreationDate": None})
