@@ -247,7 +247,7 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunRe
     progress.note("drawing the report")
     try:
         page = report_of(run)
-    except (KeyboardInterrupt, UserError) as error:
+    except (KeyboardInterrupt, UserError, RunFailed) as error:
         why = str(error) or "interrupted"
         progress.note(f"the report is not drawn: {why}; {command('report')} {shlex.quote(str(run))} draws it")
         if not has_finished:

@@ -19,7 +19,7 @@ from typing import Any
 from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, measuring, paper_settings, plan_of
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
 from aal.config.cores import core_count
-from aal.config.errors import INTERRUPTED, RunFailed, UserError
+from aal.config.errors import INTERRUPTED, RunFailed, UserError, of_system
 from aal.config.loading import read_config
 from aal.config.registry import IMAGE_SETS, STRATEGIES
 from aal.config.terminal import ArgumentParser, run_command, write_line
@@ -148,7 +148,7 @@ def _write(figure: str, setup: Setup, out: pathlib.Path, plan: list[Run], comman
         write_whole(out / f"{figure}.csv", table.to_csv(index=False).encode())
         write_whole(out / f"{figure}.md", page.encode())
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
+        raise of_system(error, f"{out}: cannot be written: {error.strerror or error}") from None
     for claim in story.claims:
         write_line(f"{claim.text}: {claim.verdict} ({claim.runs})", sys.stdout)
     write_line(f"page: {out / figure}.md", sys.stdout)

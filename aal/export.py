@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from aal.config.errors import UserError
+from aal.config.errors import UserError, of_system
 from aal.config.loading import read_config, resolve
 from aal.config.program import command
 from aal.config.terminal import ArgumentParser, run_command, write_line
@@ -102,6 +102,7 @@ def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pat
 
     Raises:
         UserError: the run has no labels or its images are gone, or `out` is taken or cannot be written.
+        RunFailed: the disk is full or fails.
     """
     return _write(run, _labels_of(run), kind, out)
 
@@ -130,7 +131,7 @@ def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -
         }
         writers[kind](rows, Images(run), out)
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror or error}") from None
+        raise of_system(error, f"--out {out}: cannot be written: {error.strerror or error}") from None
     return out
 
 
@@ -194,7 +195,7 @@ def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code: 0 done, 2 a user's mistake."""
+    """Runs the command; returns the exit code: 0 done, 1 the disk is full or fails, 2 a user's mistake."""
     return run_command(lambda: _export(arguments))
 
 

@@ -12,7 +12,11 @@ from aal.seeds import runs_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws the report of a run again, or compares several runs; returns the exit code: 0 done, 2 a user's mistake."""
+    """Draws the report of a run again, or compares several runs.
+
+    Returns:
+        The exit code: 0 done, 1 the disk is full or fails, 2 a user's mistake.
+    """
     return run_command(lambda: _draw(arguments))
 
 

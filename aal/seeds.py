@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from aal.config.errors import INTERRUPTED, UserError
+from aal.config.errors import INTERRUPTED, RunFailed, UserError
 from aal.config.loading import keys_of, override, read_config, resolve
 from aal.config.program import resuming
 from aal.config.settings import Settings
@@ -82,7 +82,7 @@ def run_seeds(settings: Settings, seeds: Sequence[int], out: str | None, start: 
         with claim(folder):
             _write(folder, settings, seeds)
             return _run_all(settings, seeds, folder, start)
-    except UserError:
+    except (UserError, RunFailed):
         if not any(folder.glob("seed-*")):  # found before the first run; the next try finds no leftovers
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -142,7 +142,7 @@ def _conclude(out: pathlib.Path, code: int) -> None:
         write_line(f"to go on with all seeds: {resuming(out)}", sys.stdout)
     try:
         write_line(f"comparison of the seeds: {write_comparison(runs_of(out), out)}", sys.stdout)
-    except UserError as error:
+    except (UserError, RunFailed) as error:
         write_line(f"the seeds are not compared: {error}", sys.stderr)
 
 

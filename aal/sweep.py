@@ -16,7 +16,7 @@ import yaml
 from tqdm import tqdm
 
 import aal
-from aal.config.errors import RunFailed, UserError
+from aal.config.errors import RunFailed, UserError, of_system
 from aal.config.loading import read_config, resolve
 from aal.config.settings import Settings
 from aal.config.terminal import write_line
@@ -62,14 +62,14 @@ class Planned:
 
 @contextlib.contextmanager
 def claimed_folder(out: pathlib.Path) -> Iterator[None]:
-    """Makes the folder of a sweep and holds it for this program; raises UserError where it cannot, or another does."""
+    """Makes the folder of a sweep and holds it for this program; raises an error where it cannot."""
     with contextlib.ExitStack() as stack:
         try:
             for name in ("runs", "configs", "logs"):
                 (out / name).mkdir(parents=True, exist_ok=True)
             stack.enter_context(claimed(out, f"--out {out}: another program works in this folder"))
         except OSError as error:
-            raise UserError(f"--out {out}: cannot be used: {error.strerror}") from None
+            raise of_system(error, f"--out {out}: cannot be used: {error.strerror}") from None
         yield
 
 

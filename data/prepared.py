@@ -17,7 +17,7 @@ from aal.app.data.arrays import IMAGES, LABELS, META, Contents, read_meta
 from aal.app.data.cache import INDEX, is_inside, locked, place_of, read_index
 from aal.app.data.own_images import OwnImages
 from aal.app.data.picture_files import printable, without_ghostscript
-from aal.config.errors import UserError
+from aal.config.errors import UserError, of_system
 from aal.config.registry import IMAGE_SETS, check_options
 from aal.config.settings import Settings
 from aal.storage.atomic import TEMPORARY, sync, write_whole
@@ -71,6 +71,7 @@ def prepare(settings: Settings) -> Path:
 
     Raises:
         UserError: the images cannot be found, read or downloaded, or there is no place for the prepared ones.
+        RunFailed: the disk is full or fails.
     """
     with without_ghostscript():
         loader = loader_of(settings)
@@ -86,8 +87,8 @@ def prepare(settings: Settings) -> Path:
         except OSError as error:
             reason, path = error.strerror or error, error.filename
             if loader.root and is_inside(path, loader.root) and not is_inside(path, place):
-                raise UserError(f"data_dir: {printable(path)}: {reason}") from None
-            raise UserError(f"prepared_dir: cannot write in {place}: {reason}; give another place") from None
+                raise of_system(error, f"data_dir: {printable(path)}: {reason}") from None
+            raise of_system(error, f"prepared_dir: cannot write in {place}: {reason}; give another place") from None
     _warn_of_skipped(found)
     return found
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from aal.app import data
 from aal.app.data import array_writer, arrays, cache, cifar, folders, pictures, prepared
-from aal.config.errors import UserError
+from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 
@@ -402,7 +402,7 @@ def test_an_interrupted_preparation_leaves_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(array_writer.ImageWriter, "add", fail)
-        with pytest.raises(UserError if isinstance(error, OSError) else type(error)) as caught:
+        with pytest.raises(RunFailed if isinstance(error, OSError) else type(error)) as caught:
             data.prepare(settings)
     if isinstance(error, OSError):
         assert str(caught.value).startswith("prepared_dir: ") and "No space left" in str(caught.value)

@@ -1,19 +1,26 @@
 """How a run ends early: what is said of it, and the way on from there."""
 
+import errno
 import logging
+import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from aal.app import main as program
-from aal.config.errors import RunFailed
+from aal.app.data import prepare
+from aal.config.errors import RunFailed, UserError
 from aal.engines.base import Role, RunResult
 from aal.engines.local import processes
 from aal.engines.local.processes import USER_ERROR, Slot, run_slot
+from aal.export import export
+from aal.reporting.comparison import write_comparison
+from aal.reporting.pages import write_report
 from aal.reporting.progress import Progress
-from tests.builders import make_settings
+from tests.builders import CONFIG, META, make_run, make_settings, model
 from tests.test_run_folder import SMALL
 
 pytestmark = pytest.mark.unit
@@ -72,3 +79,30 @@ def test_no_place_is_named_where_the_run_is_no_more(tmp_path: pathlib.Path, caps
     assert "error: run.db: was moved; see log.txt in the run's folder" in text
     assert "to go on: python main.py --resume with the run's folder where it is now" in text
     assert str(run) not in text
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_report,
+        lambda run: export(run, "csv"),
+        lambda run: write_comparison([run], run.parent / "comparison"),
+        lambda run: prepare(make_settings(prepared_dir=str(run.parent / "prepared"))),
+    ],
+    ids=["report", "export", "comparison", "prepared"],
+)
+def test_a_disk_that_is_full_is_no_mistake_of_the_user(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[pathlib.Path], object]
+) -> None:
+    examples = [(1, "initial", None, 4)]
+    models = [model(0, 0, 4, 0.0, 1.0, 0.5), model(1, 0, 8, 1.0, 2.0, 0.5)]
+    run = make_run(tmp_path / "run", CONFIG, examples=examples, models=models, meta=META.items())
+    for number, kind in ((errno.ENOSPC, RunFailed), (errno.EIO, RunFailed), (errno.EROFS, UserError)):
+
+        def fail(source: object, target: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number), str(target))
+
+        for name in ("replace", "rename"):
+            monkeypatch.setattr(os, name, fail)
+        with pytest.raises(kind, match=os.strerror(number)):
+            write(run)

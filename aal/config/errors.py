@@ -1,6 +1,13 @@
 """The ways in which a run can end other than well."""
 
+import errno
+
 INTERRUPTED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}  # exit codes by the signal that asked for the end
+# What a user can mend: a path that is wrong, or that this user may not read or write.
+MENDABLE = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY),
+}
 
 
 class UserError(Exception):
@@ -32,3 +39,13 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
 
 class Superseded(Exception):  # noqa: N818 - a state of the process that is refused
     """The caller counts as dead, and another process has taken its place: it ends without a word to the hub."""
+
+
+def is_mendable(error: OSError) -> bool:
+    """Whether the user can mend what the system reports; a disk that is full or fails is not the user's mistake."""
+    return error.errno in MENDABLE
+
+
+def of_system(error: OSError, text: str) -> UserError | RunFailed:
+    """Returns what stands for an error of the system: a `UserError` where the user can mend it, else a `RunFailed`."""
+    return UserError(text) if is_mendable(error) else RunFailed(text)

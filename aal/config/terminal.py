@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -11,16 +10,11 @@ import types
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
-from aal.config.errors import INTERRUPTED, RecordFailed, RunFailed, UserError
+from aal.config.errors import INTERRUPTED, RecordFailed, RunFailed, UserError, is_mendable
 
 # What moves the cursor, starts a line or turns the direction of writing, and half characters, which no stream encodes.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 FAILED, USER_ERROR = 1, 2
-# What a user can mend: a path that is wrong, or that this user may not read or write.
-MENDABLE = {
-    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
-    *(errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY),
-}
 
 
 def escaped(text: str) -> str:
@@ -94,7 +88,7 @@ def run_command(act: Callable[[], int]) -> int:
         return _report(FAILED, _unloaded(error))
     except OSError as error:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        return _report(USER_ERROR if error.errno in MENDABLE else FAILED, f"{place}{error.strerror or error}")
+        return _report(USER_ERROR if is_mendable(error) else FAILED, f"{place}{error.strerror or error}")
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aal.config.errors import UserError
+from aal.config.errors import of_system
 from aal.reporting.curves import Floats
 from aal.reporting.groups import Groups, at_counts, by_labels, by_time, common_span, grouped, values, whole_runs
 from aal.reporting.plots import ABOVE, COLOURS, MARKERS, PAGE, STYLE, in_percent, label_axis, legend_name, save
@@ -45,6 +45,7 @@ def write_comparison(runs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
 
     Raises:
         UserError: a run cannot be read or has no curve, the data sets differ, or the files cannot be written.
+        RunFailed: the disk is full or fails.
     """
     groups = grouped(runs)
     page = out / "comparison.md"
@@ -54,7 +55,7 @@ def write_comparison(runs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
         write_whole(out / "comparison.csv", _csv(groups).encode())
         write_whole(page, _page(groups).encode())
     except OSError as error:
-        raise UserError(f"{out}: the comparison cannot be written: {error.strerror or error}") from None
+        raise of_system(error, f"{out}: the comparison cannot be written: {error.strerror or error}") from None
     return page
 
 

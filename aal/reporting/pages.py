@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from aal.config.errors import UserError
+from aal.config.errors import of_system
 from aal.reporting import plots
 from aal.reporting.details import annotators_table, classes_table
 from aal.reporting.main_figures import main_figures
@@ -28,7 +28,7 @@ def report_of(run: pathlib.Path) -> pathlib.Path:
     """Returns the Markdown page of a run; it is drawn unless it is there and whole, of the record as it is now.
 
     Raises:
-        UserError: as `write_report`.
+        UserError, RunFailed: as `write_report`.
     """
     page, summary = run / PAGE, run / "summary.json"
     with contextlib.suppress(OSError):
@@ -42,6 +42,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
 
     Raises:
         UserError: the folder holds no readable run, or the report cannot be written.
+        RunFailed: the disk is full or fails.
     """
     record = read(run)
     summary = summary_of(record)
@@ -56,7 +57,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
             plots.save(figure, folder / name)
         write_whole(page, _page(run.resolve().name, record, summary, drawn).encode())
     except OSError as error:
-        raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
+        raise of_system(error, f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return page
 
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 
 from aal import __version__
-from aal.config.errors import RunFailed, UserError
+from aal.config.errors import UserError, of_system
 from aal.config.loading import dump
 from aal.config.settings import Settings
-from aal.config.terminal import MENDABLE, LineFormatter
+from aal.config.terminal import LineFormatter
 from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
 from aal.storage.source_commit import source_commit
 
@@ -47,6 +47,7 @@ def new_directory(name: str | None, out: str | None) -> pathlib.Path:
 
     Raises:
         UserError: `out` is taken, or the directory cannot be made.
+        RunFailed: the disk is full or fails.
     """
     try:
         if out is None:
@@ -58,7 +59,7 @@ def new_directory(name: str | None, out: str | None) -> pathlib.Path:
             raise UserError(f"--out {out}: is not an empty directory; name a new one, or use --resume {out}")
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:
-        raise UserError(f"--out {out or 'runs/'}: cannot make the directory: {error.strerror}") from None
+        raise of_system(error, f"--out {out or 'runs/'}: cannot make the directory: {error.strerror}") from None
     return path
 
 
@@ -90,8 +91,7 @@ def writing(run: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"{error.filename or run}: cannot be written: {error.strerror or error}"
-        raise UserError(text) if error.errno in MENDABLE else RunFailed(text) from None
+        raise of_system(error, f"{error.filename or run}: cannot be written: {error.strerror or error}") from None
 
 
 def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
