@@ -104,7 +104,7 @@ def start(
     from aal.app.data import fit_to, save_split, split
     from aal.engines.base import RunResult
     from aal.reporting.progress import Progress
-    from aal.storage.run_directory import new_run, writing
+    from aal.storage.run_directory import new_directory, new_run, writing
 
     progress = progress or Progress()
     _check_machine(settings)
@@ -114,7 +114,8 @@ def start(
     partition = split(images, settings, _schedule(settings).shard_num(settings))
     _check_images(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
-    with new_run(settings, out) as run, contextlib.suppress(KeyboardInterrupt):
+    run = new_directory(settings.name, out)
+    with contextlib.suppress(KeyboardInterrupt), new_run(settings, run):
         with writing(run):
             save_split(partition, run / "split.npz")
         if fitted:
@@ -124,6 +125,8 @@ def start(
         if settings.budget > pool:
             progress.announce(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images")
         return run, _execute(wire(settings, run, images, partition, resume=None), progress)
+    if not (run / "config.yaml").exists():  # there is nothing to go on with
+        raise KeyboardInterrupt
     return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
 
 

@@ -20,6 +20,7 @@ from aal.export import export
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report
 from aal.reporting.progress import Progress
+from aal.storage import run_directory
 from tests.builders import CONFIG, META, make_run, make_settings, model
 from tests.test_run_folder import SMALL
 
@@ -50,7 +51,7 @@ def test_a_role_whose_run_directory_is_gone_ends_for_good_with_a_line(
     assert logging.getLogger("aal").handlers, "without any, the traceback goes to the terminal"
 
 
-@pytest.mark.parametrize("moment", ["new", "resumed"])
+@pytest.mark.parametrize("moment", ["begun", "new", "resumed"])
 def test_ctrl_c_outside_of_the_engine_shows_the_way_on(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], moment: str
 ) -> None:
@@ -59,6 +60,8 @@ def test_ctrl_c_outside_of_the_engine_shows_the_way_on(
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
+        if moment == "begun":
+            patch.setattr(run_directory, "tidy", interrupt)
         patch.setattr(program, "wire", interrupt)
         assert program.main([*SMALL, "--out", str(run)]) == 130
         if moment == "resumed":

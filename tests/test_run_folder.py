@@ -14,7 +14,6 @@ from aal.app import main as program
 from aal.config.errors import UserError
 from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
 from aal.reporting import pages
-from aal.storage import run_directory
 from aal.storage.checksum import checksum_of
 from aal.storage.earlier_record import EARLIER
 from aal.storage.model_files import save_model
@@ -201,18 +200,15 @@ def test_what_was_fitted_to_the_images_is_shown_when_nothing_stops_the_start(
     assert "fitted to the images: initial_size=" in capsys.readouterr().out
 
 
-def test_a_directory_that_two_programs_begin_in_has_the_config_of_the_first(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_two_programs_begin_in_has_the_config_of_the_first(tmp_path: pathlib.Path) -> None:
     first, second = make_settings(seed=1), make_settings(seed=2)
-    monkeypatch.setattr(run_directory, "new_directory", lambda name, out: tmp_path)  # both have found it empty
     taken = pytest.raises(UserError, match="another program runs in this directory")
-    with new_run(first, None) as run, taken, new_run(second, None):
+    with new_run(first, tmp_path), taken, new_run(second, tmp_path):
         pass
-    assert "seed: 1" in (run / "config.yaml").read_text()
-    with pytest.raises(UserError, match="is not an empty directory"), new_run(second, None):
+    assert "seed: 1" in (tmp_path / "config.yaml").read_text()
+    with pytest.raises(UserError, match="is not an empty directory"), new_run(second, tmp_path):
         pass
-    assert "seed: 1" in (run / "config.yaml").read_text()
+    assert "seed: 1" in (tmp_path / "config.yaml").read_text()
 
 
 # ---------------------------------------------------------------------- the report

@@ -22,24 +22,24 @@ _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic
 
 
 @contextlib.contextmanager
-def new_run(settings: Settings, out: str | None) -> Iterator[pathlib.Path]:
-    """Makes the directory of a new run with its `config.yaml`, and holds it for this program alone.
+def new_run(settings: Settings, run: pathlib.Path) -> Iterator[None]:
+    """Begins a new run in a directory, with its `config.yaml`, and holds it for this program alone.
 
     Args:
-        settings: of the run; `name` names the folder under `runs/`.
-        out: the directory to use instead; it must be absent or empty.
+        settings: of the run.
+        run: an empty directory, as `new_directory` makes it.
 
     Raises:
-        UserError: the folder is taken or cannot be made.
+        UserError: the directory is taken or cannot be written.
+        RunFailed: the disk is full or fails.
     """
-    run = new_directory(settings.name, out)
     with claim(run):
         if not _is_free(run):  # another program was there first
             raise UserError(f"--out {run}: is not an empty directory; name a new one, or use --resume {run}")
         with writing(run):
             write_settings(run, settings)  # first: a folder that holds more than half-written files can be resumed
             tidy(run)
-        yield run
+        yield
 
 
 def new_directory(name: str | None, out: str | None) -> pathlib.Path:
