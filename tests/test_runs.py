@@ -352,7 +352,7 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
     assert (run / "config.yaml").read_bytes() == config
     both = resume(run, "query_strategy=random", "training.epochs=3").stderr.splitlines()
     text = "cannot be changed in a run that has begun; start a new one"
-    assert both == [f"error: query_strategy: {text}", f"error: training: {text}"]
+    assert both == [f"error: query_strategy: {text}", f"error: training.epochs: {text}"]
     more = resume(run, "worker_query_num=7")
     assert more.returncode == 0, more.stderr
     assert_whole(run, bought=210)
