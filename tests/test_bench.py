@@ -258,7 +258,7 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
             "test",
         )
     )
-    words = ["--config", "digits.yaml", "training.epochs=1", "annotators.seconds_per_label=0.05", "worker_query_num=2"]
+    words = ["--config", "digits.yaml", "training.epochs=1", "annotators.seconds_per_label=0.2", "worker_query_num=4"]
     found = end_to_end.largest_seen(prepared, words)
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         assert found[role, "private"] > 0, role
