@@ -276,14 +276,19 @@ def test_a_lost_model_is_trained_again_as_the_same_version_while_workers_use_the
         assert following.number == job.number + 1
 
 
-@pytest.mark.parametrize("harm", ["delete", "flip", "other"])
-def test_a_newest_model_that_is_not_the_published_one_is_found(tmp_path: pathlib.Path, harm: str) -> None:
-    path = written(tmp_path / "run")
-    model = tmp_path / "run" / "models" / "0.pt"
+def written_with_model(run: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """The record of a local run that computes, and the file of its model."""
+    path, model = written(run), run / "models" / "0.pt"
     model.parent.mkdir()
     save_model(model, payload())
-    edit(path.parent, "UPDATE meta SET value = replace(value, 'compute: none', 'compute: full')")
-    edit(path.parent, "UPDATE meta SET value = replace(value, 'engine: simulated', 'engine: local')")
+    edit(run, "UPDATE meta SET value = replace(value, 'compute: none', 'compute: full')")
+    edit(run, "UPDATE meta SET value = replace(value, 'engine: simulated', 'engine: local')")
+    return path, model
+
+
+@pytest.mark.parametrize("harm", ["delete", "flip", "other"])
+def test_a_newest_model_that_is_not_the_published_one_is_found(tmp_path: pathlib.Path, harm: str) -> None:
+    path, model = written_with_model(tmp_path / "run")
     edit(path.parent, f"UPDATE models SET checksum = '{checksum_of(model)}'")
     state = take_over(path)
     assert state is not None and state.lost == frozenset()
@@ -300,12 +305,7 @@ def test_a_newest_model_that_is_not_the_published_one_is_found(tmp_path: pathlib
 
 
 def test_the_accuracy_of_a_resumed_run_is_that_of_the_newest_sound_model(tmp_path: pathlib.Path) -> None:
-    path = written(tmp_path / "run")
-    model = tmp_path / "run" / "models" / "0.pt"
-    model.parent.mkdir()
-    save_model(model, payload())
-    edit(path.parent, "UPDATE meta SET value = replace(value, 'compute: none', 'compute: full')")
-    edit(path.parent, "UPDATE meta SET value = replace(value, 'engine: simulated', 'engine: local')")
+    path, model = written_with_model(tmp_path / "run")
     edit(path.parent, f"UPDATE models SET checksum = '{checksum_of(model)}', test_accuracy = 0.5")
     edit(
         path.parent,
