@@ -26,6 +26,7 @@ from aal.storage.model_files import save_model
 from aal.storage.resume_state import ResumeState
 from aal.storage.run_recorder import RunRecorder
 from aal.storage.schema import SCHEMA
+from bench.rows import until
 
 META = {"wall_s": "9.5", "version_python": "3.11.9", "hardware": "a machine"}
 VALIDATION = [{"epoch": epoch, "loss": 1.0, "val_accuracy": score} for epoch, score in ((1, None), (2, 0.5), (3, 0.5))]
@@ -141,6 +142,11 @@ def imagined_plan(run: pathlib.Path, pool: int = 1000, **changes: Any) -> Plan:
     run.mkdir(exist_ok=True)
     meta = {"seed": str(s.seed), "config": dump(s)}
     return Plan(s, run, partition, labels, 10, roles, meta)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until a condition holds; a wait without end is a failure."""
+    assert until(lambda: bool(condition()), seconds), "it never came"
 
 
 def query(run: pathlib.Path, sql: str) -> list[tuple[Any, ...]]:

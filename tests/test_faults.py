@@ -28,7 +28,7 @@ from aal.engines.resources import open_files
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
 from bench.run_process import HELPERS, Run, survivors
-from tests.builders import imagined_plan, query
+from tests.builders import imagined_plan, query, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -199,7 +199,7 @@ def test_runs_in_threads_of_one_program_do_not_end_with_one_another(tmp_path: pa
 
     threads = [threading.Thread(target=run, args=("short", 20)), threading.Thread(target=run, args=("long", 160))]
     threads[0].start()
-    wait_for(tmp_path / "short", "started")
+    wait_for_log(tmp_path / "short", "started")
     threads[1].start()
     for thread in threads:
         thread.join()
@@ -207,12 +207,10 @@ def test_runs_in_threads_of_one_program_do_not_end_with_one_another(tmp_path: pa
     assert not [note for note in notes["long"].notes if "going on" in note or "restarting" in note]
 
 
-def wait_for(run: pathlib.Path, word: str) -> None:
+def wait_for_log(run: pathlib.Path, word: str) -> None:
     """Waits until a word stands in the log of a run."""
-    log, deadline = run / "log.txt", time.monotonic() + 60
-    while not log.exists() or word not in log.read_text():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
+    log = run / "log.txt"
+    wait_for(lambda: log.exists() and word in log.read_text())
 
 
 def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next_run(
@@ -221,7 +219,7 @@ def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next
     temporary = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))  # the name of tmp_path is too long for a socket
     monkeypatch.setenv("TMPDIR", str(temporary))
     with started(tmp_path / "run", 1000) as process:
-        wait_for(tmp_path / "run", "published")
+        wait_for_log(tmp_path / "run", "published")
         family = psutil.Process(process.pid).children(recursive=True)
         for child in family:
             child.send_signal(signal.SIGSTOP)
@@ -262,7 +260,7 @@ def test_main_itself_outlives_the_shell_that_started_it() -> None:
 
 def test_ctrl_z_for_longer_than_hung_after_s_kills_nobody(tmp_path: pathlib.Path) -> None:
     with started(tmp_path / "run", 60) as process:
-        wait_for(tmp_path / "run", "offered")
+        wait_for_log(tmp_path / "run", "offered")
         os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(4.0)  # twice as long
         os.killpg(process.pid, signal.SIGCONT)

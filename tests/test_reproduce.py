@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import psutil
@@ -18,7 +17,7 @@ from aal.app import reproduce
 from aal.app.experiments.aal_2021.plans import Run, Setup, plan_of
 from aal.config.errors import RunFailed
 from bench.run_process import survivors
-from tests.builders import finished_run
+from tests.builders import finished_run, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETUP = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
@@ -32,13 +31,6 @@ if "AAL-async-batch5000-seed0" in str(sys.argv):
     sys.exit({code})
 time.sleep(600)
 """
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
 
 
 @pytest.fixture

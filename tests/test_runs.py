@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -24,7 +24,7 @@ from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
 from aal.storage.model_files import load_model
 from bench.run_process import survivors
-from tests.builders import imagined_plan, query
+from tests.builders import imagined_plan, query, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -38,13 +38,6 @@ ENDLESS = [*QUICK, "worker_query_num=20", "annotators.seconds_per_label=2", "max
 
 def command(out: pathlib.Path, *words: str) -> list[str]:
     return [sys.executable, str(ROOT / "main.py"), "--config", "digits.yaml", "--out", str(out), *words]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -29,8 +29,8 @@ from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
 from aal.reporting.progress import Progress
 from aal.storage.journal import Journal
 from aal.storage.resume_state import ResumeState
-from tests.builders import imagined_plan, query
-from tests.test_runs import QUICK, ROOT, command, resume, wait_for
+from tests.builders import imagined_plan, query, wait_for
+from tests.test_runs import QUICK, ROOT, command, resume
 
 FREE = {"per_image_trained": 0.0, "per_image_scored": 0.0, "per_selection": 0.0, "per_model_published": 0.0}
 
