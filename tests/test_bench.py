@@ -262,7 +262,8 @@ def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:
     found = end_to_end.largest_seen(prepared, words)
     for role in ("server", "worker", "annotators", "hub", "main", "fork server"):
         assert found[role, "private"] > 0, role
-    assert 0 < found["all", "images"] < 2 * (prepared / "images.npy").stat().st_size / 2**20
+    # Shares are read one process after another while more processes map the file: at most 1 + 1/2 + ... + 1/10 files.
+    assert 0 < found["all", "images"] < 3 * (prepared / "images.npy").stat().st_size / 2**20
 
 
 @pytest.mark.process
