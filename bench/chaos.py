@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,15 +48,19 @@ def main(words: list[str] | None = None) -> int:
     broken: list[str] = []
     runs = resumes = answered = 0
     while faults.total() < arguments.faults and not broken:
-        with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            run = FaultedRun(pathlib.Path(folder), chance, faults, arguments.faults)
-            try:
-                resumes += run.to_its_end(arguments.seed + runs)
-                broken = breaches(run.folder, run.seen)
-            except RunFailed as error:
-                broken = [str(error)]
-            runs, answered = runs + 1, answered + len(run.seen)
-            print(f"run {runs}: {faults.total()} faults, {resumes} resumes; {broken or 'whole'}", file=sys.stderr)
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
+        run = FaultedRun(folder, chance, faults, arguments.faults)
+        try:
+            resumes += run.to_its_end(arguments.seed + runs)
+            broken = breaches(run.folder, run.seen)
+        except RunFailed as error:
+            broken = [str(error)]
+        runs, answered = runs + 1, answered + len(run.seen)
+        print(f"run {runs}: {faults.total()} faults, {resumes} resumes; {broken or 'whole'}", file=sys.stderr)
+        if broken:
+            print(f"the run and what it said are kept in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
     counts = {"total": faults.total(), "runs": runs, "resumes": resumes, "answers": answered, "broken": broken}
     if arguments.json:
         print(json.dumps({"faults": dict(sorted(faults.items())), **counts}))
