@@ -24,6 +24,7 @@ import uuid
 import psutil
 
 from aal.config.errors import RunFailed
+from aal.engines.local import sockets
 from bench.promises import Answers, answers_of, breaches, progress_of
 from bench.rows import parser_of, until
 from bench.run_process import Run, running
@@ -117,6 +118,7 @@ class FaultedRun:
                 if run.process.returncode == 0:
                     break
             resumes += 1
+        sockets.remove_left(self._temporary)  # of a main killed after its run: the next program's task, but none came
         if left := [path.name for path in self._temporary.iterdir() if not path.name.startswith("torchinductor")]:
             raise RunFailed(f"left in the temporary folder: {', '.join(left)}")
         return resumes

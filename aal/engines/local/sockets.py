@@ -42,9 +42,20 @@ def _new_folder() -> pathlib.Path:
             f"TMPDIR: {os.environ.get('TMPDIR', tempfile.gettempdir())}: no place for sockets: "
             f"{error.strerror or error}; set TMPDIR to a folder that has room"
         ) from None
-    for left in where.glob(f"{PREFIX}*"):
-        _remove_if_left(left)
+    remove_left(where)
     return folder
+
+
+def remove_left(where: pathlib.Path) -> None:
+    """Removes the folders of programs that were killed: nobody holds their locks."""
+    for left in where.glob(f"{PREFIX}*"):
+        held = _locked(left)
+        if held is None:
+            continue
+        if os.fstat(held).st_uid == os.getuid():
+            _remove(left, held)
+        else:
+            os.close(held)
 
 
 def _place() -> pathlib.Path:
@@ -72,17 +83,6 @@ def _locked(folder: pathlib.Path) -> int | None:
         pass
     os.close(held)
     return None
-
-
-def _remove_if_left(folder: pathlib.Path) -> None:
-    """Removes the folder of a program that was killed: nobody holds its lock."""
-    held = _locked(folder)
-    if held is None:
-        return
-    if os.fstat(held).st_uid == os.getuid():
-        _remove(folder, held)
-    else:
-        os.close(held)
 
 
 def _remove(folder: pathlib.Path, held: int) -> None:
