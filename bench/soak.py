@@ -19,7 +19,7 @@ def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit code is 1 when memory or open files grew, or the rate fell."""
     parser = parser_of("bench.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="(default: 10)")
-    parser.add_argument("--shard", type=int, default=150_000, help="ids of each worker")  # more than can be labelled
+    parser.add_argument("--shard", type=int, default=500_000, help="ids of each worker")  # more than can be labelled
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(words)
     return report(soak(60 * arguments.minutes, arguments.shard), arguments.json)
