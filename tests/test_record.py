@@ -226,6 +226,14 @@ def test_a_hub_that_is_lost_with_its_record_is_not_replaced_by_one_that_begins_a
         take_over(path)
 
 
+def test_a_hub_that_is_lost_before_its_record_has_tables_is_replaced(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "run.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+    assert take_over(path) is None
+    assert read_resume_state(path) is None
+
+
 # ---------------------------------------------------------------------- a simulated run, which is repeated
 
 

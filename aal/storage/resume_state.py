@@ -107,6 +107,7 @@ def take_over(path: pathlib.Path) -> ResumeState | None:
     if not _is_there(path, known):
         return None
     with _opened(path) as db:
+        create_tables(db)  # the former writer may have been killed before it did
         db.execute("BEGIN IMMEDIATE")
         check_answers(path, db, known)
         raise_epoch(db)
