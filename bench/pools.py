@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 
 from aal.config.cores import core_count
-from aal.coordination.pools import LabelledPool, QueryPool
+from aal.coordination.pools import LabelledPool
+from aal.coordination.query_pool import QueryPool
 from aal.storage.journal import execute
 from aal.storage.run_recorder import ANSWERED, DRAWN, OFFERED
 from aal.storage.schema import SCHEMA

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aal.coordination import pools
-from aal.coordination.pools import Pools, QueryPool
+from aal.coordination.pools import Pools
+from aal.coordination.query_pool import QueryPool
 from tests.builders import make_partition, make_settings
 
 pytestmark = pytest.mark.unit
