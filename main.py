@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from aal.app.data import ImageSet
     from aal.config.settings import Settings
     from aal.coordination.partition import Partition
-    from aal.coordination.schedules.base import Schedule
     from aal.engines.base import Plan, RunResult
     from aal.reporting.progress import Progress
     from aal.storage.resume_state import ResumeState
@@ -102,6 +101,7 @@ def start(
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import fit_to, save_split, split
+    from aal.coordination.schedules import schedule_of
     from aal.engines.base import RunResult
     from aal.reporting.progress import Progress
     from aal.storage.run_directory import new_directory, new_run, writing
@@ -111,7 +111,7 @@ def start(
     images = _images(settings)
     settings, fitted = fit_to(images, settings)
     _check_networks(settings, images)
-    partition = split(images, settings, _schedule(settings).shard_num(settings))
+    partition = split(images, settings, schedule_of(settings).shard_num(settings))
     _check_images(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
     run = new_directory(settings.name, out)
@@ -141,6 +141,7 @@ def resume(
         progress: where to show how far it is.
     """
     from aal.app.data import split_again
+    from aal.coordination.schedules import schedule_of
     from aal.engines.base import RunResult, RunStatus
     from aal.reporting.progress import Progress
     from aal.storage.resume_checks import check_record_fits, resumed_settings
@@ -161,7 +162,7 @@ def resume(
             raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
         with writing(run):
             tidy(run)
-            partition = split_again(run, images, settings, _schedule(settings).shard_num(settings), state is not None)
+            partition = split_again(run, images, settings, schedule_of(settings).shard_num(settings), state is not None)
             write_settings(run, settings)  # not before: what is refused leaves the run as it was
         return run, _execute(wire(settings, run, images, partition, take_over(run / "run.db")), progress)
     return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
@@ -173,12 +174,13 @@ def wire(
     """Returns the plan of a run: which roles there are, and what each is given."""
     import numpy as np
 
+    from aal.coordination.schedules import schedule_of
     from aal.engines.base import Plan, Role
     from aal.storage.run_directory import about
     from aal.training.placement import placed
 
     folder, workers = images.folder, len(partition.shards)
-    servers = _schedule(settings).server_num(settings)
+    servers = schedule_of(settings).server_num(settings)
     has_files = settings.compute == "full"
     labels = folder / "labels.npy" if has_files else images.labels
     on_devices = placed(settings, servers, workers)
@@ -259,13 +261,6 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunRe
     progress.announce(in_words(json.loads((run / "summary.json").read_text(encoding="utf-8"))))
     progress.announce(f"report: {page}")
     return result
-
-
-def _schedule(settings: Settings) -> type[Schedule]:
-    from aal.config.registry import SCHEDULES
-
-    schedule: type[Schedule] = SCHEDULES.load(settings.mode)
-    return schedule
 
 
 def _check_machine(settings: Settings) -> None:

@@ -101,9 +101,8 @@ def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Wo
 
 
 async def work(worker: Selector, context: Context[WorkerHub]) -> None:
-    """The role of a worker: wait for a grant, select, offer; until its batches or its shard are used up."""
+    """The role of a worker: wait for a grant, select, offer; until it may offer no more."""
     hub, clock, index = context.hub, context.clock, context.index
-    remaining = hub.remaining(index)
 
     def labelled() -> tuple[np.ndarray, np.ndarray]:
         """Returns the ids and labels of L at this moment."""
@@ -112,11 +111,11 @@ async def work(worker: Selector, context: Context[WorkerHub]) -> None:
     try:
         while True:
             grant = await clock.until(hub.grant, index)
+            remaining = hub.remaining(index)
             started_at = clock.now()
             chosen = await clock.spend(worker.cost(grant, remaining), worker.select, grant, remaining, labelled)
             versions = tuple(model.version for model in grant.models)
             hub.offer(QueryBatch(index, grant.batch, chosen.tolist(), worker.strategy, versions, started_at))
             log.info("worker %d offered %d ids selected with v%d", index, len(chosen), grant.version)
-            remaining = np.setdiff1d(remaining, chosen, assume_unique=True)
     except Stopped:
         return

@@ -35,6 +35,7 @@ LIMIT_S = 300.0
 WATCHED = {"hub", "fork server", "main", "all"}  # after a fault of theirs, the run is given time to go on
 CHANCES = {"server-0": 4, "server-1": 4, "worker-0": 4, "worker-1": 4, "annotators": 4}
 CHANCES |= {"hub": 2, "fork server": 2, "main": 2, "resource tracker": 1, "all": 1}
+BOUNDS = ("auto", "null")  # of the runs in turn
 FAULTS = {"kill": 6, "term": 2, "pause": 2, "stop": 2}
 
 
@@ -103,7 +104,8 @@ class FaultedRun:
         Raises:
             RunFailed: a run hung, failed, or left processes or files behind.
         """
-        words = [*WORDS["chaos"], f"hung_after_s={HUNG_AFTER_S}", "--seed", str(seed)]
+        words = [*WORDS["chaos"], f"hung_after_s={HUNG_AFTER_S}", f"max_staleness={BOUNDS[seed % len(BOUNDS)]}"]
+        words += ["--seed", str(seed)]
         environment = os.environ | {"AAL_CHAOS": self._mark, "TMPDIR": str(self._temporary)}
         resumes = 0
         while True:

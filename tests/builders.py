@@ -14,12 +14,12 @@ import yaml
 from aal.app.data import save_split
 from aal.app.experiments.aal_2021.plans import Run
 from aal.config.loading import dump, resolve
-from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change
 from aal.coordination.partition import Partition
 from aal.coordination.pools import Pools
+from aal.coordination.schedules import schedule_of
 from aal.engines.base import Plan, Role
 from aal.storage.journal import Journal, Statement
 from aal.storage.model_files import save_model
@@ -79,7 +79,7 @@ class MemoryRecorder(RunRecorder):
 
 
 def make_settings(**changes: Any) -> Settings:
-    """Two workers of three batches of five, a training every ten labels."""
+    """Two workers of three batches of five, a training every ten labels, a bound of one round."""
     tree = {
         "data_type": "digits",
         "models": "cnn",
@@ -89,6 +89,7 @@ def make_settings(**changes: Any) -> Settings:
         "server_train_threshold": 10,
         "initial_size": 4,
         "val_size": 2,
+        "max_staleness": 1,
         **changes,
     }
     return resolve(tree, "test")
@@ -96,7 +97,7 @@ def make_settings(**changes: Any) -> Settings:
 
 def make_partition(s: Settings, pool: int) -> Partition:
     """4 ids for testing, 2 for validation, 4 initial ones, then `pool` in shards."""
-    shards = np.array_split(np.arange(10, 10 + pool), SCHEDULES.load(s.mode).shard_num(s))
+    shards = np.array_split(np.arange(10, 10 + pool), schedule_of(s).shard_num(s))
     one = np.ones(1, np.float32)
     return Partition(np.arange(4), np.arange(4, 6), np.arange(6, 10), list(shards), 0 * one, one)
 
@@ -110,7 +111,7 @@ def make_hub(
     notify: Callable[[Change], None] = lambda change: None,
 ) -> tuple[Hub, HandClock]:
     """A hub of three classes, whose true labels are all 0."""
-    clock, schedule = clock or HandClock(), SCHEDULES.load(s.mode)
+    clock, schedule = clock or HandClock(), schedule_of(s)
     partition = make_partition(s, pool)
     labels = np.zeros(10 + pool, np.int64)
     pools = Pools(partition, labels, schedule.pool_bound(s), seed=state.draws if state else 0)
@@ -128,14 +129,14 @@ def imagined_plan(run: pathlib.Path, pool: int = 1000, **changes: Any) -> Plan:
     """A run that computes nothing: 4 images for testing, 2 for validation, 4 initial ones, ten classes."""
     tree = {
         **{"data_type": "digits", "models": "cnn", "engine": "simulated", "compute": "none", "initial_size": 4},
-        **{"val_size": 2, **changes},
+        **{"val_size": 2, "max_staleness": 1, **changes},
     }
     s = resolve(tree, "test")
     partition = make_partition(s, pool)
     labels = np.arange(10 + pool) % 10
     source = "aal.annotators.label_source"
     roles = [
-        Role("server", "replaced:", "aal.app.server_train:serve", SCHEDULES.load(s.mode).server_num(s)),
+        Role("server", "replaced:", "aal.app.server_train:serve", schedule_of(s).server_num(s)),
         Role("worker", "replaced:", "aal.app.work_query:work", len(partition.shards)),
         Role("annotators", f"{source}:build", f"{source}:annotate", 1, (labels, tuple("0123456789"), None, None)),
     ]

@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 from aal.config.errors import UserError
 from aal.config.loading import CONFIGS, dump, find_config, load, override, read_config, resolve
 from aal.config.presets import PAPER_COSTS, RECIPES
+from aal.coordination.schedules import schedule_of
+from aal.coordination.schedules.asynchronous import Asynchronous
+from aal.coordination.schedules.just_in_time import JustInTime
+from aal.coordination.schedules.synchronous import Synchronous
 
 pytestmark = pytest.mark.unit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -98,11 +102,32 @@ def test_all_mistakes_are_told_at_once_a_line_each() -> None:
         ({"test_share": 0.1}, "test_share"),
         ({"data_type": "digits", "models": "vgg16", "initial_size": 10}, "models"),
         ({"engine": "simulated", "devices": {"worker_processes": 2}}, "devices.worker_processes"),
+        ({"initial_size": 0, "max_staleness": 1}, "initial_size"),
+        ({"initial_size": 0, "mode": "sync"}, "initial_size"),
+        ({"withdraw_stale": True, "max_staleness": None}, "withdraw_stale"),
+        ({"withdraw_stale": True, "mode": "sync"}, "withdraw_stale"),
     ],
 )
 def test_contradictions_are_reported(tree: dict[str, Any], key: str) -> None:
     (message,) = problems({"data_type": "cifar-10", **tree})
     assert message.startswith(f"my.yaml: {key}: ")
+
+
+@pytest.mark.parametrize("value", ["car", -1, 10**10, 1.5, True, [1]])
+def test_a_bound_that_is_none_is_refused_in_one_line(value: Any) -> None:
+    (message,) = problems({"data_type": "cifar-10", "max_staleness": value})
+    assert message.startswith(
+        "my.yaml: max_staleness: must be auto, a whole number from 0 to 1,000,000,000, or null, not "
+    )
+
+
+def test_the_papers_rules_are_still_there_and_just_in_time_is_the_default() -> None:
+    tree = {"data_type": "cifar-10"}
+    assert resolve(tree, "x").max_staleness == "auto" and schedule_of(resolve(tree, "x")) is JustInTime
+    for value in (0, 1, None):
+        assert schedule_of(resolve({**tree, "max_staleness": value}, "x")) is Asynchronous
+    assert schedule_of(resolve({**tree, "mode": "sync"}, "x")) is Synchronous
+    assert resolve({**tree, "initial_size": 0}, "x").initial_size == 0
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def finished(folder: pathlib.Path) -> pathlib.Path:
 
 def strategies_of(run: pathlib.Path) -> set[str]:
     with closing(sqlite3.connect(run / "run.db")) as db:
-        return {row[0] for row in db.execute("SELECT strategy FROM queries")}
+        return {row[0] for row in db.execute("SELECT strategy FROM queries WHERE version IS NOT NULL")}
 
 
 def newest(run: pathlib.Path) -> pathlib.Path:

@@ -21,7 +21,7 @@ from tests.builders import make_run
 
 pytestmark = pytest.mark.unit
 SIZES = {"worker_num": 2, "worker_query_num": 3, "query_batch": 10, "server_train_threshold": 30}
-SMALL = {**SIZES, "initial_size": 2, "val_size": 0, "models": "cnn"}
+SMALL = {**SIZES, "max_staleness": 1, "initial_size": 2, "val_size": 0, "models": "cnn"}
 NAMES = ["T-shirt/top", "T-shirt_top"]  # both would be the same folder
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aal.coordination import pools
+from aal.coordination import query_pool
 from aal.coordination.pools import Pools
 from aal.coordination.query_pool import QueryPool
 from tests.builders import make_partition, make_settings
@@ -97,38 +97,52 @@ def test_deadlines_of_answered_queries_are_forgotten() -> None:
     pool = QueryPool(10, 0)
     pool.offer([-1])
     pool.draw([0], deadline=1e5)
-    for item in range(3 * pools.STALE_DEADLINES):
+    for item in range(3 * query_pool.STALE_DEADLINES):
         pool.offer([item])
         pool.draw([0], deadline=1e6 + item)
         pool.settle(item, 0)
-    assert len(pool._deadlines) < 1.1 * pools.STALE_DEADLINES
+    assert len(pool._deadlines) < 1.1 * query_pool.STALE_DEADLINES
     pool.offer([-2])
     pool.draw([0], deadline=5.0)
     assert pool.expire(5.0) == [-2] and pool.expire(1e5) == [-1]
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Offers, draws, answers, expiries and deaths in any order, against a plain model of what must hold."""
+    """Offers, withdrawals, draws, answers, expiries and deaths in any order, against a plain model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pool = QueryPool(8, 1)
         self.labelled_ids: set[int] = set()
+        self.withdrawn: set[int] = set()
+        self.versions: dict[int, int] = {}
         self.next_item = 0
         self.now = 0
         self.ends: dict[int, float] = {}
         self.drawn: dict[int, set[int]] = collections.defaultdict(set)
-        self.forget, pools.STALE_DEADLINES = pools.STALE_DEADLINES, 4
+        self.forget, query_pool.STALE_DEADLINES = query_pool.STALE_DEADLINES, 4
 
     def teardown(self) -> None:
-        pools.STALE_DEADLINES = self.forget
+        query_pool.STALE_DEADLINES = self.forget
 
     @precondition(lambda self: self.pool.room)
-    @rule(data=st.data())
-    def offer(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), version=st.integers(-1, 3))
+    def offer(self, data: st.DataObject, version: int) -> None:
         count = data.draw(st.integers(1, self.pool.room))
-        self.pool.offer(range(self.next_item, self.next_item + count))
+        ids = range(self.next_item, self.next_item + count)
+        self.pool.offer(ids, version)
+        self.versions |= dict.fromkeys(ids, version)
         self.next_item += count
+
+    @rule(version=st.integers(-1, 4), count=st.integers(0, 6))
+    def withdraw(self, version: int, count: int) -> None:
+        may = [one for one in self.pool._waiting if self.versions[one] < version and not self.drawn[one]]
+        assert self.pool.older(version) == len(may)
+        gone = self.pool.withdraw(version, count)
+        assert len(gone) == min(count, len(may)) and set(gone) <= set(may)
+        kept = set(may) - set(gone)
+        assert all(self.versions[one] <= self.versions[other] for one in gone for other in kept), "the oldest go first"
+        self.withdrawn |= set(gone)
 
     @precondition(lambda self: self.pool.waiting)
     @rule(annotators=st.lists(st.integers(0, 3), min_size=1, max_size=6), lease=st.integers(1, 4))
@@ -146,7 +160,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data(), annotator=st.integers(0, 3))
     def answer(self, data: st.DataObject, annotator: int) -> None:
         item = data.draw(st.integers(0, self.next_item - 1))
-        may = item not in self.labelled_ids and annotator in self.drawn[item]
+        may = item not in self.labelled_ids | self.withdrawn and annotator in self.drawn[item]
         settled = self.pool.settle(item, annotator)
         assert settled == may
         if settled:
@@ -166,7 +180,8 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def every_item_is_in_exactly_one_place(self) -> None:
-        assert sorted([*self.pool._waiting, *self.pool._leases, *self.labelled_ids]) == list(range(self.next_item))
+        everywhere = [*self.pool._waiting, *self.pool._leases, *self.labelled_ids, *self.withdrawn]
+        assert sorted(everywhere) == list(range(self.next_item))
 
 
 Interleavings.TestCase.settings = settings(

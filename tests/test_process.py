@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from aal.config.registry import SCHEDULES
 from aal.coordination.messages import Computing
 from aal.coordination.monitor import HubMonitor
+from aal.coordination.schedules import schedule_of
 from aal.training.networks import Architecture
 from aal.training.process import set_up_local, set_up_simulated, threads_for
 from tests.builders import make_hub, make_settings
@@ -47,7 +47,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_threads_are_shared(role: Any, changes: dict[str, Any], computing: Computing | None, threads: int) -> None:
     settings = make_settings(**changes)
-    assert threads_for(role, settings, SCHEDULES.load(settings.mode).takes_turns, computing) == threads
+    assert threads_for(role, settings, schedule_of(settings).takes_turns, computing) == threads
 
 
 def test_a_training_gives_threads_back_while_others_compute() -> None:

@@ -15,7 +15,7 @@ from aal.coordination.messages import Status, Training
 from aal.reporting.progress import Progress
 
 pytestmark = pytest.mark.unit
-BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None)
+BEFORE = Status(0.0, 0, 600, 0, 0, None, None, False, None, initial=60)
 NEXT = Status(3.0, 30, 600, 12, 2, 4, 0.9512, False, None, labels_per_s=12.34, initial=60)
 
 
@@ -49,6 +49,19 @@ def test_a_file_gets_a_line_for_each_model_and_now_and_then() -> None:
     assert stream.getvalue().splitlines() == [
         "0/600 labels, 0 s, training the first model",
         "30/600 labels, 3 s, 12.3 labels/s, model v4 test 0.951, 12 queries wait, 2 annotators idle",
+    ]
+
+
+def test_before_the_first_model_it_is_said_what_annotators_do_and_what_it_needs() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, line_every_s=0.0)
+    labelled = dataclasses.replace(BEFORE, labels=8, seconds=1.0)
+    for status in (labelled, dataclasses.replace(labelled, initial=0), dataclasses.replace(BEFORE, initial=0)):
+        progress.show(status)
+    assert stream.getvalue().splitlines() == [
+        "8/600 labels, 1 s, training the first model, annotators label images at random",
+        "8/600 labels, 1 s, the first model needs labels, annotators label images at random",
+        "0/600 labels, 0 s, the first model needs labels",
     ]
 
 

@@ -45,6 +45,7 @@ In which precision accuracies were computed is not known.
 (confusion.png)
 mode=sync
 | Staleness when answered, versions | mean 0.5, max 2 |
+| Staleness when answered | mean 500 ms, max 2 s |
 | Wrong labels | 1 (25.0 %) |
 (timeline.png)
 | 0 | margin | 2 | 3 |
@@ -52,10 +53,11 @@ mode=sync
 Hardware: a | b; other programs left 1.3 cores to the run, in the mean"""
 CONTRACT = (
     "data_type mode engine seed labels trainings curve final_test_accuracy mean_curve_accuracy aubc"
-    " annotator_wait_s annotators_waited query_interval_s staleness labels_per_s wall_s"
+    " annotator_wait_s annotators_waited query_interval_s staleness staleness_when_answered queries labels_per_s wall_s"
     " rounds_ahead eval_precision"
 )
-FILES = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "pdf")}
+# That of S is of runs with max_staleness auto.
+FILES = {f"{name}.{kind}" for name in PICTURES if name != "query_pool" for kind in ("png", "pdf")}
 
 
 def summarise(run: pathlib.Path) -> dict[str, Any]:
@@ -113,9 +115,63 @@ def test_every_number_of_the_summary(run: pathlib.Path) -> None:
     interval = {"mean": 7.0, "p50": 7.0, "p95": 7.45, "p99": 7.49, "max": 7.5}
     assert summary["query_interval_s"] == pytest.approx(interval)
     assert summary["staleness"] == {"mean": pytest.approx(2 / 5), "max": 2}
+    # item 13 was chosen by version 1 and answered 2 s after version 2 and 1 s after version 3 came
+    late = summary["staleness_when_answered"]
+    assert late["versions"] == {"mean": 0.5, "max": 2} and (late["seconds"]["mean"], late["seconds"]["max"]) == (
+        0.5,
+        2.0,
+    )
+    assert summary["queries"] == {"random": 0, "withdrawn": 0, "chosen_again": 0}
     # waited 9.8 s, labelled 1 + 2 + 3.5 + 0.5 s
     assert summary["annotators_waited"] == pytest.approx(9.8 / (9.8 + 7.0))
     assert summary["labels_per_s"] == pytest.approx(4 / (11.0 - 3.0))
+
+
+def test_selection_just_in_time_is_reported(tmp_path: pathlib.Path) -> None:
+    """Two ids at random; item 12 is withdrawn and chosen again, item 13 withdrawn for good."""
+    run = make_run(
+        tmp_path / "run",
+        {**CONFIG, "max_staleness": "auto"},
+        examples=[(i, "shard", 0, 1) for i in range(10, 16)],
+        models=[model(0, 0, 5, 0.0, 2.0, 0.2), model(1, 0, 7, 3.0, 6.0, 0.4)],
+        offers=[
+            *((item, 0, "random", None, None, 1.0) for item in (10, 11)),
+            *((item, 0, "margin", 0, 0, 3.0) for item in (12, 13, 14)),
+            (12, 0, "margin", 1, 1, 7.0),
+        ],
+        withdrawals=[(12, 1, 6.5), (13, 1, 6.5)],
+        waits=[(0, 1.0, 1.0, 10), (1, 1.0, 1.0, 11), (0, 3.0, 3.0, 14), (1, 7.0, 7.0, 12)],
+        answers=[(0, 10, 0, 1, 1.5), (1, 11, 1, 1, 5.0), (2, 14, 0, 1, 9.0), (3, 12, 1, 1, 9.5)],
+        selections=[
+            (0, 0, "random", None, 2, 1.0, 1.0),
+            (0, 1, "margin", 0, 3, 2.5, 3.0),
+            (0, 2, "margin", 1, 1, 6.2, 7.0),
+        ],
+        grants=[
+            (0, 1, 3, 2.5, "low", 0, 0, 0, 0, None, None, 2.33),
+            (0, 2, 1, 6.2, "newer model", 2, 0, 2, 1, 1.5, 0.5, 2.3),
+        ],
+    )
+    summary = summarise(run)
+    assert summary["queries"] == {"random": 2, "withdrawn": 2, "chosen_again": 1}
+    assert summary["staleness"] == {"mean": 0.0, "max": 0} and summary["rounds_ahead"] == {"mean": None, "max": None}
+    # item 11: at random, 3 s after version 0 came; item 14: by version 0, 3 s after version 1 came
+    assert summary["staleness_when_answered"]["versions"] == {"mean": 0.5, "max": 1}
+    assert summary["staleness_when_answered"]["seconds"]["mean"] == pytest.approx((0 + 3 + 3 + 0) / 4)
+    assert summary["query_interval_s"]["mean"] == 4.0, "what is random is no selection"
+    page = report.write_report(run).read_text()
+    for row in (
+        "| Selections because S was low | 1 |",
+        "| Selections because a newer model was there | 1 |",
+        "| Queries at random, at the start | 2 (50.0 %) |",
+        "| Queries withdrawn for those of a newer model | 2, 1 of them chosen again later |",
+        "| Mark, queries in S | 0 to 1, in the middle 0 |",
+    ):
+        assert re.search(" +".join(map(re.escape, row.split())), page), row
+    assert "query_pool.png" in page and "Rounds ahead (" not in page
+    (line, mark) = draw(read(run))["query_pool"].axes[0].lines
+    assert np.array(line.get_xydata()).tolist() == [[1.0, 0.0], [3.0, 2.0], [6.5, 0.0], [7.0, 0.0]]
+    assert np.array(mark.get_xydata()).tolist() == [[2.5, 0.0], [6.2, 1.0]]
 
 
 def test_several_networks_have_a_curve_each(tmp_path: pathlib.Path) -> None:

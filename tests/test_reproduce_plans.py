@@ -14,8 +14,8 @@ from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS,
 from aal.app.experiments.aal_2021.results import read_results
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
-from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
+from aal.coordination.schedules import schedule_of
 from aal.reporting.progress import Progress
 from aal.sweep import add_seconds, claimed_folder, seconds_taken
 from tests.builders import finished_run
@@ -25,7 +25,7 @@ TINY = Setup("tiny", "digits", "data/downloads", 2, ("random", "AAL"), (5000,))
 
 
 def pool_bound(settings: Settings) -> int | None:
-    bound: int | None = SCHEDULES.load(settings.mode).pool_bound(settings)
+    bound: int | None = schedule_of(settings).pool_bound(settings)
     return bound
 
 

@@ -252,7 +252,7 @@ def test_workers_share_processes_and_a_killed_one_is_replaced(tmp_path: pathlib.
         kill(process, run, "worker-1")
         assert process.wait(timeout=120) == 0
     assert_whole(run, bought=200)
-    assert query(run, "select worker, sum(items) from selections group by worker") == [(n, 40) for n in range(5)]
+    assert query(run, "select count(distinct worker) from selections where version is not null") == [(5,)]
     started = [line.split()[2] for line in (run / "log.txt").read_text().splitlines() if line.endswith("INFO started")]
     assert sorted(name for name in started if name.startswith("worker")) == ["worker-0", "worker-1", "worker-1"]
 

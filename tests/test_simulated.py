@@ -126,7 +126,7 @@ def test_who_leaves_a_line_lets_the_next_one_try() -> None:
 def test_a_simulation_never_deletes_answers_that_it_cannot_repeat(tmp_path: pathlib.Path) -> None:
     plan = imagined_plan(tmp_path / "run", worker_num=1, query_batch=10, server_train_threshold=10)
     meta = {"config": yaml.safe_dump({"engine": "local", "annotators": {"source": "simulated"}})}
-    state = ResumeState([(10, 1)], [], [(0, 1)], [], None, [], 1, 5.0, None, meta)
+    state = ResumeState([(10, 1)], [], [0], [], None, [], 1, 5.0, None, meta)
     (plan.run / "run.db").write_text("answers")
     result = SimulatedEngine().run(dataclasses.replace(plan, resume=state), Progress())
     assert result.exit_code == 2 and "1 answers that a simulation cannot repeat" in result.cause
@@ -172,10 +172,11 @@ def test_the_papers_worked_example(tmp_path: pathlib.Path) -> None:
             "worker_num": st.integers(1, 5),
             "worker_query_num": st.integers(1, 5),
             "query_batch": st.integers(1, 6),
-            "max_staleness": st.sampled_from([0, 1, 2, None]),
+            "max_staleness": st.sampled_from([0, 1, 2, None, "auto", "auto"]),
             "mode": st.sampled_from(["async", "async", "sync"]),
             "server_train_num": st.sampled_from([None, 1, 3]),
             "seed": st.integers(0, 1000),
+            "withdraw_stale": st.sampled_from([None, None, False]),
         }
     ),
     threshold=st.integers(1, 40),
@@ -184,6 +185,7 @@ def test_the_papers_worked_example(tmp_path: pathlib.Path) -> None:
     seconds=st.sampled_from([0.0, 0.3, 3.0]),
     lease=st.sampled_from([4.0, 1000.0]),
     annotators=st.integers(1, 12),
+    width=st.sampled_from([0.5, 2.0]),
 )
 def test_any_run_ends_and_is_the_same_to_the_last_row(
     tmp_path_factory: pytest.TempPathFactory,
@@ -194,6 +196,7 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
     seconds: float,
     lease: float,
     annotators: int,
+    width: float,
 ) -> None:
     """No wake-up is forgotten (that would be an error of the loop), whatever waits for whatever."""
     budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
@@ -202,7 +205,7 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
         **drawn,
         server_train_threshold=threshold,
         query_pool_size=max(room, threshold) if room and drawn["mode"] == "sync" else room,
-        costs={"per_image_trained": 0.002, "per_image_scored": 0.01, "relative_std": 0.5},
+        costs={"per_image_trained": 0.002, "per_image_scored": 0.01, "relative_std": width},
         annotators={"number": annotators, "seconds_per_label": seconds, "relative_std": 1.0, "lease_s": lease},
     )
     folder = tmp_path_factory.mktemp("runs")
@@ -211,7 +214,7 @@ def test_any_run_ends_and_is_the_same_to_the_last_row(
     plan = imagined_plan(folder / "first", pool, **setting)
     s = plan.settings
     shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in plan.partition.shards]
-    bought = min(s.budget, pool) if s.mode == "sync" else sum(shards)
+    bought = min(s.budget, pool) if s.mode == "sync" or s.max_staleness == "auto" else sum(shards)
     assert query(first, "select count(*), count(distinct arrival) from queries where label >= 0") == [(bought, bought)]
     assert query(first, "select max(labels) from models") == [(4 + bought,)]
     assert query(

@@ -112,6 +112,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("devices.worker_processes", "engine"), "is for engine local; a simulated run is one process"
     if s.examples is not None and s.compute == "full":
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
+    if s.costs.measured and s.initial_size == 0:
+        yield ("costs", "initial_size"), "measured trains on the initial images, and initial_size is 0"
     if s.costs.measured and s.examples is not None:
         yield ("costs", "examples"), "measured needs images, and examples imagines them"
     yield from schedule_problems(s)

@@ -13,6 +13,13 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _bound(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**9
+    if value is None or value == "auto" or is_number:
+        return value
+    raise PydanticCustomError("bound", "must be auto, a whole number from 0 to 1,000,000,000, or null")
+
+
 def _usable_path(text: str) -> str:
     try:
         pathlib.Path(text).expanduser()
@@ -190,10 +197,16 @@ class Settings(Group):
     server_train_num: Positive | None = Field(
         None, description="trainings after the initial one, at the most; null for as many as the threshold gives"
     )
-    max_staleness: Count | None = Field(
-        1,
-        description="rounds that selection may run ahead of the models; null: no bound, workers never wait; the "
-        "bound ends with the last of server_train_num trainings",
+    max_staleness: Annotated[Literal["auto"] | Count | None, BeforeValidator(_bound)] = Field(
+        "auto",
+        description="auto: select just in time, so that nobody waits for a training and queries are fresh; a number: "
+        "rounds that selection may run ahead of the models (1 as published), until the last of server_train_num "
+        "trainings; null: no bound",
+    )
+    withdraw_stale: bool | None = Field(
+        None,
+        description="whether queries that nobody has drawn go back to their shards when newer ones are there, that a "
+        "newer model chose; for max_staleness auto, where null is true",
     )
     query_pool_size: Positive | None = Field(
         None, description="queries that may wait at once; null is two rounds, or two batches a worker if more"
@@ -206,7 +219,9 @@ class Settings(Group):
     split_strategy: Literal["RS", "DS"] = Field(
         "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"
     )
-    initial_size: Positive = Field(5000, description="labelled images at the start")
+    initial_size: Count = Field(
+        5000, description="labelled images at the start; 0, for max_staleness auto: begin with the first answers"
+    )
     val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
 
     on_failure: Literal["restart", "stop"] = Field(

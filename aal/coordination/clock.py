@@ -31,12 +31,16 @@ class Work:
     scored: int
 
 
-class Clock(Protocol):
-    """What a role may ask of time; all times are seconds since the run began."""
+class Now(Protocol):
+    """A clock that is only read."""
 
     def now(self) -> float:
         """Returns the seconds since the run began."""
         ...
+
+
+class Clock(Now, Protocol):
+    """What a role may ask of time; all times are seconds since the run began."""
 
     async def sleep(self, seconds: float) -> None:
         """Lets `seconds` pass."""

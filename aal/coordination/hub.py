@@ -8,13 +8,14 @@ while it holds the lock.
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import compress
-from typing import Protocol
 
 import numpy as np
 
 from aal.config.errors import RecordFailed, Stopped
 from aal.config.settings import Settings
+from aal.coordination.clock import Now
 from aal.coordination.interfaces import Record
 from aal.coordination.messages import (
     Change,
@@ -29,15 +30,8 @@ from aal.coordination.messages import (
     TrainingJob,
 )
 from aal.coordination.pools import Pools
+from aal.coordination.query_pool import NO_MODEL
 from aal.coordination.schedules.base import Schedule
-
-
-class Now(Protocol):
-    """A clock that is only read."""
-
-    def now(self) -> float:
-        """Returns the seconds since the run began."""
-        ...
 
 
 class Hub:
@@ -91,10 +85,11 @@ class Hub:
         """Gives the idle server that has waited longest a job, when a training is due."""
         with self._lock:
             self._check()
-            job = self._schedule.next_job(server)
+            now = self._clock.now()
+            job = self._schedule.next_job(server, now)
             if isinstance(job, TrainingJob):
-                self._given_at[job.number] = self._clock.now()
-                self._record.job_given(job, server, self._given_at[job.number])
+                self._given_at[job.number] = now
+                self._record.job_given(job, server, now)
             return job
 
     def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +114,9 @@ class Hub:
             ValueError: the server does not hold that job (it was given to another).
         """
         with self._lock:
-            job, model = self._schedule.settle(trained.job, trained.server, trained.path)
-            self._record.model_published(model.version, job, trained, self._clock.now())
+            now = self._clock.now()
+            job, model = self._schedule.settle(trained.job, trained.server, trained.path, now)
+            self._record.model_published(model.version, job, trained, now)
             self._settled.append((model, trained.test_accuracy))
             if trained.warning:
                 self._warning = self._warning or f"model v{model.version}: {trained.warning}"
@@ -141,7 +137,7 @@ class Hub:
     # ------------------------------------------------------------------ workers
 
     def remaining(self, worker: int) -> np.ndarray:
-        """Returns the ids of a worker's shard that it has not offered yet, int64 (n,)."""
+        """Returns the ids that are in a worker's shard, int64 (n,)."""
         with self._lock:
             return self._pools.remaining(worker)
 
@@ -153,29 +149,46 @@ class Hub:
         """
         with self._lock:
             self._check()
-            return self._schedule.next_grant(worker)
+            now = self._clock.now()
+            return self._schedule.next_grant(worker, now)
 
     def offer(self, batch: QueryBatch) -> None:
         """Puts the batch into S that a worker selected for its grant.
+
+        Under a schedule that withdraws queries, those that older models chose go back to their shards in its place.
 
         Raises:
             ValueError: an id is not an unlabelled one of this worker's shard, or it has no grant for this batch.
         """
         with self._lock:
             self._check()
-            self._schedule.check_offer(batch.worker, batch.batch, len(batch.ids))
-            self._pools.offer(batch.worker, batch.ids)
-            self._schedule.note_offer(batch.worker, len(batch.ids))
-            now = self._clock.now()
-            self._first_offer_at = now if self._first_offer_at is None else self._first_offer_at
-            self._record.batch_offered(batch, self._schedule.models[-1].version, now)
-            self._notify(Change.QUERIES)
+            now, version = self._clock.now(), max(batch.versions)
+            ids = self._schedule.accepted(batch.worker, batch.batch, batch.ids)
+            # Recorded first: a record that ends between the two holds fewer queries than the budget, never more.
+            if withdrawn := self._pools.withdraw(version, self._schedule.surplus(len(ids), version, now)):
+                self._record.queries_withdrawn(withdrawn, version, now)
+            number = self._put_into_pool(replace(batch, ids=list(ids)), now)
+            grant = self._schedule.note_offer(batch.worker, now)
+            if grant.decision is not None:
+                self._record.selection_granted(batch.worker, number, grant.count, grant.decision)
+            self._notify(Change.QUERIES | Change.ROOM)  # room, for the batch may be smaller than its grant
         self._record.throttle()
+
+    def _put_into_pool(self, batch: QueryBatch, now: float) -> int:
+        """Offers a batch under the next number of its worker; returns the number."""
+        models = self._schedule.models
+        self._pools.offer(batch.worker, batch.ids, max(batch.versions, default=NO_MODEL))
+        self._first_offer_at = now if self._first_offer_at is None else self._first_offer_at
+        batch = replace(batch, batch=self._schedule.count_batch(batch.worker))
+        self._record.batch_offered(batch, models[-1].version if models else None, now)
+        return batch.batch
 
     # ------------------------------------------------------------------ annotators
 
     def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
         """Leases random queries to annotators in the order of asking, as far as S goes.
+
+        Where the schedule has ids offered at random, those that S lacks are offered first.
 
         Args:
             annotators: who wait for a query; like all columns, Python's own numbers, which SQLite takes as they are.
@@ -184,14 +197,23 @@ class Hub:
 
         Returns:
             The ids for the first ones, one each.
+
+        Raises:
+            Stopped: every label is bought, or the run is over.
         """
         with self._lock:
             self._check()
+            self._idle_annotators = 0
+            if self._schedule.all_answered:
+                raise Stopped
             now = self._clock.now()
             self._pools.queries.expire(now)
+            for worker, chosen in self._pools.at_random(self._schedule.random_queries(len(annotators))).items():
+                self._put_into_pool(QueryBatch(worker, 0, chosen, "random", (), now), now)
             had_leases = self._pools.queries.leased
             ids = self._pools.queries.draw(annotators, now + self._lease_s)
             self._idle_annotators = idle - len(ids)
+            self._schedule.note_draw(len(ids), self._idle_annotators, now)
             if ids:
                 self._record.queries_drawn(annotators, asked_at, now, ids)
                 self._notify(Change.ROOM if had_leases else Change.ROOM | Change.LEASES)

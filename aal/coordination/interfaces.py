@@ -8,6 +8,7 @@ import numpy as np
 from aal.coordination.clock import Work
 from aal.coordination.messages import (
     Computing,
+    Decision,
     Pending,
     QueryBatch,
     SelectionGrant,
@@ -37,7 +38,7 @@ class WorkerHub(Protocol):
     """What a worker may call. Every call returns at once and may raise `Stopped`."""
 
     def remaining(self, worker: int) -> np.ndarray:
-        """Returns the ids of the worker's shard that it has not offered yet, int64 (n,)."""
+        """Returns the ids that are in the worker's shard, int64 (n,)."""
         ...
 
     def grant(self, worker: int) -> SelectionGrant | Pending:
@@ -153,8 +154,16 @@ class Record(Protocol):
         """Records a model."""
         ...
 
-    def batch_offered(self, batch: QueryBatch, newest: int, at: float) -> None:
-        """Records a query batch and its queries."""
+    def selection_granted(self, worker: int, batch: int, count: int, decision: Decision) -> None:
+        """Records why a selection was granted, when its batch is there."""
+        ...
+
+    def batch_offered(self, batch: QueryBatch, newest: int | None, at: float) -> None:
+        """Records a query batch and its queries; `newest` is the newest version."""
+        ...
+
+    def queries_withdrawn(self, ids: Iterable[int], version: int, at: float) -> None:
+        """Records queries that went back to their shards when a batch came that a newer version chose."""
         ...
 
     def queries_drawn(

@@ -113,6 +113,33 @@ class TrainedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What led a schedule to a selection, for the record.
+
+    Attributes:
+        granted_at: when.
+        reason: `low`: S would be empty before the selection is made; `newer model`: to replace queries of older ones.
+        waiting: queries in S.
+        selecting: ids that other workers were selecting.
+        older: queries in S that a newer model may replace.
+        mark: queries at which a selection is due.
+        draws_per_s: of all annotators together; None while it is not known.
+        selection_s: how long a selection takes; None while it is not known.
+        deviations: how many deviations of the demand the mark lies above its mean.
+    """
+
+    granted_at: float
+    reason: str
+    waiting: int
+    selecting: int
+    older: int
+    mark: int
+    draws_per_s: float | None
+    selection_s: float | None
+    deviations: float
+
+
+@dataclass(frozen=True, slots=True)
 class SelectionGrant:
     """A worker's right to offer one query batch.
 
@@ -120,11 +147,13 @@ class SelectionGrant:
         batch: number of the worker's batch, from 0.
         count: ids it may hold at most.
         models: the newest version of each target model.
+        decision: why it was given, where the schedule records that.
     """
 
     batch: int
     count: int
     models: tuple[ModelRef, ...]
+    decision: Decision | None = None
 
     @property
     def version(self) -> int:
@@ -141,7 +170,7 @@ class QueryBatch:
         batch: number of its grant.
         ids: of the examples.
         strategy: that chose them.
-        versions: of the models that chose them.
+        versions: of the models that chose them; none where they are random.
         started_at: when the selection began.
     """
 

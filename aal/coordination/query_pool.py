@@ -1,10 +1,11 @@
-"""S, the query pool: which ids wait for an annotator, and which are on lease to whom."""
+"""S, the query pool: which ids wait for an annotator and what chose them, and which are on lease to whom."""
 
 import collections
 import heapq
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+NO_MODEL = -1  # in the place of a version: chosen at random
 STALE_DEADLINES = 10_000  # of answered queries, that may be kept beside those of leased ones
 
 
@@ -26,6 +27,8 @@ class QueryPool:
         self._deadlines: list[tuple[float, list[int]]] = []  # a heap; answered ids stay in it for a while
         self._noted = 0  # ids in it
         self._former: dict[int, set[int]] = {}  # id -> annotators whose lease ran out
+        self._versions: dict[int, int] = {}  # id -> model that chose it
+        self._untouched: collections.Counter[int] = collections.Counter()  # by version: ids that nobody has drawn yet
 
     @property
     def waiting(self) -> int:
@@ -42,9 +45,39 @@ class QueryPool:
         """Ids that may still be offered."""
         return max(0, self.bound - len(self._waiting))
 
-    def offer(self, ids: Iterable[int]) -> None:
-        """Puts ids into the pool; the caller has checked that they may be."""
+    def older(self, version: int) -> int:
+        """Returns how many ids that nobody has drawn yet were chosen by models before a version."""
+        return sum(count for other, count in self._untouched.items() if other < version)
+
+    def offer(self, ids: Sequence[int], version: int = NO_MODEL) -> None:
+        """Puts ids into the pool that a model chose; the caller has checked that they may be."""
         self._waiting.extend(ids)
+        self._versions.update(dict.fromkeys(ids, version))
+        self._untouched[version] += len(ids)
+
+    def keep(self, example: int) -> None:
+        """Notes that an id which waits was drawn before, by annotators of a former hub: it is not withdrawn."""
+        if example not in self._former:
+            self._former[example] = set()
+            self._untouched[self._versions[example]] -= 1
+
+    def withdraw(self, version: int, count: int) -> list[int]:
+        """Takes out ids that nobody has drawn yet and that models before a version chose, those of the oldest first.
+
+        Args:
+            version: of the model that has chosen others in their place.
+            count: ids to take out, at the most.
+        """
+        if count <= 0 or not self.older(version):
+            return []
+        versions, former = self._versions, self._former
+        older = [example for example in self._waiting if versions[example] < version and example not in former]
+        taken = sorted(older, key=versions.__getitem__)[:count]
+        gone = set(taken)
+        self._waiting = [example for example in self._waiting if example not in gone]
+        for example in taken:
+            self._untouched[versions.pop(example)] -= 1
+        return taken
 
     def draw(self, annotators: Sequence[int], deadline: float) -> list[int]:
         """Leases ids drawn uniformly at random, one to each annotator, to the first ones if fewer wait."""
@@ -55,8 +88,11 @@ class QueryPool:
             waiting[position], waiting[-1] = waiting[-1], waiting[position]
             ids.append(waiting.pop())
         if ids:
+            former, untouched, versions = self._former, self._untouched, self._versions
             for example, annotator in zip(ids, annotators, strict=False):
                 self._leases[example] = (annotator, deadline)
+                if example not in former:
+                    untouched[versions[example]] -= 1
             heapq.heappush(self._deadlines, (deadline, ids))
             self._noted += len(ids)
             if self._noted > 2 * len(self._leases) + STALE_DEADLINES:
@@ -79,6 +115,7 @@ class QueryPool:
                 self._waiting.remove(example)
         self._leases.pop(example, None)
         self._former.pop(example, None)
+        del self._versions[example]
         return True
 
     def expire(self, now: float) -> list[int]:

@@ -13,14 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from aal.config.errors import INTERRUPTED, RecordFailed, RunFailed, UserError
-from aal.config.registry import SCHEDULES
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.context import Context
-from aal.coordination.hub import Hub, Now
+from aal.coordination.clock import Now
+from aal.coordination.hub import Hub
 from aal.coordination.messages import Change, Status
 from aal.coordination.partition import Partition
 from aal.coordination.pools import Pools
+from aal.coordination.schedules import schedule_of
 from aal.coordination.schedules.base import Schedule
 from aal.engines.signals import collected
 from aal.storage.resume_state import ResumeState
@@ -147,8 +148,7 @@ class Plan:
     @property
     def schedule(self) -> type[Schedule]:
         """The class of the schedule that the settings name."""
-        schedule: type[Schedule] = SCHEDULES.load(self.settings.mode)
-        return schedule
+        return schedule_of(self.settings)
 
 
 class Display(Protocol):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from aal.config.errors import UserError
 from aal.config.machine import address_space, free_memory, free_threads, most_open_files
-from aal.config.registry import NETWORKS, SCHEDULES
+from aal.config.registry import NETWORKS
 from aal.config.settings import Settings
+from aal.coordination.schedules import schedule_of
 
 MIB, GB = 2**20, 1e9
 ADDRESSES = 3.3e9  # bytes that a process which has loaded PyTorch maps, mostly of files
@@ -52,7 +53,7 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
         settings: of the run.
         shape: (N, H, W, C) of the images.
     """
-    s, schedule = settings, SCHEDULES.load(settings.mode)
+    s, schedule = settings, schedule_of(settings)
     servers, workers = schedule.server_num(s), schedule.shard_num(s)
     people = s.annotators.number * PER_ANNOTATOR
     training = max((_training_bytes(s, name, shape) for name in s.models), default=0.0)

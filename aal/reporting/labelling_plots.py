@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from aal.reporting.curves import Floats
 from aal.reporting.plots import ABOVE, COLOURS, DENSE, PAGE, STYLE, column_figure, in_percent
-from aal.reporting.units import duration
+from aal.reporting.units import duration, since_begin, time_unit
 
 SHORT = 1e-2  # seconds; a shorter wait is not noticed
 FEW = 12  # annotators that have a bar each
@@ -88,5 +88,36 @@ def staleness(offered: Floats, answered: Floats) -> Figure:
     axes.set_xlim(-0.6, max(offered.max(initial=1), answered.max(initial=1)) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.grid(False, axis="x")
+    figure.legend(loc=ABOVE, ncols=2)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def query_pool(at: Floats, waiting: Floats, due_at: Floats, mark: Floats, virtual: bool = False) -> Figure:
+    """Draws how many queries waited in S, and at how many the next selection was due.
+
+    Args:
+        at: (n,) when S grew or shrank.
+        waiting: (n,) queries in it then.
+        due_at: (g,) when a selection was granted.
+        mark: (g,) queries at which it was due.
+        virtual: whether the seconds are those of a simulation.
+    """
+    scale, unit = time_unit(float(at.max(initial=1.0)))
+    figure = Figure(figsize=(PAGE, 2.2))
+    axes = figure.subplots()
+    axes.step(
+        at / scale,
+        waiting,
+        where="post",
+        color=COLOURS[0],
+        linewidth=0.8,
+        label="queries in S",
+        rasterized=at.size > DENSE,
+    )
+    axes.step(due_at / scale, mark, where="post", color=COLOURS[5], linewidth=1.2, label="mark")
+    axes.set(xlabel=since_begin(unit, virtual), ylabel="Queries", xlim=(0, None), ylim=(0, None))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.grid(True)
     figure.legend(loc=ABOVE, ncols=2)
     return figure

@@ -34,12 +34,16 @@ def read_labels(run: pathlib.Path) -> Rows:
 def round_of(batch: int | None, config: dict[str, Any]) -> int | None:
     """Returns the round of a batch: `server_train_threshold` labels of all workers; under mode sync, each batch.
 
+    None under `max_staleness: auto`, whose batches are of different sizes.
+
     Args:
         batch: number of the worker's batch, from 0; None for none.
         config: settings of the run.
     """
     if batch is None or config.get("mode") == "sync":
         return batch
+    if config.get("max_staleness") == "auto":
+        return None
     if not {"worker_num", "query_batch", "server_train_threshold"} <= config.keys():
         return None
     try:

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from aal.reporting.pictures import staleness
+from aal.reporting.freshness import when_answered
 from aal.reporting.record import Record, column, final_model
 from aal.reporting.tables import markdown_table
 from aal.reporting.units import duration, percent, rounded
 from aal.reporting.words import final_labels
+from aal.storage.run_reader import Column
 
 
 def _during_training(record: Record) -> int:
@@ -26,7 +27,7 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
     trained = (column(record.models, "published_at") - column(record.models, "started_at")).sum()
     sync = record.config.get("mode") == "sync"  # which trains one model at a time
     servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
-    late = staleness(record)[1]
+    late, seconds = when_answered(record)
     virtual, mixed = record.is_virtual, "networks" in summary
     bound = record.config.get("max_staleness")
     rows = [
@@ -41,15 +42,24 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
         ("Labels during training", f"{during:,} ({percent(during, labels['bought'])})"),
         ("Servers trained", percent(trained, servers * (summary["wall_s"] or 0))),
         ("Annotators waited", percent(summary["annotators_waited"])),
-        (
-            f"Rounds ahead (max_staleness {'null' if bound is None else bound})",
-            "mean {}, max {}".format(*map(rounded, summary["rounds_ahead"].values())),
-        ),
+        *([] if bound == "auto" else [_rounds_ahead(bound, summary)]),
         ("Staleness when offered, versions", "mean {}, max {}".format(*map(rounded, summary["staleness"].values()))),
         ("Staleness when answered, versions", f"mean {late.mean():.3g}, max {late.max():.0f}" if late.size else "-"),
+        ("Staleness when answered", _mean_and_max(seconds, virtual)),
         ("Virtual time" if virtual else "Wall time", duration(summary["wall_s"], virtual)),
     ]
     return markdown_table(("", "value"), rows)
+
+
+def _rounds_ahead(bound: int | None, summary: dict[str, Any]) -> tuple[str, str]:
+    found = "mean {}, max {}".format(*map(rounded, summary["rounds_ahead"].values()))
+    return f"Rounds ahead (max_staleness {'null' if bound is None else bound})", found
+
+
+def _mean_and_max(seconds: Column, virtual: bool) -> str:
+    if not seconds.size:
+        return "-"
+    return f"mean {duration(float(seconds.mean()), virtual)}, max {duration(float(seconds.max()), virtual)}"
 
 
 def _of_one_curve(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aal.reporting.curves import aubc
+from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.labels import round_of
 from aal.reporting.record import Record, column, final_model, present
 from aal.storage.run_reader import Column, Rows
@@ -27,9 +28,14 @@ def summary_of(record: Record) -> dict[str, Any]:
       draw to answer.
     - query_interval_s: between two consecutive batches offered by the same worker, over all such pairs of all workers.
     - staleness: the newest version when a query was offered, minus the version that chose it, over all offered queries.
+    - staleness_when_answered: by how many versions the model that chose a query was behind the newest one when it was
+      answered, and for how many seconds a newer model had been there, 0 where there was none; over all answered
+      queries. One that no model chose counts as of the version before the first.
+    - queries: how many were `random`, because there was no model yet, how many were `withdrawn` for those of a newer
+      model, and how many of these were `chosen_again`.
     - labels_per_s: labels bought, divided by the time from the first offer to the last answer.
     - rounds_ahead: how many rounds of labelling a batch was ahead of the model that chose it, over all batches; this is
-      what `max_staleness` bounds.
+      what a number for `max_staleness` bounds; null under `auto`.
     - wall_s: seconds that the run took; virtual ones of a simulated run, like all its times.
     - eval_precision: in which the accuracies were computed; null of a run of an earlier version.
     - networks: the curve and its figures for each network by itself, and the queries that its models chose; only where
@@ -45,7 +51,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         }
         for model in record.models
     ]
-    stale = present(record.queries["newest"] - record.queries["version"])
+    stale, (late, late_s) = when_offered(record), when_answered(record)
     waits = record.waits["got_at"] - record.waits["asked_at"]
     same_worker = np.diff(record.selections["worker"]) == 0
     return {
@@ -61,6 +67,13 @@ def summary_of(record: Record) -> dict[str, Any]:
             "mean": float(stale.mean()) if stale.size else None,
             "max": int(stale.max()) if stale.size else None,
         },
+        "staleness_when_answered": {
+            "versions": {"mean": float(late.mean()), "max": int(late.max())}
+            if late.size
+            else {"mean": None, "max": None},
+            "seconds": _distribution(late_s),
+        },
+        "queries": {"random": int(np.isnan(record.queries["version"]).sum()), **record.withdrawn},
         "labels_per_s": _rate(record),
         "wall_s": record.wall_s,
         "rounds_ahead": _rounds_ahead(record),

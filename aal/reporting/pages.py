@@ -11,9 +11,10 @@ import yaml
 from aal.config.errors import of_system
 from aal.reporting import plots
 from aal.reporting.details import annotators_table, classes_table
+from aal.reporting.freshness import just_in_time, when_answered, when_offered
 from aal.reporting.main_figures import main_figures
 from aal.reporting.metrics import summary_bytes, summary_of
-from aal.reporting.pictures import PICTURES, draw, staleness
+from aal.reporting.pictures import PICTURES, draw
 from aal.reporting.record import Record, read
 from aal.reporting.tables import markdown_table, plain_text
 from aal.reporting.units import duration, percent, rounded
@@ -108,7 +109,7 @@ def _free_cores(meta: Mapping[str, str]) -> str:
 
 def _same_staleness(record: Record) -> str:
     """The sentence in the place of a picture with nothing to show."""
-    offered, answered = staleness(record)
+    offered, (answered, _) = when_offered(record), when_answered(record)
     if not offered.size:
         return ""
     text = f"Staleness: every query was {offered[0]:.0f} versions behind the newest model when it was offered"
@@ -142,7 +143,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *([BESIDE] if "waits" in drawn and summary["mode"] != "sync" else []),
         *([_same_staleness(record)] if "staleness" not in drawn else []),
         "## What the words mean\n\n" + DEFINITIONS,
-        *filter(None, (annotators_table(record), classes_table(record))),
+        *filter(None, (just_in_time(record), annotators_table(record), classes_table(record))),
         f"## Trainings\n\nAccuracies are from 0 to 1, times in {'virtual ' * record.is_virtual}seconds.\n",
         _listed(record.models),
         "## Workers\n",

@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aal.reporting import labelling_plots, plots, training_plots
-from aal.reporting.record import Record, column, present
+from aal.reporting.freshness import when_answered, when_offered
+from aal.reporting.record import Record, column
 from aal.reporting.timeline import Spans, timeline
 from aal.storage.run_reader import Column, Rows
 
@@ -17,6 +18,8 @@ PICTURES = {
     "waits": "How long annotators waited for a query. Left: the share of its time that each waited. Right: the share "
     "of draws whose wait was longer than so many seconds.",
     "staleness": "How many versions the model that chose a query was behind the newest one.",
+    "query_pool": "How many queries waited in S, and the mark at which the next selection is due: what annotators draw "
+    "meanwhile, and a safety.",
     "epochs": "The epochs of all trainings: loss on the training images, accuracy on the validation images in the "
     "precision of the training. The later the version, the darker the line.",
     "confusion": "What the final model took the test images for; right answers in grey.",
@@ -37,9 +40,13 @@ def draw(record: Record) -> dict[str, Figure]:
     if record.waits["got_at"].size:
         seconds = record.waits["got_at"] - record.waits["asked_at"]
         drawn["waits"] = labelling_plots.waits(seconds, np.nan_to_num(shares), waited, virtual)
-    offered, answered = staleness(record)
+    offered, (answered, _) = when_offered(record), when_answered(record)
     if np.unique(np.concatenate([offered, answered])).size > 1:  # or else a sentence says as much
         drawn["staleness"] = labelling_plots.staleness(offered, answered)
+    if record.grants:
+        marks = (column(record.grants, "granted_at"), column(record.grants, "mark"))
+        changes = record.pool_changes
+        drawn["query_pool"] = labelling_plots.query_pool(changes["at"], changes["change"].cumsum(), *marks, virtual)
     if record.epochs["epoch"].size:
         drawn["epochs"] = training_plots.epochs(**record.epochs)
     if record.confusion and len(record.classes) <= training_plots.MOST_CLASSES:
@@ -71,12 +78,3 @@ def _series(tested: Rows) -> plots.Series:
     if len(set(networks)) > 1:
         return plots.Series(networks, are_networks=True)
     return plots.Series([f"server {model['server']}" for model in tested], are_networks=False)
-
-
-def staleness(record: Record) -> tuple[Column, Column]:
-    """Returns versions behind the newest: (n,) of all queries when offered, (a,) of the answered ones when answered."""
-    versions, published = column(record.models, "version"), column(record.models, "published_at")
-    newest = np.searchsorted(published, record.queries["answered_at"][record.answered], "right") - 1
-    # Before the first publication the index is -1, the last place: there is no newest version then.
-    late = np.append(versions, np.nan)[newest] - record.queries["version"][record.answered]
-    return present(record.queries["newest"] - record.queries["version"]), present(late)

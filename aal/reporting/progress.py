@@ -100,7 +100,10 @@ def _words(status: Status) -> str:
     """What is known of a run besides its labels: time, rate, model, who waits for what."""
     passed = f"{status.seconds:.0f} {'virtual ' * status.is_virtual}s"
     if status.version is None:
-        return f"{passed}, training the first model{_trained_on(status)}"
+        at_random = ", annotators label images at random" if status.labels else ""
+        if not status.initial and not status.trainings:
+            return f"{passed}, the first model needs labels{at_random}"
+        return f"{passed}, training the first model{_trained_on(status)}{at_random}"
     tested = "" if status.test_accuracy is None else f" test {status.test_accuracy:.3f}"
     model = f"model v{status.version}{tested}"
     if status.finished:

@@ -19,7 +19,9 @@ class Record:
 
     `config` and `meta` are what the program noted, `classes` the names of the labels, `initial` counts the labels of
     the start, `label_errors` the answers that are not the true label; `models` are in order of version, `queries` in
-    order of offering, `selections` by worker and then by time; `workers` sums them up; `breaks` are the interruptions;
+    order of offering, `selections` by worker and then by time; `grants` say why selections were granted under
+    `max_staleness: auto`, `withdrawn` counts queries that were taken back, `pool_changes` is how S filled and emptied
+    then; `workers` sums them up; `breaks` are the interruptions;
     `epochs` are those of all trainings, `confusion` what the final model took the test images for; `annotators` and
     `answers_by_class` count labels and how many of them are right.
     """
@@ -32,6 +34,9 @@ class Record:
     queries: Columns
     waits: Columns
     selections: Columns
+    grants: Rows
+    withdrawn: dict[str, int]
+    pool_changes: Columns
     workers: Rows
     breaks: Rows
     classes: list[str]
@@ -102,6 +107,9 @@ def read(run: pathlib.Path) -> Record:
             queries=reader.query_times(),
             waits=reader.waits(),
             selections=reader.selections(),
+            grants=reader.grants(),
+            withdrawn=reader.withdrawn(),
+            pool_changes=reader.pool_changes(),
             workers=reader.workers(),
             breaks=reader.breaks(),
             classes=reader.classes(),

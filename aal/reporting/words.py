@@ -21,11 +21,11 @@ DEFINITIONS = """\
 - *Annotator wait*: from asking for a query to having one, over all draws.
 - *Annotators waited*: all waits, divided by all waits and all times from draw to answer.
 - *Query interval*: time between two consecutive batches offered by the same worker, over all workers.
-- *Staleness*: how many versions the model that chose a query was behind the newest one; when it was offered (this is
-  the one in `summary.json`), and when it was answered.
-- *Rounds ahead*: the round of labelling that a batch belongs to, minus the version that chose it; this is what
-  `max_staleness` bounds, in rounds of `server_train_threshold` labels. Workers that always take the newest model have a
-  staleness of 0 when they offer, however many rounds ahead they are.
+- *Staleness*: how many versions the model that chose a query was behind the newest one, when it was offered and when it
+  was answered; in seconds, for how long a newer model had been there when it was answered.
+- *Rounds ahead*: the round of labelling that a batch belongs to, minus the version that chose it; this is what a number
+  for `max_staleness` bounds, in rounds of `server_train_threshold` labels. Workers that always take the newest model
+  have a staleness of 0 when they offer, however many rounds ahead they are.
 - *Labels per second*: labels bought, divided by the time from the first offer to the last answer.
 - *Labels during training*: answers that came while at least one model was in training.
 - *Servers trained*: the time from start to publication of all trainings, divided by servers times wall time.

@@ -13,10 +13,15 @@ ANSWER_RULES = {
     "two answers have the same place in L, or a place is empty": """
         SELECT count(*) FROM (SELECT min(arrival) low, max(arrival) high, count(*) number FROM answers)
         WHERE number > 0 AND (low <> 0 OR high <> number - 1)""",
-    "an image was offered twice": "SELECT count(*) - count(DISTINCT item) FROM offers",
+    "an image was offered twice": """
+        SELECT count(*) FROM (SELECT item, count(*) AS times FROM offers GROUP BY item)
+        LEFT JOIN (SELECT item, count(*) AS withdrawn FROM withdrawals GROUP BY item) USING (item)
+        WHERE times - coalesce(withdrawn, 0) NOT IN (0, 1)""",
+    "an image was withdrawn that was not offered": """
+        SELECT count(*) FROM withdrawals WHERE item NOT IN (SELECT item FROM offers) OR item IS NULL""",
     "an image was answered twice": "SELECT count(*) - count(DISTINCT item) FROM answers",
     "an answer is for an image that was not offered": """
-        SELECT count(*) FROM answers WHERE item NOT IN (SELECT item FROM offers) OR item IS NULL""",
+        SELECT count(*) FROM answers WHERE item NOT IN (SELECT item FROM standing_queries) OR item IS NULL""",
 }
 RULES = {
     **ANSWER_RULES,
@@ -49,6 +54,8 @@ OPTIONAL = {
     *(("examples", "worker"), ("examples", "path"), ("models", "val_accuracy"), ("models", "test_accuracy")),
     *(("models", "checksum"), ("jobs", "owner"), ("jobs", "start"), ("breaks", "ended")),
     *(("epochs", "loss"), ("epochs", "val_accuracy")),
+    *(("offers", "version"), ("offers", "newest"), ("selections", "version")),
+    *(("grants", "draws_per_s"), ("grants", "selection_s")),
 }
 TABLES = (
     "meta",
@@ -62,6 +69,8 @@ TABLES = (
     "selections",
     "epochs",
     "confusion",
+    "withdrawals",
+    "grants",
 )
 TYPES = {"INTEGER": "'integer'", "REAL": "'real'", "TEXT": "'text'"}
 

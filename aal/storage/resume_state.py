@@ -13,6 +13,7 @@ from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.messages import ModelRef, TrainingJob
+from aal.coordination.query_pool import NO_MODEL
 from aal.storage.acknowledged import NAME, acknowledged, check_answers
 from aal.storage.checksum import is_published
 from aal.storage.earlier_record import EARLIER
@@ -26,8 +27,8 @@ class ResumeState:
 
     Attributes:
         answers: (id, label) in order of arrival in L, the initial ones not among them.
-        unanswered: ids that were offered and have no answer; they return to S.
-        batches: (worker, size) of every batch that was offered.
+        unanswered: (id, version that chose it, whether it was drawn) of queries that have no answer; they return to S.
+        batches: the worker of every batch that was offered.
         models: (model, number of its job) in order of version.
         test_accuracy: of the newest model whose file is sound.
         answering: times of the first offer and of the last answer.
@@ -41,8 +42,8 @@ class ResumeState:
     """
 
     answers: list[tuple[int, int]]
-    unanswered: list[int]
-    batches: list[tuple[int, int]]
+    unanswered: list[tuple[int, int, bool]]
+    batches: list[int]
     models: list[tuple[ModelRef, int]]
     test_accuracy: float | None
     jobs: list[TrainingJob]
@@ -64,9 +65,12 @@ class ResumeState:
         return self.ended == "finished" and not self.lost and settings.budget <= self.settings.budget
 
 
+UNANSWERED = """SELECT item, version, item IN (SELECT item FROM waits) FROM standing_queries
+    WHERE item NOT IN (SELECT item FROM answers)"""
 LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION ALL SELECT max(got_at) FROM waits
     UNION ALL SELECT max(answered_at) FROM answers UNION ALL SELECT max(published_at) FROM models
-    UNION ALL SELECT max(given_at) FROM jobs UNION ALL SELECT max(resumed_at) FROM breaks)"""
+    UNION ALL SELECT max(given_at) FROM jobs UNION ALL SELECT max(granted_at) FROM grants
+    UNION ALL SELECT max(resumed_at) FROM breaks)"""
 
 
 def read_resume_state(path: pathlib.Path) -> ResumeState | None:
@@ -177,11 +181,15 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
     refs = [ModelRef(version, path, labels, target) for version, path, labels, target, *_ in models]
     jobs = db.execute("SELECT number, labels, kind, target, owner, start, network FROM jobs ORDER BY number").fetchall()
     last = db.execute(LAST_TIME).fetchone()[0] or 0.0
-    unanswered = db.execute("SELECT item FROM offers WHERE item NOT IN (SELECT item FROM answers)")
+    unanswered = db.execute(UNANSWERED)
+    batches = db.execute("SELECT worker FROM selections ORDER BY offered_at, worker, batch")
     return ResumeState(
         answers=db.execute("SELECT item, label FROM answers ORDER BY arrival").fetchall(),
-        unanswered=[example for (example,) in unanswered],
-        batches=db.execute("SELECT worker, items FROM selections ORDER BY offered_at, worker, batch").fetchall(),
+        unanswered=[
+            (example, NO_MODEL if version is None else version, bool(was_drawn))
+            for example, version, was_drawn in unanswered
+        ],
+        batches=[worker for (worker,) in batches],
         models=[(ref, model[4]) for ref, model in zip(refs, models, strict=True)],
         test_accuracy=models[-1][5] if models else None,
         jobs=[

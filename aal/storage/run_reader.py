@@ -24,9 +24,10 @@ QUERIES = """SELECT item, worker, strategy, version, newest, offered_at, drawn_a
     arrival FROM queries ORDER BY offered_at, item"""
 QUERY_TIMES = """SELECT item, worker, version, newest, offered_at, drawn_at, annotator, answered_at FROM queries
     ORDER BY offered_at, item"""
-SELECTIONS = "SELECT worker, batch, version, items, started_at, offered_at FROM selections ORDER BY worker, offered_at"
+SELECTIONS = """SELECT worker, batch, version, items, started_at, offered_at FROM selections
+    WHERE version IS NOT NULL ORDER BY worker, offered_at"""  # what is random was not selected by a worker
 WORKERS = """SELECT worker, group_concat(DISTINCT strategy) AS strategy, count(*) AS batches, sum(items) AS queries
-    FROM selections GROUP BY worker ORDER BY worker"""
+    FROM selections WHERE version IS NOT NULL GROUP BY worker ORDER BY worker"""
 # The labels of L: the initial ones by id, then the bought ones in order of arrival. {path} is a column or NULL.
 LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS source, NULL AS annotator,
         NULL AS answered_at, NULL AS strategy, NULL AS version, NULL AS batch, -1 AS arrival
@@ -37,6 +38,15 @@ LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS sour
     LEFT JOIN (SELECT worker, offered_at, min(batch) AS batch FROM selections GROUP BY worker, offered_at)
         USING (worker, offered_at)
     WHERE answered_at IS NOT NULL ORDER BY arrival, id"""
+GRANTS = (
+    "SELECT granted_at, reason, waiting, mark, draws_per_s, selection_s, deviations FROM grants ORDER BY granted_at"
+)
+WITHDRAWN = """SELECT count(*) AS withdrawn, (SELECT count(*) FROM withdrawals
+    WHERE item IN (SELECT item FROM standing_queries)) AS chosen_again FROM withdrawals"""
+# S as it fills and empties; an id whose lease ran out counts as drawn.
+POOL_CHANGES = """SELECT at, sum(change) AS change FROM (
+    SELECT offered_at AS at, 1 AS change FROM offers UNION ALL SELECT withdrawn_at, -1 FROM withdrawals
+    UNION ALL SELECT min(got_at), -1 FROM waits GROUP BY item) GROUP BY at ORDER BY at"""
 ANNOTATORS = """SELECT annotator, count(*) AS labels, sum(truth >= 0) AS known,
         sum(truth >= 0 AND label = truth) AS right
     FROM answers JOIN examples USING (item) GROUP BY annotator ORDER BY annotator"""
@@ -87,6 +97,9 @@ class RunReader:
         try:
             check_answers(self.path, self._db, known)
             is_empty = not self._has("answers")
+            if not self._has("withdrawals"):  # a record of an earlier version
+                self._db.execute("CREATE TEMP TABLE withdrawals(item)")
+                self._db.execute("CREATE TEMP VIEW standing_queries AS SELECT * FROM offers")
             problem = unsound_file(self.path, self._db) or wrong_type(self._db, may_be_empty=True)
             if known and not is_empty:
                 problem = problem or broken_rule(self._db)
@@ -152,8 +165,21 @@ class RunReader:
         return self.columns("SELECT annotator, asked_at, got_at FROM waits")
 
     def selections(self) -> Columns:
-        """Returns worker, batch, version, items, started_at and offered_at of every batch, by worker, then by time."""
+        """Returns worker, batch, version, items, started_at, offered_at of each selection, by worker, then by time."""
         return self.columns(SELECTIONS)
+
+    def grants(self) -> Rows:
+        """Returns when and why selections were granted, in order of time; none in older records."""
+        return self.rows(GRANTS) if self._has("grants") else []
+
+    def withdrawn(self) -> dict[str, int]:
+        """Returns how many offers were `withdrawn`, and how many of their ids were `chosen_again`."""
+        none = {"withdrawn": 0, "chosen_again": 0}
+        return self.rows(WITHDRAWN)[0] if self._has("withdrawals") else none
+
+    def pool_changes(self) -> Columns:
+        """Returns at which times S grew or shrank, and by how much; nothing in older records."""
+        return self.columns(POOL_CHANGES if self._has("grants") else "SELECT 0 AS at, 0 AS change LIMIT 0")
 
     def workers(self) -> Rows:
         """Returns for each worker its strategies, batches and queries."""

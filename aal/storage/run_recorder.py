@@ -1,11 +1,12 @@
 """Writing the database of a run, `run.db`: every statement that changes it stands here."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping
 from itertools import count, repeat
 from typing import Any
 
-from aal.coordination.messages import QueryBatch, TrainedModel, TrainingJob
+from aal.coordination.messages import Decision, QueryBatch, TrainedModel, TrainingJob
 from aal.storage.journal import Journal
 
 META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
@@ -18,6 +19,8 @@ MODELS = """INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)
 EPOCHS = "INSERT INTO epochs VALUES(?,?,?,?)"
 CONFUSION = "INSERT INTO confusion VALUES(?,?,?,?)"
 FORGET = [f"DELETE FROM {table} WHERE version IN (VALUES(?))" for table in ("epochs", "confusion")]  # noqa: S608
+GRANTED = "INSERT INTO grants VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+WITHDRAWN = "INSERT INTO withdrawals VALUES(?,?,?)"
 OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
 DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
@@ -76,11 +79,20 @@ class RunRecorder:
         if trained.warning:
             self._journal.write((WARNING, [(f"model v{version}: {trained.warning}",)]))
 
-    def batch_offered(self, batch: QueryBatch, newest: int, at: float) -> None:
-        """Records a query batch and its queries."""
-        origin = (batch.worker, batch.strategy, max(batch.versions), newest, at)
+    def selection_granted(self, worker: int, batch: int, count: int, decision: Decision) -> None:
+        """Records why a selection was granted, when its batch is there."""
+        self._journal.write((GRANTED, [(worker, batch, count, *dataclasses.astuple(decision))]))
+
+    def queries_withdrawn(self, ids: Iterable[int], version: int, at: float) -> None:
+        """Records queries that went back to their shards when a batch came that a newer version chose."""
+        self._journal.write((WITHDRAWN, zip(ids, repeat(version), repeat(at))))
+
+    def batch_offered(self, batch: QueryBatch, newest: int | None, at: float) -> None:
+        """Records a query batch and its queries; `newest` is the newest version."""
+        version = max(batch.versions, default=None)
+        origin = (batch.worker, batch.strategy, version, newest, at)
         versions = ",".join(map(str, batch.versions))
-        selection = (batch.worker, batch.batch, batch.strategy, max(batch.versions), len(batch.ids))
+        selection = (batch.worker, batch.batch, batch.strategy, version, len(batch.ids))
         self._journal.write(
             (OFFERED, [(example, *origin) for example in batch.ids]),
             (SELECTIONS, [(*selection, batch.started_at, at, versions)]),

@@ -8,6 +8,9 @@ SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Creates what a record lacks: all of it, or what was added since an earlier version."""
+    is_new = not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'withdrawals'").fetchone()[0]
+    if is_new:  # the view of records of earlier versions does not know of withdrawals
+        connection.execute("DROP VIEW IF EXISTS queries")
     connection.executescript(SCHEMA.read_text(encoding="utf-8"))
     if "checksum" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(models)")}:
         connection.execute("ALTER TABLE models ADD COLUMN checksum TEXT")

@@ -1,6 +1,6 @@
 -- run.db: what a run leaves for reports, resume and users' own SQL. Times are seconds since the run began.
 -- Offers, draws and answers are only ever appended, so that a label costs the same however many queries wait; the view
--- `queries` puts them together.
+-- `queries` puts them together. What no model chose has no version.
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 -- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker);
 -- its true label, -1 where it is unknown; and the file it came from, relative to data_dir.
@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, l
 CREATE TABLE IF NOT EXISTS epochs(version INTEGER, epoch INTEGER, loss REAL, val_accuracy REAL);
 -- One row a pair of classes that occurs: how many test images of class `truth` the model took for class `predicted`.
 CREATE TABLE IF NOT EXISTS confusion(version INTEGER, truth INTEGER, predicted INTEGER, images INTEGER);
--- One row an offered id: the model version that chose it and the newest one when it was offered.
+-- One row an offer of an id: the model version that chose it and the newest one when it was offered. An id that was
+-- withdrawn may be offered again.
 CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, version INTEGER, newest INTEGER,
     offered_at REAL);
 -- One row a draw: from asking for a query to having one.
@@ -23,12 +24,20 @@ CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL, 
 -- One row a label that was taken; `arrival` is its place in L, from 0: the initial labels come before all of them.
 CREATE TABLE IF NOT EXISTS answers(arrival INTEGER PRIMARY KEY, item INTEGER, annotator INTEGER, label INTEGER,
     answered_at REAL);
--- One row an offered id: its offer, its answer and its draw, as far as it has come. Of several draws (a lease ran out)
--- it is the one of who answered, or else the last.
+-- One row an offer that was taken back: the query went to its shard when a batch came that `version` had chosen.
+CREATE TABLE IF NOT EXISTS withdrawals(item INTEGER, version INTEGER, withdrawn_at REAL);
+-- The offers that stand: of each id its last one, unless it was withdrawn as often as it was offered.
+CREATE VIEW IF NOT EXISTS standing_queries AS
+    SELECT item, worker, strategy, version, newest, offered_at
+    FROM (SELECT *, max(rowid), count(*) AS times FROM offers GROUP BY item)
+    LEFT JOIN (SELECT item, count(*) AS withdrawn FROM withdrawals GROUP BY item) USING (item)
+    WHERE times > coalesce(withdrawn, 0);
+-- One row an offer that stands: its answer and its draw, as far as it has come. Of several draws (a lease ran out) it is
+-- the one of who answered, or else the last.
 CREATE VIEW IF NOT EXISTS queries AS
     SELECT offers.item, worker, strategy, version, newest, offered_at, draws.got_at AS drawn_at,
         coalesce(answers.annotator, draws.annotator) AS annotator, answered_at, label, arrival
-    FROM offers
+    FROM standing_queries AS offers
     LEFT JOIN (
         SELECT waits.item, waits.annotator, got_at, max(waits.rowid)
         FROM waits LEFT JOIN answers ON answers.item = waits.item
@@ -47,3 +56,9 @@ CREATE TABLE IF NOT EXISTS breaks(stopped_at REAL, resumed_at REAL, ended TEXT);
 -- One row a batch that a worker offered: `started_at` is when it began to select, `versions` all models it selected with.
 CREATE TABLE IF NOT EXISTS selections(worker INTEGER, batch INTEGER, strategy TEXT, version INTEGER, items INTEGER,
     started_at REAL, offered_at REAL, versions TEXT);
+-- One row a selection that was granted under `max_staleness: auto`, and why: S would be empty (`low`), or a `newer model`
+-- was there. `waiting` queries were in S, `older` of them replaceable, `selecting` ids on their way to it; a selection is
+-- due at `mark`, which follows from the draws, the time of a selection, and a safety in deviations of the demand.
+CREATE TABLE IF NOT EXISTS grants(worker INTEGER, batch INTEGER, items INTEGER, granted_at REAL, reason TEXT,
+    waiting INTEGER, selecting INTEGER, older INTEGER, mark INTEGER, draws_per_s REAL, selection_s REAL,
+    deviations REAL);

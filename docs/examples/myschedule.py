@@ -20,7 +20,7 @@ class Doubling(Asynchronous):
     def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yields a bound that this schedule cannot keep."""
         yield from super().contradictions(settings)
-        if settings.max_staleness is not None:
+        if isinstance(settings.max_staleness, int):
             yield ("max_staleness", "mode"), "must be null with mode myschedule:Doubling, which trains rarely"
 
     def training_due(self) -> bool:

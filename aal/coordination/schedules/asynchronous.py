@@ -14,7 +14,7 @@ class Asynchronous(Schedule):
 
     A training is due when L has grown by `server_train_threshold` since the last one. Batch b of a worker belongs to
     round b * round_size // server_train_threshold and may be selected once version round - max_staleness exists; with
-    `max_staleness: null` there is no bound.
+    `max_staleness: null` there is no bound. Under `auto` the subclass `JustInTime` takes its place.
     """
 
     changes_for_job = Change.LABELS | Change.MODELS | Change.IDLE
@@ -22,7 +22,8 @@ class Asynchronous(Schedule):
 
     @classmethod
     def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yields a pool that cannot hold a batch."""
+        """Yields a pool that cannot hold a batch, and what only `max_staleness: auto` can do."""
+        yield from super().contradictions(settings)
         if settings.query_pool_size is not None and settings.query_pool_size < settings.query_batch:
             text = f"{settings.query_pool_size} cannot hold one batch of {settings.query_batch}"
             yield ("query_pool_size", "query_batch"), text
@@ -64,7 +65,7 @@ class Asynchronous(Schedule):
 
     def _within_bound(self, worker: int) -> bool:
         s = self.settings
-        if s.max_staleness is None:
+        if not isinstance(s.max_staleness, int):
             return True
         labelling_round = self.batches[worker] * s.round_size // s.server_train_threshold
         return len(self.models) - 1 >= labelling_round - s.max_staleness

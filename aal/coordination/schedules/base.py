@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
 from aal.config.settings import Settings
-from aal.coordination.messages import ANY, Change, Computing, ModelRef, Pending, SelectionGrant, TrainingJob
+from aal.coordination.messages import ANY, Change, Computing, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
 
 if TYPE_CHECKING:
     from aal.coordination.pools import Pools  # loads NumPy, which a mistake in the settings need not wait for
@@ -39,7 +39,6 @@ class Schedule(abc.ABC):
         self.pools = pools
         self.models: list[ModelRef] = []
         self.batches = [0] * pools.workers
-        self.offered = 0
         self.issued = 0
         self.trained_on = 0  # labels of the largest job
         self._unannounced = 0  # models whose record is on its way to the disk
@@ -47,8 +46,8 @@ class Schedule(abc.ABC):
         self._returned: list[TrainingJob] = []
         self._lost: dict[int, int] = {}  # versions whose files are lost, by the number of the job that makes them again
         self._idle_servers: dict[int, None] = {}
-        self._selecting: dict[int, int] = {}
-        self._promised = 0  # ids in it
+        self._selecting: dict[int, SelectionGrant] = {}
+        self._promised = 0  # ids of these grants
         self._newest: dict[int, ModelRef] = {}  # by target
 
     # ------------------------------------------------------------------ what a run needs, from its settings
@@ -71,7 +70,13 @@ class Schedule(abc.ABC):
     @classmethod
     def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yields keys that are wrong together under this schedule, and what is wrong with them."""
-        yield from ()
+        if settings.mode == "async" and settings.max_staleness == "auto":
+            return
+        if settings.initial_size == 0:
+            text = "0 is for max_staleness auto in mode async, where annotators begin before there is a model"
+            yield ("initial_size", "max_staleness", "mode"), text
+        if settings.withdraw_stale:
+            yield ("withdraw_stale", "max_staleness", "mode"), "is for max_staleness auto in mode async"
 
     # ------------------------------------------------------------------ what a subclass decides
 
@@ -93,10 +98,14 @@ class Schedule(abc.ABC):
 
     # ------------------------------------------------------------------ trainings
 
-    def next_job(self, server: int) -> TrainingJob | Pending:
+    def next_job(self, server: int, now: float) -> TrainingJob | Pending:
         """Gives an idle server a job when a training is due and no other server has waited longer.
 
         A server that asks while it holds a job never received it, for it died; it is given the same again.
+
+        Args:
+            server: that asks.
+            now: the time.
         """
         for holder, job in self._held.values():
             if holder == server:
@@ -119,13 +128,21 @@ class Schedule(abc.ABC):
     def new_job(self, server: int) -> TrainingJob:
         """Returns the job of a training that is due: all of L, with the networks dealt out to the servers in turn.
 
-        The initial model is of the first network, whichever server asks first, so that a seed has one initial model.
+        The initial model is of the first network, whichever server asks first, and of the initial labels, whoever has
+        answered by then, so that a seed has one initial model.
         """
         network = server % len(self.settings.models) if self.issued else 0
-        return TrainingJob(self.issued, self.pools.labels, kind=self.settings.trainer, network=network)
+        labels = self.pools.labels if self.issued else self.pools.initial or self.pools.labels
+        return TrainingJob(self.issued, labels, kind=self.settings.trainer, network=network)
 
-    def settle(self, number: int, server: int, path: str) -> tuple[TrainingJob, ModelRef]:
+    def settle(self, number: int, server: int, path: str, now: float) -> tuple[TrainingJob, ModelRef]:
         """Ends a job; returns it with the model's place in the order of versions, to be announced when it is on disk.
+
+        Args:
+            number: of the job.
+            server: that reports it.
+            path: of the model's file.
+            now: the time.
 
         Raises:
             ValueError: the server does not hold that job (it was given to another).
@@ -150,10 +167,14 @@ class Schedule(abc.ABC):
 
     # ------------------------------------------------------------------ selections
 
-    def next_grant(self, worker: int) -> SelectionGrant | Pending:
+    def next_grant(self, worker: int, now: float) -> SelectionGrant | Pending:
         """Gives a worker the right to offer its next batch.
 
         The room in S is kept for it, so that what it selects is offered at once, not held back while models grow newer.
+
+        Args:
+            worker: that asks.
+            now: the time.
 
         Raises:
             Stopped: the worker has offered all that it may.
@@ -166,23 +187,55 @@ class Schedule(abc.ABC):
             return Pending(self.changes_for_grant)
         if self.room < size:
             return Pending(Change.ROOM, in_turn=True)
-        self._selecting[worker] = size
-        self._promised += size
-        return SelectionGrant(self.batches[worker], size, self.models_for(worker))
+        return self.grant(worker, size)
 
-    def check_offer(self, worker: int, batch: int, size: int) -> None:
-        """Checks that a worker holds the grant for a batch.
+    def grant(self, worker: int, size: int, decision: Decision | None = None) -> SelectionGrant:
+        """Gives a worker the right to offer a batch of `size` ids, for a reason that is to be recorded or for none."""
+        grant = SelectionGrant(self.batches[worker], size, self.models_for(worker), decision)
+        self._selecting[worker] = grant
+        self._promised += size
+        return grant
+
+    def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
+        """Returns which ids of a batch may be offered: all of them.
 
         Raises:
-            ValueError: it holds none for this batch, or for fewer ids.
+            ValueError: the worker holds no grant for this batch, or for fewer ids.
         """
-        if batch != self.batches[worker] or size > self._selecting.get(worker, 0):
-            raise ValueError(f"worker {worker}: batch {batch} of {size} is not due")
+        grant = self._selecting.get(worker)
+        if grant is None or batch != grant.batch or len(ids) > grant.count:
+            raise ValueError(f"worker {worker}: batch {batch} of {len(ids)} is not due")
+        return ids
 
-    def note_offer(self, worker: int, size: int) -> None:
-        """Counts a batch that a worker has offered."""
+    def surplus(self, size: int, version: int, now: float) -> int:
+        """Returns how many queries of models before `version` go back to their shards for a batch of `size` ids."""
+        return 0
+
+    def note_offer(self, worker: int, now: float) -> SelectionGrant:
+        """Notes that a worker has offered the batch of its grant, which ends; returns the grant."""
+        grant = self._selecting[worker]
         self.release_worker(worker)
-        self._count(worker, size)
+        return grant
+
+    def count_batch(self, worker: int) -> int:
+        """Returns the number of the next batch of a worker, and counts it."""
+        self.batches[worker] += 1
+        return self.batches[worker] - 1
+
+    # ------------------------------------------------------------------ annotators
+
+    def random_queries(self, asked: int) -> int:
+        """Returns how many ids are to be offered at random to annotators who ask for queries."""
+        return 0
+
+    def note_draw(self, drawn: int, waiting: int, now: float) -> None:  # noqa: B027 - most need not know
+        """Notes a draw.
+
+        Args:
+            drawn: queries that were leased.
+            waiting: annotators who found none.
+            now: the time.
+        """
 
     @property
     def room(self) -> int:
@@ -204,7 +257,7 @@ class Schedule(abc.ABC):
     @property
     def budget(self) -> int:
         """Labels that the run buys, as far as the shards go."""
-        return self.offered + self.still_to_offer()
+        return self.pools.offered + self.still_to_offer()
 
     @property
     def finished(self) -> bool:
@@ -230,35 +283,32 @@ class Schedule(abc.ABC):
 
     def release_worker(self, worker: int) -> None:
         """Takes back the grant of a dead worker."""
-        self._promised -= self._selecting.pop(worker, 0)
+        grant = self._selecting.pop(worker, None)
+        self._promised -= grant.count if grant else 0
 
     def restore(
         self,
-        batches: Sequence[tuple[int, int]],
+        batches: Sequence[int],
         models: Sequence[tuple[ModelRef, int]],
         jobs: Sequence[TrainingJob],
         lost: Collection[int] = (),
     ) -> None:
-        """Goes on where a former hub ended: what was offered and trained counts, jobs without a model return.
+        """Goes on where a former hub ended: batches and models count, jobs without a model return.
 
         Args:
-            batches: (worker, size) of every batch that was offered.
+            batches: the worker of every batch that was offered.
             models: (model, number of its job) in order of version.
             jobs: every job that was given out.
             lost: versions whose files are lost; their jobs return too, and make the same versions again.
         """
-        for worker, size in batches:
-            self._count(worker, size)
+        for worker in batches:
+            self.count_batch(worker)
         self._lost = {number: model.version for model, number in models if model.version in lost}
         self._add_models([model for model, _ in models if model.version not in lost])
         self.issued = len(jobs)
         self.trained_on = max((job.labels for job in jobs), default=0)
         done = {number for model, number in models if model.version not in lost}
         self._returned = [job for job in jobs if job.number not in done]
-
-    def _count(self, worker: int, size: int) -> None:
-        self.batches[worker] += 1
-        self.offered += size
 
     def _add_models(self, models: Sequence[ModelRef]) -> None:
         for model in models:

@@ -33,7 +33,8 @@ class Synchronous(Schedule):
 
     @classmethod
     def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yields a pool that cannot hold a round."""
+        """Yields a pool that cannot hold a round, and what only `max_staleness: auto` can do."""
+        yield from super().contradictions(settings)
         if settings.query_pool_size is not None and settings.query_pool_size < settings.server_train_threshold:
             text = f"{settings.query_pool_size} cannot hold a round of mode sync, {settings.server_train_threshold}"
             yield ("query_pool_size", "mode", "server_train_threshold"), text
@@ -48,11 +49,11 @@ class Synchronous(Schedule):
     def batch_size(self, worker: int) -> int:
         """Returns a whole round: `server_train_threshold`, or what is left of the budget or the pool."""
         s = self.settings
-        return min(s.server_train_threshold, s.budget - self.offered, self.pools.left(worker))
+        return min(s.server_train_threshold, s.budget - self.pools.offered, self.pools.left(worker))
 
     def still_to_offer(self) -> int:
         """Returns what is left of the budget, as far as the pool goes."""
-        return min(self.settings.budget - self.offered, self.pools.left(0))
+        return min(self.settings.budget - self.pools.offered, self.pools.left(0))
 
     def may_select(self, worker: int) -> bool:
         """Whether all that was selected is answered and trained on."""

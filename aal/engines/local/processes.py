@@ -15,12 +15,11 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from aal.config.errors import RunFailed, Stopped, Superseded, UserError
-from aal.config.registry import SCHEDULES
 from aal.config.settings import Settings
 from aal.context import Context, at_most_every
 from aal.coordination.clock import WallClock
 from aal.coordination.messages import Computing
-from aal.coordination.schedules.base import Schedule
+from aal.coordination.schedules import schedule_of
 from aal.engines.base import Role
 from aal.storage.run_directory import log_to, writing
 
@@ -130,5 +129,5 @@ def _set_up(role: Role, settings: Settings) -> Callable[[Computing], None]:
         return lambda computing: None
     from aal.training.process import set_up_local  # loads PyTorch, which only these processes need
 
-    schedule: type[Schedule] = SCHEDULES.load(settings.mode)
-    return set_up_local("server" if role.name == "server" else "worker", settings, schedule.takes_turns)
+    takes_turns = schedule_of(settings).takes_turns
+    return set_up_local("server" if role.name == "server" else "worker", settings, takes_turns)
