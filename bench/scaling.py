@@ -7,6 +7,7 @@ Example:
   python -m bench.scaling --out docs
 """
 
+import contextlib
 import itertools
 import pathlib
 import sys
@@ -23,6 +24,8 @@ from matplotlib.ticker import NullFormatter
 
 from aal.app.data import imagined_set, split
 from aal.app.main import wire
+from aal.config.settings import Settings
+from aal.coordination.schedules import schedule_of
 from aal.engines import engine_named
 from aal.engines.base import RunStatus
 from aal.reporting import plots
@@ -89,15 +92,23 @@ def simulate(
         **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]},
         max_staleness=bound,
     )
-    began, image_set = time.monotonic(), imagined_set(chosen, images)
-    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
-        run = pathlib.Path(folder)
-        plan = wire(chosen, run, image_set, split(image_set, chosen, workers), resume=None)
-        result = engine_named("simulated").run(plan, Progress(None))
-        if result.exit_code:
-            raise SystemExit(result.exit_code if result.status is RunStatus.INTERRUPTED else result.cause)
+    began = time.monotonic()
+    with simulated(chosen) as run:
         figures = {**measure(run, threshold), "real_s": f"{time.monotonic() - began:.1f}"}
     return {"sweep": name, "bound": bound, **size, "images": images, **figures}
+
+
+@contextlib.contextmanager
+def simulated(chosen: Settings) -> Iterator[pathlib.Path]:
+    """Simulates a run of imagined images; gives its directory, which is then removed."""
+    image_set = imagined_set(chosen, chosen.examples or 0)
+    with tempfile.TemporaryDirectory(prefix="bench-simulated-") as folder:
+        run = pathlib.Path(folder)
+        parts = split(image_set, chosen, schedule_of(chosen).shard_num(chosen))
+        result = engine_named("simulated").run(wire(chosen, run, image_set, parts, resume=None), Progress(None))
+        if result.exit_code:
+            raise SystemExit(result.exit_code if result.status is RunStatus.INTERRUPTED else result.cause)
+        yield run
 
 
 def measure(run: pathlib.Path, threshold: int) -> dict[str, Any]:
