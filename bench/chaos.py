@@ -138,7 +138,8 @@ class FaultedRun:
             if self._faults.total() < self._most:
                 self.seen |= answers_of(self.folder)
                 known = dict(run.processes())
-                faulted = {self._fault(run, known) for _ in range(self._chance.choice((1, 1, 1, 2)))}
+                number = min(self._chance.choice((1, 1, 1, 2)), self._most - self._faults.total())
+                faulted = {self._fault(run, known) for _ in range(number)}
                 if faulted & WATCHED:
                     self._wait_for_progress(run)
 

@@ -232,6 +232,22 @@ def test_stopped_processes_do_not_outlive_main_and_its_folder_goes_with_the_next
     shutil.rmtree(temporary)
 
 
+@pytest.mark.skipif(not fork_server._setpriv(), reason="no setpriv here")
+@pytest.mark.parametrize("name", ["fork server", "resource tracker"])
+def test_a_helper_that_is_stopped_at_its_birth_does_not_outlive_main(tmp_path: pathlib.Path, name: str) -> None:
+    """It has no time to ask the kernel for anything itself."""
+    module = next(module for module, helper in HELPERS.items() if helper == name)
+    born: list[psutil.Process] = []
+    with started(tmp_path / "run", 1000) as process:
+        while not born:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = psutil.Process(process.pid).children()
+                born = [child for child in family if "python" in child.name() and module in " ".join(child.cmdline())]
+        born[0].suspend()
+        process.kill()
+    assert not survivors(born, seconds=10)
+
+
 def report_death_signal(connection: Any) -> None:
     """Sends which signal this process gets when its parent ends."""
     value = ctypes.c_int()

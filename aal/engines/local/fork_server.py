@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -17,13 +20,14 @@ from typing import Any
 from aal.config.errors import INTERRUPTED
 from aal.engines.local import sockets
 from aal.engines.local.liveness import Peer
-from aal.engines.local.parent_death import PARENT, PR_SET_PDEATHSIG
+from aal.engines.local.parent_death import PARENT
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[3]  # the folder that holds aal
 # Dynamo, because the first optimiser of a process imports it, which takes as long as all of PyTorch.
 PRELOAD = ["aal.engines.local.die_with_parent", "torch", "torch._dynamo", "numpy", "pydantic"]
 GONE = 255  # the exit code that multiprocessing reports of a child when the fork server has died; the child may live
 MAIN_MODULE = threading.Lock()  # held while it is replaced
+SPAWNING = threading.Lock()  # held while the way to start Python is replaced
 
 
 def fork_context() -> ForkServerContext:
@@ -35,27 +39,31 @@ def fork_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     sockets.use_folder()
-    # Started with signals blocked, which a terminal sends to all: so are its children, before their first instruction.
-    with _signals_blocked(), _environment():
-        _ensure_resource_tracker()
-        _ensure_fork_server()
+    with _environment():
+        _ensure_running()
     return context
 
 
-def _ensure_fork_server() -> None:
-    """Starts the fork server where there is none, from a thread that lasts as long as this program.
+def _ensure_running() -> None:
+    """Starts the fork server and the resource tracker of multiprocessing where there are none.
 
-    The kernel takes the end of the thread that has started a process for the end of its parent: a run in a thread of
-    its own would end the processes of all others with itself.
+    They are started from a thread that lasts as long as this program: the kernel takes the end of the thread that has
+    started a process for the end of its parent, so a run in a thread of its own would end the processes of all others.
+    The tracker ends when all others have closed their pipes to it, which it does not see while it is stopped: it is
+    continued when this program is gone.
     """
     started = concurrent.futures.Future[None]()
 
     def start() -> None:
         before = _pid()
         try:
-            forkserver.ensure_running()
+            with _death_signal(signal.SIGCONT):
+                resource_tracker.ensure_running()
+            # The signals of a terminal are blocked there, and so in all children from their first instruction on.
+            with _signals_blocked(), _death_signal(signal.SIGKILL):
+                forkserver.ensure_running()
             started.set_result(None)
-        except OSError as error:
+        except Exception as error:
             started.set_exception(error)
         if _pid() != before:
             threading.Event().wait()
@@ -64,27 +72,46 @@ def _ensure_fork_server() -> None:
     started.result()
 
 
+@contextlib.contextmanager
+def _death_signal(number: signal.Signals) -> Iterator[None]:
+    """Has the kernel send a signal to the Python processes started meanwhile when this program ends.
+
+    The kernel is asked before Python starts there: a process that is stopped while it starts cannot ask. What is asked
+    outlasts an exec (prctl(2)).
+    """
+    setpriv = _setpriv()
+    if setpriv is None:  # the fork server asks for itself, in its first module
+        yield
+        return
+
+    def spawn(path: Any, args: list[Any], passfds: list[int]) -> int:
+        words = [setpriv, "--pdeathsig", number.name.removeprefix("SIG"), "--", path, *args[1:]]
+        return plain(os.fsencode(setpriv), words, passfds)
+
+    with SPAWNING:
+        plain = util.spawnv_passfds
+        util.spawnv_passfds = spawn  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            util.spawnv_passfds = plain
+
+
+@functools.cache
+def _setpriv() -> str | None:
+    """Returns the path of the setpriv of util-linux; None where there is none that knows --pdeathsig."""
+    path = shutil.which("setpriv")
+    if path is None:
+        return None
+    words = [path, "--pdeathsig", "KILL", "--", "true"]
+    known = subprocess.run(words, capture_output=True).returncode == 0  # noqa: S603, no shell and no user's word
+    return path if known else None
+
+
 def _pid() -> int | None:
     """Returns the number of the fork server's process; None where there is none."""
     pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
     return pid
-
-
-def _ensure_resource_tracker() -> None:
-    """Starts the resource tracker of multiprocessing where there is none, as it does itself, but for one thing.
-
-    It ends when all others have closed their pipes to it, which it does not see while it is stopped: so the kernel lets
-    it go on when this program is gone.
-    """
-    tracker: Any = resource_tracker._resource_tracker
-    if tracker._fd is None and sys.platform == "linux":
-        read, tracker._fd = os.pipe()
-        code = f"import ctypes; ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGCONT:d}); "
-        code += f"from multiprocessing.resource_tracker import main; main({read})"
-        python = os.fsencode(sys.executable)
-        tracker._pid = util.spawnv_passfds(python, [python, b"-c", code.encode()], [read])
-        os.close(read)
-    resource_tracker.ensure_running()
 
 
 def kill() -> None:
@@ -103,7 +130,7 @@ FORK_SERVER = Peer("fork server", kill)
 def starting() -> Iterator[None]:
     """Prepares for the start of a process, which starts a new fork server too where the former one has just died."""
     with _without_main_module(), _environment():
-        _ensure_fork_server()
+        _ensure_running()
         yield
 
 
@@ -121,7 +148,7 @@ def _without_main_module() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Holds back the signals of a terminal: what is started meanwhile never gets them, this process gets them then.
+    """Blocks the signals of a terminal in this thread, and so in what it starts meanwhile.
 
     All others are let through, whatever the parent of this program had blocked: a fork server that gets no SIGCHLD
     never reports the end of a child.
