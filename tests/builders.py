@@ -121,6 +121,7 @@ def make_hub(
     else:
         pools.restore(state.answers, state.unanswered)
         rules.restore(state.batches, state.models, state.jobs, state.lost)
+        rules.recall(state.recent_draws, state.recent_selections)
         record.resume(state.seconds, clock.now(), state.ended, {})
     return Hub(s, pools, rules, 3, record, clock, notify), clock
 

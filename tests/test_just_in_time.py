@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aal.config.errors import Stopped
+from aal.coordination.hub import Hub
 from aal.coordination.messages import Change, Pending, QueryBatch, SelectionGrant, TrainedModel, TrainingJob
 from aal.coordination.query_pool import QueryPool
 from aal.coordination.schedules.just_in_time import JustInTime
@@ -244,22 +245,37 @@ def test_when_every_label_is_bought_annotators_are_done() -> None:
     assert run.hub.status().idle_annotators == 0 and not run.hub.status().finished
 
 
+def resumed(run: Run) -> Hub:
+    """A hub that goes on with what is on record."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        run.record.journal.flush()
+        run.record.journal.left_behind(0, database)
+        state = resume_state_of(database)
+    return make_hub(run.settings, run.pool, clock=run.clock, state=state)[0]
+
+
 def test_a_resumed_run_knows_what_was_withdrawn() -> None:
     run = Run(query_batch=40, server_train_threshold=10).started()
     run.train()
     grant = run.grant(1)
     assert grant is not None
     run.offer(1, grant)
-    with contextlib.closing(sqlite3.connect(":memory:")) as database:
-        run.record.journal.flush()
-        run.record.journal.left_behind(0, database)
-        state = resume_state_of(database)
-    again, _ = make_hub(run.settings, run.pool, clock=run.clock, state=state)
+    again = resumed(run)
     assert again._pools.offered == run.hub._pools.offered
     assert again._schedule.still_to_offer() == run.hub._schedule.still_to_offer()
     versions = again._pools.queries._versions
     assert versions == run.hub._pools.queries._versions
     assert again._pools.queries.older(9) == run.hub._pools.queries.older(9), "what was on lease is never withdrawn"
+
+
+def test_a_resumed_run_knows_how_fast_it_went_on() -> None:
+    again = resumed(Run().started())
+    grant: object = None
+    while not isinstance(grant, SelectionGrant):
+        assert again.draw([0], [0.0], 1), "a selection is due before S is empty"
+        grant = again.grant(1)
+    assert again.status().waiting > 0 and grant.decision is not None
+    assert grant.decision.mark >= 8 and grant.decision.selection_s == pytest.approx(2.0)
 
 
 def test_a_batch_that_was_cut_wakes_workers_that_were_refused() -> None:

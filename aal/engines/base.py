@@ -221,6 +221,7 @@ def open_hub(
     else:
         pools.restore(state.answers, state.unanswered)
         schedule.restore(state.batches, state.models, state.jobs, state.lost)
+        schedule.recall(state.recent_draws, state.recent_selections)
         record.resume(state.seconds, clock.now(), state.ended, plan.meta)
     before = (state.test_accuracy, state.answering) if state else ()
     return Hub(settings, pools, schedule, plan.classes, record, clock, notify, *before)

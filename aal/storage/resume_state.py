@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -32,6 +32,8 @@ class ResumeState:
         models: (model, number of its job) in order of version.
         test_accuracy: of the newest model whose file is sound.
         answering: times of the first offer and of the last answer.
+        recent_draws: times of the last draws.
+        recent_selections: seconds of the last selections, from their grants until their batches were in S.
         jobs: every training job that was given out.
         draws: how often an annotator drew.
         seconds: the last time on record.
@@ -54,6 +56,8 @@ class ResumeState:
     answering: tuple[float | None, float | None] = (None, None)
     lost: frozenset[int] = frozenset()
     epoch: int = 0
+    recent_draws: Sequence[float] = ()
+    recent_selections: Sequence[float] = ()
 
     @property
     def settings(self) -> Settings:
@@ -71,6 +75,9 @@ LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION AL
     UNION ALL SELECT max(answered_at) FROM answers UNION ALL SELECT max(published_at) FROM models
     UNION ALL SELECT max(given_at) FROM jobs UNION ALL SELECT max(granted_at) FROM grants
     UNION ALL SELECT max(resumed_at) FROM breaks)"""
+RECENT_DRAWS = "SELECT got_at FROM waits ORDER BY rowid DESC LIMIT 1000"
+RECENT_SELECTIONS = """SELECT offered_at - granted_at FROM grants JOIN selections USING (worker, batch)
+    ORDER BY offered_at DESC LIMIT 100"""
 
 
 def read_resume_state(path: pathlib.Path) -> ResumeState | None:
@@ -202,4 +209,6 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         meta=meta,
         answering=db.execute("SELECT (SELECT min(offered_at) FROM offers), max(answered_at) FROM answers").fetchone(),
         epoch=epoch_of(db),
+        recent_draws=[at for (at,) in db.execute(RECENT_DRAWS)][::-1],
+        recent_selections=[seconds for (seconds,) in db.execute(RECENT_SELECTIONS)][::-1],
     )

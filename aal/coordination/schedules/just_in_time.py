@@ -201,6 +201,13 @@ class JustInTime(Asynchronous):
         self._since.pop(worker, None)
         self._waiting_workers.pop(worker, None)
 
+    def recall(self, draws: Sequence[float], selections: Sequence[float]) -> None:
+        """See the base: the mark is known from the start, so the first selection is due before S is empty."""
+        for at in draws:
+            self._rate.note(1, 0, at)
+        for seconds in selections:
+            self._lead.note(seconds)
+
     # ------------------------------------------------------------------ annotators
 
     def random_queries(self, asked: int) -> int:
