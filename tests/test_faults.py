@@ -45,10 +45,12 @@ class Notes(Progress):
         self.notes.append(text)
 
 
-def plan_of(run: pathlib.Path, labels: int = 60, hung_after_s: float = 2.0, **changes: Any) -> Plan:
+def plan_of(
+    run: pathlib.Path, labels: int = 60, hung_after_s: float = 2.0, seconds_per_label: float = 0.2, **changes: Any
+) -> Plan:
     """A run of real processes that compute nothing; its annotators take some seconds for all labels."""
     shape = {"worker_num": 2, "query_batch": 5, "server_train_threshold": 20, "worker_query_num": labels // 10}
-    people = {"number": 5, "seconds_per_label": 0.2}
+    people = {"number": 5, "seconds_per_label": seconds_per_label}
     return stand_ins(imagined_plan(run, **shape, annotators=people, hung_after_s=hung_after_s, **changes))
 
 

@@ -39,9 +39,16 @@ def stop_until_all_is_labelled(run: pathlib.Path, labels: int, *names: str) -> N
 
 @pytest.mark.parametrize("names", [("server-0",), ("worker-0",), ("server-0", "worker-1")])
 def test_every_label_is_given_while_a_server_or_a_worker_hangs(tmp_path: pathlib.Path, names: tuple[str, ...]) -> None:
-    plan = plan_of(tmp_path / "run", hung_after_s=100.0, max_staleness="auto")
-    with meanwhile(plan.run, functools.partial(stop_until_all_is_labelled, plan.run, 60, *names)):
+    plan = plan_of(tmp_path / "run", hung_after_s=100.0, max_staleness="auto", seconds_per_label=0.5)
+    hung: list[bool] = []
+
+    def strike() -> None:
+        stop_until_all_is_labelled(plan.run, 60, *names)
+        hung.append(True)
+
+    with meanwhile(plan.run, strike):
         assert LocalEngine().run(plan, Progress(None)) == RunResult(RunStatus.FINISHED)
+    assert hung, "labels came to an end while it hung"
     assert query(plan.run, "SELECT count(*), count(DISTINCT item), count(label) FROM queries") == [(60, 60, 60)]
     assert query(plan.run, "SELECT max(labels) FROM models") == [(64,)], "the last training uses every label"
 
