@@ -19,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from aal.config.errors import RunFailed, UserError
+from aal.config.interrupts import deferred_interrupt
 from aal.config.program import command, resuming
 from aal.config.terminal import ArgumentParser, LineFormatter, run_command
 
@@ -320,7 +321,8 @@ def _calibrated(settings: Settings, images: ImageSet, partition: Partition, prog
 
 
 def _parser(words: Sequence[str]) -> ArgumentParser:
-    from aal.config.help import settings_help
+    with deferred_interrupt():
+        from aal.config.help import settings_help
 
     parser = ArgumentParser(
         prog=command(),

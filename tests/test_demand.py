@@ -1,5 +1,7 @@
 """How many queries annotators draw during a selection, and how that is learned."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,12 @@ pytestmark = pytest.mark.unit
 
 def test_a_duration_is_smoothed_as_rfc_6298_says() -> None:
     estimate = Estimate()
-    assert estimate.mean is None and not estimate.is_late(1e9)
+    assert estimate.mean is None and estimate.late_after == math.inf
     estimate.note(8.0)
     assert (estimate.mean, estimate.deviation) == (8.0, 4.0)
     estimate.note(16.0)
     assert (estimate.mean, estimate.deviation) == (9.0, 5.0)  # 4 + (|16 - 8| - 4) / 4, then 8 + (16 - 8) / 8
-    assert estimate.is_late(29.1) and not estimate.is_late(29.0)
+    assert estimate.late_after == 29.0
     for _ in range(100):
         estimate.note(2.0)
     assert estimate.mean == pytest.approx(2.0, abs=0.01) and estimate.deviation < 0.05

@@ -217,10 +217,14 @@ def test_an_id_that_comes_and_goes_is_counted_and_bought_once() -> None:
 def test_a_worker_that_is_late_is_not_counted_on() -> None:
     run = Run(query_batch=15).started()
     assert run.grant(1) is not None
-    assert run.grant(0) is None
-    run.clock.time += 60  # worker 1 hangs
+    refused = run.hub.grant(0)
+    assert isinstance(refused, Pending) and refused.at is not None
     run.draw(14)
-    assert run.waiting == 1 and run.grant(0) is not None
+    assert run.waiting == 1
+    run.clock.time = refused.at - 0.01
+    assert run.grant(0) is None, "worker 1 is counted on"
+    run.clock.time = refused.at
+    assert run.grant(0) is not None, "worker 1 hangs"
 
 
 def test_workers_select_in_the_order_in_which_they_came() -> None:

@@ -3,13 +3,17 @@
 import errno
 import logging
 import pathlib
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from aal.config import loading
 from aal.config.errors import RunFailed, UserError
+from aal.config.interrupts import deferred_interrupt
+from aal.config.settings import Settings
 from aal.config.terminal import ArgumentParser, LineFormatter, escaped, run_command
 from aal.reporting.pages import write_report
 from tests.builders import CONFIG, META, make_run, model
@@ -104,3 +108,28 @@ def test_a_closed_stream_does_not_end_a_run(redirected: str, tmp_path: pathlib.P
     assert (tmp_path / "run" / "report" / "report.md").exists()
     assert len(lines) == {"<&- 2>&-": 5, "| head -n 1": 2, ">/dev/full": 1}[redirected], lines
     assert "rror" not in done.stderr and "Exception" not in done.stderr, done.stderr
+
+
+def test_an_interrupt_is_held_back_while_compiled_code_would_drop_it() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), deferred_interrupt():
+        with deferred_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            done.append("inner")
+        done.append("outer")
+    assert done == ["inner", "outer"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_while_settings_are_read_is_no_mistake_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pydantic's compiled code drops it, and what it interrupts seems to be wrong."""
+    read: list[Settings] = []
+
+    def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+        signal.raise_signal(signal.SIGINT)
+        read.append(settings)
+        return iter(())
+
+    monkeypatch.setattr(loading, "contradictions", contradictions)
+    with pytest.raises(KeyboardInterrupt):
+        loading.load("digits.yaml")
+    assert len(read) == 1

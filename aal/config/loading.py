@@ -14,6 +14,7 @@ from aal.config.completion import PRESET, completed
 from aal.config.contradictions import contradictions
 from aal.config.error_lines import line_of, shortened
 from aal.config.errors import UserError
+from aal.config.interrupts import deferred_interrupt
 from aal.config.settings import Settings
 from aal.config.yaml_text import LONGEST_TEXT, parse
 
@@ -99,6 +100,7 @@ def keys_of(assignments: Iterable[str]) -> list[str]:
     return [assignment.partition("=")[0] for assignment in assignments]
 
 
+@deferred_interrupt()
 def resolve(
     tree: dict[str, Any], where: str, changed: Iterable[str] = (), changed_by: str = "command line"
 ) -> Settings:

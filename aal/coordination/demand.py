@@ -25,9 +25,10 @@ class Estimate:
             self.deviation += (abs(seconds - self.mean) - self.deviation) / 4
             self.mean += (seconds - self.mean) / 8
 
-    def is_late(self, seconds: float) -> bool:
-        """Whether what has taken so long takes longer than it should, as a timeout of TCP has it."""
-        return self.mean is not None and seconds > self.mean + 4 * self.deviation
+    @property
+    def late_after(self) -> float:
+        """The seconds from which on it takes longer than it should, as a timeout of TCP has it."""
+        return math.inf if self.mean is None else self.mean + 4 * self.deviation
 
 
 class DrawRate:

@@ -33,10 +33,12 @@ class Pending:
         until: the changes.
         in_turn: whether those who wait are served in the order in which they came, so that only the first need ask
             again; the next one asks when the first has been served or has left.
+        at: when it is worth asking again without a change; None where only a change can make it so.
     """
 
     until: Change
     in_turn: bool = False
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,8 @@ class JustInTime(Asynchronous):
         size, decision = self._decide(worker, now)
         if size <= 0:
             self._due_since = None
-            return Pending(UNTIL, in_turn=True)
+            late_at = [at for at in map(self._late_at, self._selecting) if now < at < math.inf]
+            return Pending(UNTIL, in_turn=True, at=min(late_at, default=None))
         del self._waiting_workers[worker]
         self._since[worker] = now if self._due_since is None else self._due_since
         self._due_since = None
@@ -166,10 +167,12 @@ class JustInTime(Asynchronous):
 
     def _being_selected(self, version: int, now: float) -> tuple[int, int]:
         """Returns the ids that are being selected, those of late workers not counted; and of them, by `version`."""
-        grants = [
-            grant for worker, grant in self._selecting.items() if not self._lead.is_late(now - self._since[worker])
-        ]
+        grants = [grant for worker, grant in self._selecting.items() if now < self._late_at(worker)]
         return sum(grant.count for grant in grants), sum(grant.count for grant in grants if grant.version >= version)
+
+    def _late_at(self, worker: int) -> float:
+        """Returns from when on a worker that selects is no longer counted on."""
+        return self._since[worker] + self._lead.late_after
 
     def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
         """Returns which ids of a batch may be offered: those that nobody has been given meanwhile.

@@ -77,7 +77,7 @@ class VirtualClock:
         await asyncio.sleep(seconds)
 
     async def until(self, attempt: Callable[..., T | Pending], *args: Any) -> T:
-        """Attempts again whenever the hub emits a change that the last attempt was pending on.
+        """Attempts again whenever the hub emits a change that the last attempt was pending on, or at the time it named.
 
         Of those that wait in turn for the same kind of attempt only the first tries again, and keeps its place when it
         tries in vain; the next one tries when a waiter of this kind has been served or has left.
@@ -89,7 +89,10 @@ class VirtualClock:
                 waiter = _Waiter(self._loop.create_future(), result.until | Change.STOP)
                 if result.in_turn:
                     line[place] = waiter
+                    alarm = None if result.at is None else self._loop.call_at(result.at, _wake, waiter)
                     await waiter.future
+                    if alarm is not None:
+                        alarm.cancel()
                     continue
                 self._leave(line, place)
                 for change in waiter.changes:
