@@ -27,8 +27,11 @@ class Estimate:
 
     @property
     def late_after(self) -> float:
-        """The seconds from which on it takes longer than it should, as a timeout of TCP has it."""
-        return math.inf if self.mean is None else self.mean + 4 * self.deviation
+        """The seconds from which on it takes longer than it should, as a timeout of TCP has it.
+
+        RFC 6298 adds at least the granularity of its clock; here that is a tenth of the mean.
+        """
+        return math.inf if self.mean is None else self.mean + max(self.mean / 10, 4 * self.deviation)
 
 
 class DrawRate:
