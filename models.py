@@ -62,7 +62,7 @@ def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-@NETWORKS.register("vgg16", smallest_image=32, parameters=15_000_000, activations=790, widest=64)
+@NETWORKS.register("vgg16", smallest_image=32, parameters=15_000_000, activations=790, widest=64, dropout=True)
 def vgg16(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Network:
     """The published network: batch norm after ReLU, dropout after every convolution but the last of a block."""
     layers: list[nn.Module] = []

@@ -17,7 +17,7 @@ from aal.coordination.interfaces import Selector, WorkerHub
 from aal.coordination.messages import QueryBatch, SelectionGrant
 from aal.strategies.assignment import assign
 from aal.strategies.pool import CandidatePool, Labelled
-from aal.strategies.strategy import Strategy, build_strategy, select_checked
+from aal.strategies.strategy import Strategy, build_strategy, passes_of, select_checked, versions_of
 from aal.training.cost import selection_cost
 from aal.training.devices import release_cached_memory, use_device
 from aal.training.images import ImageBank, shared_bank
@@ -39,6 +39,7 @@ class Worker:
         options: of the strategy.
         networks: of the run; those of a user's own may be imported for a model file that names them.
         heartbeat: called before each batch of images.
+        versions: how many of the newest versions of each model the strategy selects with.
     """
 
     index: int
@@ -52,10 +53,11 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._strategy: Strategy = build_strategy(self.strategy, self.options)
+        self.versions = versions_of(self._strategy)
 
     def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""
-        return selection_cost(self.index, grant, self.strategy, len(remaining))
+        return selection_cost(self.index, grant, self.strategy, len(remaining), passes_of(self._strategy))
 
     def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
         """Chooses the best `grant.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
@@ -110,7 +112,7 @@ async def work(worker: Selector, context: Context[WorkerHub]) -> None:
 
     try:
         while True:
-            grant = await clock.until(hub.grant, index)
+            grant = await clock.until(hub.grant, index, worker.versions)
             remaining = hub.remaining(index)
             started_at = clock.now()
             chosen = await clock.spend(worker.cost(grant, remaining), worker.select, grant, remaining, labelled)

@@ -63,6 +63,17 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _named(error, "query_strategy")
 
 
+def dropout_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds built-in networks without the dropout that a strategy needs; others are known when they are there."""
+    if s.query_strategy is None or not STRATEGIES.facts(s.query_strategy).get("needs_dropout"):
+        return
+    with_dropout = ", ".join(name for name in NETWORKS.entries if NETWORKS.facts(name).get("dropout"))
+    for name in dict.fromkeys(s.models):
+        if name in NETWORKS.entries and not NETWORKS.facts(name).get("dropout"):
+            text = f"{s.query_strategy} draws networks by dropout, and {name} has none; these have: {with_dropout}"
+            yield ("query_strategy", "models"), text
+
+
 def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds what can be known to be wrong with the networks before PyTorch is imported."""
     side = known_side(s)
@@ -102,6 +113,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("costs", "training"), f"the first training would take {first:.1g} virtual seconds; make them smaller"
     yield from image_problems(s)
     yield from strategy_problems(s)
+    yield from dropout_problems(s)
     yield from network_problems(s)
     if s.engine == "local":
         if s.compute == "none":

@@ -141,16 +141,16 @@ class Hub:
         with self._lock:
             return self._pools.remaining(worker)
 
-    def grant(self, worker: int) -> SelectionGrant | Pending:
-        """Gives a worker the right to offer its next batch, when the schedule allows it and S has room.
+    def grant(self, worker: int, versions: int = 1) -> SelectionGrant | Pending:
+        """Gives a worker, which selects with so many versions, its next batch to offer, when it may and S has room.
 
         Raises:
             Stopped: the run is over, or this worker has offered all that it may.
         """
         with self._lock:
             self._check()
-            now = self._clock.now()
-            return self._schedule.next_grant(worker, now)
+            grant = self._schedule.next_grant(worker, self._clock.now())
+            return grant if isinstance(grant, Pending) else self._schedule.with_earlier(grant, versions)
 
     def offer(self, batch: QueryBatch) -> None:
         """Puts the batch into S that a worker selected for its grant.

@@ -41,8 +41,13 @@ class WorkerHub(Protocol):
         """Returns the ids that are in the worker's shard, int64 (n,)."""
         ...
 
-    def grant(self, worker: int) -> SelectionGrant | Pending:
-        """Gives a worker the right to offer its next query batch, when the schedule allows it and S has room."""
+    def grant(self, worker: int, versions: int = 1) -> SelectionGrant | Pending:
+        """Gives a worker the right to offer its next query batch, when the schedule allows it and S has room.
+
+        Args:
+            worker: that asks.
+            versions: how many of the newest versions of each model the worker selects with.
+        """
         ...
 
     def offer(self, batch: QueryBatch) -> None:
@@ -81,9 +86,17 @@ class JobRunner(Protocol):
 
 
 class Selector(Protocol):
-    """What the role of a worker computes with: a `Worker`, or its stand-in in a simulation."""
+    """What the role of a worker computes with: a `Worker`, or its stand-in in a simulation.
+
+    Attributes:
+        strategy: its name.
+        versions: how many of the newest versions of each model it selects with.
+    """
 
     strategy: str
+
+    @property
+    def versions(self) -> int: ...  # noqa: D102 - described above
 
     def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""

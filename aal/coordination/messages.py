@@ -148,7 +148,8 @@ class SelectionGrant:
     Attributes:
         batch: number of the worker's batch, from 0.
         count: ids it may hold at most.
-        models: the newest version of each target model.
+        models: the newest version of each target model; where the worker asks for more versions, those before it
+            follow each, the newest first.
         decision: why it was given, where the schedule records that.
     """
 

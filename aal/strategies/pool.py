@@ -36,7 +36,8 @@ class CandidatePool:
 
     Args:
         ids: (n,) int64 of the candidates.
-        models: that were granted, the newest of each target; the first one is meant where none is named.
+        models: that were granted, the newest of each target, followed by the versions before it that the strategy asks
+            for; the first one is meant where none is named.
         labelled: returns the ids and the labels of L.
         keep_embeddings: whether the pass that gives logits keeps the embeddings too.
         precision: of the passes: auto, float32 or bf16.
@@ -66,7 +67,7 @@ class CandidatePool:
 
     @property
     def model_count(self) -> int:
-        """How many models were granted, one a target."""
+        """How many models were granted: one a target, or as many versions of each as the strategy asks for."""
         return len(self._models)
 
     @property
@@ -102,8 +103,16 @@ class CandidatePool:
         """Returns the class probabilities by one of several granted models, (n, classes of this model) float32."""
         return self._scored(model_index).probabilities
 
+    def votes(self) -> np.ndarray:
+        """Returns the class that each granted model predicts, (models, n) int64."""
+        return np.stack([self.probabilities_of(index).argmax(axis=1) for index in range(self.model_count)])
+
     def monte_carlo_probabilities(self, passes: int, seed: int | None = None) -> np.ndarray:
         """Returns probabilities with dropout switched on (Gal and Ghahramani, 2016), (passes, n, classes) float32.
+
+        Each pass drops the same units for all images, so that it is one network drawn from the posterior (Kirsch et
+        al., 2019, section 3.3): what it says of several images belongs together. The same seed draws the same networks,
+        also for a `subset` of the candidates.
 
         Args:
             passes: over all candidates.

@@ -24,7 +24,9 @@ class Strategy(Protocol):
     """A way to choose. Register a class with `@STRATEGIES.register("name")`, or name it as `package.module:Class`.
 
     The typed parameters of its constructor are its options (`query_strategy_options`). One registered with
-    `scores=False` uses no output of a model; a simulated run then counts no time for scoring.
+    `scores=False` uses no output of a model; a simulated run then counts no time for scoring. A strategy may have two
+    more attributes: `versions`, how many of the newest versions of each model it selects with, and `passes`, how often
+    each of them goes over the candidates; both are 1 otherwise.
     """
 
     def select(self, pool: CandidatePool, count: int, rng: np.random.RandomState) -> np.ndarray:
@@ -32,7 +34,8 @@ class Strategy(Protocol):
 
         Args:
             pool: the candidates and all that can be asked about them.
-            count: how many are wanted, at least 1 and at most `len(pool)`.
+            count: how many are wanted, at least 1 and fewer than `len(pool)`: where all are wanted, no strategy is
+                asked.
             rng: all randomness is to come from here, so that a run repeats itself.
 
         Returns:
@@ -100,6 +103,16 @@ def near_the_cut(scores: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-scores)[max(0, count - reach) : count + reach]
 
 
+def versions_of(strategy: Strategy) -> int:
+    """Returns how many of the newest versions of each model a strategy selects with."""
+    return int(getattr(strategy, "versions", 1))
+
+
+def passes_of(strategy: Strategy) -> int:
+    """Returns how often each model goes over the candidates."""
+    return int(getattr(strategy, "passes", 1))
+
+
 def build_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
     """Builds a strategy by its name.
 
@@ -121,15 +134,17 @@ def select_checked(
     Raises:
         UserError: these are no positions, or not as many, or one of them comes twice or is out of range.
     """
+    if count >= len(pool):
+        return np.arange(len(pool))
     try:
         chosen = np.asarray(strategy.select(pool, count, rng))
     except (ValueError, TypeError, IndexError) as error:  # what a wrong shape or signature raises
         raise UserError(f"query_strategy: {name}: {type(error).__name__}: {error}") from error
-    wanted, problem = min(count, len(pool)), None
+    problem = None
     if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
         problem = f"must return a list of whole numbers, not {chosen.dtype} of shape {chosen.shape}"
-    elif len(chosen) != wanted:
-        problem = f"returned {len(chosen)} positions where {wanted} were asked for"
+    elif len(chosen) != count:
+        problem = f"returned {len(chosen)} positions where {count} were asked for"
     elif len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(pool)):
         problem = f"returned a position outside 0 to {len(pool) - 1}"
     elif len(np.unique(chosen)) != len(chosen):

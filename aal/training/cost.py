@@ -30,14 +30,18 @@ def training_cost(settings: Settings, server: int, job: TrainingJob, validation:
     return Work("training", server, job.number, training.epochs * steps * size, validations * validation + test)
 
 
-def selection_cost(worker: int, grant: SelectionGrant, strategy: str, remaining: int) -> Work:
+def selection_cost(worker: int, grant: SelectionGrant, strategy: str, remaining: int, passes: int = 1) -> Work:
     """Returns how much a selection is: a strategy registered with `scores=False` scores nothing.
+
+    What a strategy computes from the outputs is not counted, nor the images of L that it may look at.
 
     Args:
         worker: number of the worker.
         grant: to select.
         strategy: its name; a user's own is taken to score all candidates.
         remaining: candidates.
+        passes: of each granted model over the candidates.
     """
     scores = STRATEGIES.facts(strategy).get("scores", True)
-    return Work("selection", worker, grant.batch, trained=0, scored=remaining if scores else 0)
+    scored = remaining * passes * len(grant.models) if scores else 0
+    return Work("selection", worker, grant.batch, trained=0, scored=scored)

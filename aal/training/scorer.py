@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aal.config.errors import UserError
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
+from aal.training.consistent_dropout import sampled_network
 from aal.training.devices import computes_in_bf16, explained_memory_errors
 from aal.training.heads import find_head
 from aal.training.images import ImageBank, Normalisation
@@ -87,18 +88,13 @@ class ModelScorer:
     def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
         """Scores images with dropout switched on, all other layers as in evaluation; (passes, n, classes) float32."""
         model, normalisation = self._load()
-        dropouts = [layer for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
-        if not any(layer.p for layer in dropouts):
-            raise UserError("query_strategy: Monte-Carlo passes need a network with dropout, such as vgg16")
         model.eval()
-        for layer in dropouts:
-            layer.train()
-        found = []
+        found: np.ndarray | None = None
         device = self._bank.device
-        try:
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(seed)
-                for _ in range(passes):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            for number in range(passes):
+                with sampled_network(model):
                     (logits,) = run_batches(
                         lambda images: (model(images),),
                         self._bank,
@@ -107,10 +103,10 @@ class ModelScorer:
                         "auto",
                         heartbeat=self._heartbeat,
                     )
-                    found.append(torch.softmax(logits, dim=1))
-        finally:
-            model.eval()
-        return torch.stack(found).numpy()
+                found = np.empty((passes, *logits.shape), np.float32) if found is None else found
+                found[number] = torch.softmax(logits, dim=1).numpy()
+        assert found is not None
+        return found
 
     def _load(self) -> tuple[nn.Module, Normalisation]:
         """The model, ready to score; from the cache unless the file was replaced."""

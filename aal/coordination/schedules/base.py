@@ -7,6 +7,7 @@ training is due, how large a batch is, and when a worker may select.
 import abc
 from bisect import insort
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
@@ -195,6 +196,20 @@ class Schedule(abc.ABC):
         self._selecting[worker] = grant
         self._promised += size
         return grant
+
+    def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
+        """Returns a grant whose models are followed by the versions before them, as far as there are so many.
+
+        Args:
+            grant: as it was given.
+            versions: how many of each target, the newest of them first.
+        """
+
+        def newest(last: ModelRef) -> list[ModelRef]:
+            known = [model for model in reversed(self.models) if model.target == last.target]
+            return [model for model in known if model.version <= last.version][:versions]
+
+        return replace(grant, models=tuple(model for last in grant.models for model in newest(last)))
 
     def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
         """Returns which ids of a batch may be offered: all of them.

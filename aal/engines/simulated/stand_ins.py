@@ -13,6 +13,7 @@ from aal.coordination.interfaces import ServerHub, WorkerHub
 from aal.coordination.messages import SelectionGrant, TrainedModel, TrainingJob
 from aal.engines.base import Plan, Role
 from aal.strategies.assignment import assign
+from aal.strategies.strategy import build_strategy, passes_of, versions_of
 from aal.training.cost import selection_cost, training_cost
 
 
@@ -70,15 +71,19 @@ class StandInWorker:
         index: its number.
         strategy: name of the strategy that it would use.
         seed: of the run.
+        versions: how many of the newest versions of each model it would select with.
+        passes: of each model over the candidates.
     """
 
     index: int
     strategy: str
     seed: int
+    versions: int = 1
+    passes: int = 1
 
     def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection would be."""
-        return selection_cost(self.index, grant, self.strategy, len(remaining))
+        return selection_cost(self.index, grant, self.strategy, len(remaining), self.passes)
 
     def select(
         self,
@@ -98,4 +103,7 @@ def build_server(context: Context[ServerHub], validation: int, test: int) -> Sta
 
 def build_worker(context: Context[WorkerHub], workers: int) -> StandInWorker:
     """Builds the stand-in of one of `workers` workers."""
-    return StandInWorker(context.index, assign(context.settings, workers)[context.index], context.settings.seed)
+    settings, index = context.settings, context.index
+    name = assign(settings, workers)[index]
+    strategy = build_strategy(name, settings.query_strategy_options)
+    return StandInWorker(index, name, settings.seed, versions_of(strategy), passes_of(strategy))
