@@ -58,12 +58,11 @@ class BatchBald:
     The next one maximises I[y_1 ... y_b; w]. Given what is chosen, candidate i adds E_y H[sum_k w_k(y) p_k(i)] -
     mean_k H[p_k(i)], where y runs over the labels of those chosen and w_k(y) = p_k(y) / sum_j p_j(y). All y count while
     there are at most `samples` of them; then as many are drawn, the same number of each pass (section 3.2). H is
-    concave, so H[sum_k E_y w_k(y) p_k(i)] bounds the first term for a small part of its cost: candidates are looked at
-    in the order of that bound, until it falls below the best that was found.
+    concave, so the mean of w over some y, instead of each, bounds the first term from above: candidates are looked at
+    in the order of the bound that is made of one mean a network, until it falls below the best that was found.
 
-    Cost: `passes` passes; for each one chosen n passes classes multiplications for the bound, and samples times that
-    for each candidate looked at: few in a pool of different images, all in one of equal images. Memory: passes n
-    classes numbers.
+    Cost: `passes` passes; for each one chosen n passes^2 classes multiplications for the bound, and samples passes
+    classes for each candidate looked at: mostly few. Memory: passes n classes numbers.
 
     Args:
         passes: networks drawn.

@@ -1,7 +1,5 @@
 """Clusters of embeddings: k-means for many rows, average linkage for few."""
 
-import math
-
 import numpy as np
 import torch
 from scipy.sparse import coo_array
@@ -99,12 +97,13 @@ def average_linkage(rows: Tensor, number: int) -> np.ndarray:
 
 def _distance_table(rows: Tensor) -> np.ndarray:
     """Returns the distances of all rows, (n, n) float32, infinite on the diagonal."""
-    norms, table = squared_norms(rows), torch.empty(len(rows), len(rows))
+    found = np.empty((len(rows), len(rows)), np.float32)  # NumPy asks for huge pages, which columns are faster on
+    norms, table = squared_norms(rows), torch.from_numpy(found)
     for part in blocks(len(rows), len(rows)):
         torch.addmm(norms, rows[part], rows.T, alpha=-2, out=table[part])
         table[part].add_(norms[part, None]).clamp_(min=0).sqrt_()
     table.fill_diagonal_(torch.inf)
-    return table.numpy()
+    return found
 
 
 def _merges(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,12 +117,13 @@ def _merges(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     number = len(table)
     sizes, chain = np.ones(number, np.float32), list[int]()
+    gone_ones = np.zeros(number, np.float32)  # infinite for clusters that were merged into another one
     pairs, heights = np.empty((number - 1, 2), np.int64), np.empty(number - 1, np.float32)
     for merge in range(number - 1):
         if not chain:
             chain.append(int(sizes.argmax()))
         while True:
-            row = table[chain[-1]]
+            row = table[chain[-1]] + gone_ones
             nearest = int(row.argmin())
             if len(chain) > 1 and row[nearest] >= row[chain[-2]]:
                 break
@@ -132,10 +132,9 @@ def _merges(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pairs[merge], heights[merge] = (gone, kept), table[gone, kept]
         both = sizes[gone] + sizes[kept]
         mean = table[gone] * (sizes[gone] / both)
-        mean += table[kept] * (sizes[kept] / both)  # infinite for those that are gone, as on the diagonal
+        mean += table[kept] * (sizes[kept] / both)  # infinite on the diagonal still
         table[kept] = table[:, kept] = mean
-        table[:, gone] = math.inf
-        sizes[kept], sizes[gone] = both, 0
+        gone_ones[gone], sizes[kept], sizes[gone] = np.inf, both, 0
     return pairs, heights
 
 

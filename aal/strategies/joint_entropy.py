@@ -71,7 +71,7 @@ def largest_gain(joint: Joint, probabilities: Tensor, own: Tensor) -> int:
         own: (n,) mean entropy of the candidate under each network by itself; infinite for those that are chosen.
     """
     posterior, weights = joint.posterior, joint.weights
-    bounds = expected_entropy((weights @ posterior)[None], torch.ones(1), probabilities) - own
+    bounds = expected_entropy(*_grouped(posterior, weights), probabilities) - own
     order = bounds.argsort(descending=True, stable=True)
     best, gain, done, size = int(order[0]), -torch.inf, 0, FIRST_LOOK
     most = max(1, BLOCK // (len(posterior) * probabilities.shape[2]))
@@ -82,6 +82,15 @@ def largest_gain(joint: Joint, probabilities: Tensor, own: Tensor) -> int:
             gain, best = float(gains.max()), int(places[gains.argmax()])
         done, size = done + size, min(2 * size, most)
     return best
+
+
+def _grouped(posterior: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Takes the mean of the configurations that speak most for the same network: at most one row a network."""
+    networks = posterior.shape[1]
+    best, sums = posterior.argmax(dim=1), torch.zeros(networks, networks)
+    mass = torch.zeros(networks).index_add_(0, best, weights)
+    sums.index_add_(0, best, weights[:, None] * posterior)
+    return sums[mass > 0] / mass[mass > 0, None], mass[mass > 0]
 
 
 def expected_entropy(posterior: Tensor, weights: Tensor, probabilities: Tensor) -> Tensor:
