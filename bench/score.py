@@ -116,16 +116,16 @@ def _peak_of_selection(run: pathlib.Path, images: pathlib.Path, size: int) -> fl
     torch.set_num_threads(1)
     selector = Selector(run, data.open_set(images), torch.device("cpu"))
     selector.select(1, np.arange(2))  # what a first call costs once: the model, the libraries
-    held = [_anonymous_mib()]
+    held = [anonymous_mib()]
     with ThreadPoolExecutor(1) as thread:
         selection = thread.submit(selector.select, 100, np.arange(size))
         while not selection.done():
-            held.append(_anonymous_mib())
+            held.append(anonymous_mib())
             time.sleep(0.01)
     return max(held) - held[0]
 
 
-def _anonymous_mib() -> float:
+def anonymous_mib() -> float:
     """Returns the memory of this process that is no file's: what it has really allocated."""
     text = pathlib.Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
     return next(int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("Anonymous:"))
