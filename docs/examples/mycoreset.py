@@ -21,7 +21,7 @@ class Farthest:
         """Returns (count,) int, different positions in the pool."""
         nearest = cdist(pool.embeddings, pool.labelled_embeddings).min(axis=1)
         chosen: list[int] = []
-        for _ in range(min(count, len(pool))):
+        for _ in range(count):
             chosen.append(int(nearest.argmax()))
             nearest = np.minimum(nearest, cdist(pool.embeddings, pool.embeddings[chosen[-1:]])[:, 0])
         return np.array(chosen)
