@@ -53,9 +53,9 @@ class TypiClust:
         if labelled:
             rows = torch.cat([rows, tensor_of(pool.labelled_embeddings)])
         clusters = k_means(rows, min(len(rows), labelled + count, self.most_clusters), rng).numpy()
-        return self.typical(rows, clusters, len(pool), count, rng)
+        return self._typical(rows, clusters, len(pool), count, rng)
 
-    def typical(
+    def _typical(
         self, rows: Tensor, clusters: np.ndarray, candidates: int, count: int, rng: np.random.RandomState
     ) -> np.ndarray:
         """Takes the typical ones of clusters.
@@ -73,11 +73,7 @@ class TypiClust:
         sizes = np.bincount(clusters)
         labels = np.bincount(clusters[candidates:], minlength=len(sizes))
         order = [place for place in np.lexsort((-sizes, labels)) if sizes[place] > self.smallest_cluster]
-        by_cluster = np.split(
-            np.argsort(clusters[:candidates], kind="stable"),
-            np.cumsum(np.bincount(clusters[:candidates], minlength=len(sizes)))[:-1],
-        )
-        left = [by_cluster[place] for place in order]
+        left = [np.flatnonzero(clusters[:candidates] == place) for place in order]
         chosen: list[int] = []
         while len(chosen) < count and left:
             for place, members in enumerate(left):
