@@ -289,7 +289,7 @@ def _check_networks(settings: Settings, images: ImageSet) -> None:
     """Builds the networks once, where only that shows whether they are right; PyTorch is loaded for nothing else."""
     from aal.config.registry import NETWORKS
 
-    is_plain = all(name in NETWORKS.entries for name in settings.models) and not settings.model_options
+    is_plain = all(one.model in NETWORKS.entries and not one.options for one in settings.networks)
     if settings.compute == "full" and not (is_plain and settings.pretrained is None):
         from aal.training.network_checks import check_networks
 

@@ -37,6 +37,7 @@ from aal.training.inference import predict
 from aal.training.networks import Architecture, architecture_of
 from aal.training.optimizers import build_optimizer, build_schedule
 from aal.training.pretrained import Pretrained, load_matching, normalisation_for, read_pretrained
+from aal.training.snapshots import SnapshotVotes, snapshots_payload
 from aal.training.trainer import (
     FittedModel,
     Trainer,
@@ -84,6 +85,7 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
     optimizer = build_optimizer(model, training)
     schedule = build_schedule(optimizer, training, training.epochs * steps)
     best: FittedModel | None = None
+    votes = SnapshotVotes(task)
     history: list[dict[str, Any]] = []
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []), float32_arithmetic(training.precision):
@@ -114,13 +116,15 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
             history.append({"epoch": epoch, "loss": mean_loss, "val_accuracy": accuracy})
             if not math.isfinite(mean_loss):  # and so are the weights: no later epoch can mend them
                 break
+            votes.cast(model, epoch)
             if epoch >= first_validated and (best is None or (accuracy or 0.0) >= (best.val_accuracy or 0.0)):
                 best = FittedModel(weights_of(model), epoch, accuracy, history)
 
     if best is None:
         raise UserError(f"{diverged(history)}; lower training.learning_rate or training.weight_decay")
     model.load_state_dict(best.state_dict)
-    return dataclasses.replace(best, state_dict={name: value.cpu() for name, value in best.state_dict.items()})
+    state_dict = {name: value.cpu() for name, value in best.state_dict.items()}
+    return dataclasses.replace(best, state_dict=state_dict, votes=votes.collected(model))
 
 
 def _accuracy(model: nn.Module, task: TrainingTask) -> float:
@@ -162,7 +166,7 @@ class Server:
 
     def cost(self, job: TrainingJob) -> Work:
         """Returns how much a training is."""
-        return training_cost(self.settings, self.index, job, len(self.split.validation), len(self.split.test))
+        return training_cost(self.settings, self.index, job, self.split.sizes)
 
     def train(
         self,
@@ -191,9 +195,9 @@ class Server:
             UserError: the device has no memory left.
         """
         s, shape = self.settings, self.images.images.shape
-        name = s.models[job.network]
+        network = s.networks[job.network]
         size = {"classes": len(self.images.classes), "channels": shape[3], "image_size": shape[1]}
-        architecture = architecture_of(s, name, **size)
+        architecture = architecture_of(s, network, **size)
         again = f"-{self.incarnation}" if self.incarnation else ""
         path = f"{MODELS}/training-{job.number:04d}-server-{self.index}{again}.pt"
         model_file = reuse_or_train(
@@ -205,7 +209,7 @@ class Server:
         return TrainedModel(
             job=job.number,
             server=self.index,
-            model=name,
+            model=network.name,
             path=path,
             started_at=started_at,
             warning=suspicion(model_file["history"], size["classes"]),
@@ -236,12 +240,16 @@ class Server:
             seed=derive(s.seed, "training", job.number),
             validation_ids=split.validation,
             validation_labels=truth[split.validation],
+            candidates=np.setdiff1d(np.concatenate([split.initial, *split.shards]), ids) if s.votes_kept else ids[:0],
+            snapshots=s.votes_kept,
             freeze=s.freeze,
             heartbeat=heartbeat,
             job=job,
         )
         trainer: Trainer = functools.partial(TRAINERS.load(job.kind), **s.trainer_options)
         fitted = trainer(model, task)
+        if s.votes_kept and fitted.votes is None:
+            raise UserError(f"trainer: {job.kind} keeps no votes of snapshots, which query_strategy needs")
         precision = s.eval_precision
 
         def reported(ids: np.ndarray) -> Evaluation:
@@ -272,6 +280,7 @@ class Server:
             precision=precision,
             confusion=[(*pair, int(test.confusion[*pair])) for pair in np.argwhere(test.confusion).tolist()],
             history=fitted.history,
+            **({} if fitted.votes is None else {"snapshots": snapshots_payload(task, fitted.votes)}),
         )
 
     def _network(self, job: TrainingJob, architecture: Architecture, pretrained: Pretrained | None) -> nn.Module:

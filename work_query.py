@@ -75,8 +75,8 @@ class Worker:
         """
         seed = derive(self.seed, "worker", self.index, grant.batch)
         models = [
-            ModelScorer(self.run / model.path, self.bank, slot, self.networks, self.heartbeat)
-            for slot, model in enumerate(grant.models)
+            ModelScorer(self.run / model.path, self.bank, model.target, self.networks, self.heartbeat)
+            for model in grant.models
         ]
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed)
@@ -98,7 +98,7 @@ def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Wo
     devices = settings.devices.workers
     bank = shared_bank(images / "images.npy", use_device(devices[index % len(devices)]))
     strategy, options = assign(settings, workers)[index], settings.query_strategy_options
-    networks = tuple(settings.models)
+    networks = tuple(one.model for one in settings.networks)
     return Worker(index, context.run, strategy, bank, settings.seed, options, networks, context.heartbeat)
 
 

@@ -117,7 +117,7 @@ class Run:
             raise UserError(f"{self.path}: has no model {version}; there are {list(paths)}")
         path = self.path / paths[max(paths) if version is None else version]
         payload = load_model(path)
-        return restore_model(payload, path, self.settings.models).eval(), payload
+        return restore_model(payload, path, [one.model for one in self.settings.networks]).eval(), payload
 
     def report(self) -> pathlib.Path:
         """Draws the report again; returns its Markdown page."""

@@ -1,5 +1,6 @@
 """Settings that are right one by one and wrong together."""
 
+import importlib.util
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -54,6 +55,9 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if problem := STRATEGIES.problem(name):
         yield ("query_strategy",), problem
         return
+    package = STRATEGIES.facts(name).get("package")
+    if package and importlib.util.find_spec(package) is None:
+        yield ("query_strategy",), f"{name} needs {package}: pip install {package}"
     try:
         if STRATEGIES.is_users_own(name) and not callable(getattr(STRATEGIES.load(name), "select", None)):
             yield ("query_strategy",), f"{name} has no method select(pool, count, rng); see docs/extending.md"
@@ -76,14 +80,25 @@ def dropout_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds what can be known to be wrong with the networks before PyTorch is imported."""
-    side = known_side(s)
-    for name in dict.fromkeys(s.models):
+    side, where = known_side(s), "targets" if s.targets else "models"
+    for name in dict.fromkeys(network.model for network in s.networks):
         if problem := NETWORKS.problem(name):
-            yield ("models",), problem
+            yield (where,), problem
         elif side and (problem := misfit(name, side)):
-            yield ("models", "data_type", "image_size"), problem
+            yield (where, "data_type", "image_size"), problem
         elif s.freeze and s.pretrained is None and not NETWORKS.is_users_own(name):
-            yield ("freeze", "pretrained", "models"), f"needs pretrained, for {name} starts from random weights"
+            yield ("freeze", "pretrained", where), f"needs pretrained, for {name} starts from random weights"
+    if s.targets and s.model_options:
+        yield ("model_options", "targets"), "are for models; give each of the targets its own options"
+
+
+def snapshot_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds too few epochs for the votes of snapshots."""
+    epochs, keys = s.training.epochs, ("snapshots", "training", "query_strategy")
+    if s.snapshots is not None and s.snapshots > epochs:
+        yield keys, f"{s.snapshots} are more than the {epochs} epochs of a training"
+    elif s.needs_votes and s.votes_kept < 2:
+        yield keys, f"{s.query_strategy} needs votes of two epochs or more; half of training.epochs {epochs} are too few"
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -115,6 +130,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from strategy_problems(s)
     yield from dropout_problems(s)
     yield from network_problems(s)
+    yield from snapshot_problems(s)
     if s.engine == "local":
         if s.compute == "none":
             yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"

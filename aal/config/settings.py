@@ -20,6 +20,22 @@ def _bound(value: object) -> object:
     raise PydanticCustomError("bound", "must be auto, a whole number from 0 to 1,000,000,000, or null")
 
 
+def _whole_targets(value: object) -> object:
+    """Lets the name of a network stand for a target, and names each target that has no name after its network."""
+    if not isinstance(listed := _listed(value), list):
+        return listed
+    whole = [{"model": one} if isinstance(one, str) else one for one in listed]
+    return [{"name": one.get("model"), **one} if isinstance(one, dict) else one for one in whole]
+
+
+def _different_names(targets: "list[TargetSettings] | None") -> "list[TargetSettings] | None":
+    names = [target.name for target in targets or ()]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        text = f"two are called {twice[0]}; give each a name of its own, {{name: ..., model: ...}}"
+        raise PydanticCustomError("same_names", "{text}", {"text": text})
+    return targets
+
+
 def _usable_path(text: str) -> str:
     try:
         pathlib.Path(text).expanduser()
@@ -136,6 +152,16 @@ class DeviceSettings(Group):
     )
 
 
+class TargetSettings(Group):
+    """One of several target models; the name of a network alone stands for one without options."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        description="in reports; that of its network by default"
+    )
+    model: ModelName = Field(description="its network")
+    options: Options = Field({}, description="parameters of its network")
+
+
 class CostSettings(Group):
     """What work costs on the virtual clock, in its seconds; `annotators` say what a label costs.
 
@@ -237,6 +263,20 @@ class Settings(Group):
         description=f"{NETWORKS.choices()}; a list is given to the servers in turn, the initial model is of the first",
     )
     model_options: Options = Field({}, description="parameters of the networks")
+    targets: Annotated[
+        Annotated[list[TargetSettings], Field(min_length=1, max_length=1000)] | None,
+        BeforeValidator(_whole_targets),
+        AfterValidator(_different_names),
+    ] = Field(
+        None,
+        description="several target models that one labelled set serves, in the place of models: names of networks, or "
+        "{name, model, options} each; each has versions of its own",
+    )
+    snapshots: Annotated[int, Field(ge=2, le=255)] | None = Field(
+        None,
+        description="last epochs of each training whose votes on the unlabelled images are kept; null: half of the "
+        "epochs for strategies that need them (diam, cal, diam_qp), none for others",
+    )
     pretrained: Path | None = Field(
         None, description="weights to start from: a file, or the name of torchvision weights; null starts from scratch"
     )
@@ -265,6 +305,29 @@ class Settings(Group):
     def budget(self) -> int:
         """Labels to buy."""
         return self.worker_num * self.worker_query_num * self.query_batch
+
+    @property
+    def networks(self) -> list[TargetSettings]:
+        """The networks that are trained: that of each target, or those that the servers are given in turn."""
+        options = self.model_options
+        return self.targets or [TargetSettings(name=name, model=name, options=options) for name in self.models]
+
+    @property
+    def target_num(self) -> int:
+        """Target models; each has its own versions."""
+        return len(self.targets or (None,))
+
+    @property
+    def votes_kept(self) -> int:
+        """Snapshots of each training that vote on the unlabelled images."""
+        if self.snapshots is not None:
+            return self.snapshots
+        return min(255, self.training.epochs // 2) if self.needs_votes else 0
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether the strategy is registered as one that takes votes of snapshots."""
+        return bool(self.query_strategy and STRATEGIES.facts(self.query_strategy).get("votes"))
 
     @property
     def round_size(self) -> int:

@@ -2,8 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Sizes(NamedTuple):
+    """How many images the parts of a set have; `trainable` are the initial ones and those of the shards."""
+
+    validation: int
+    test: int
+    trainable: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +34,11 @@ class Partition:
     shards: list[np.ndarray]
     mean: np.ndarray
     std: np.ndarray
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many images the parts have."""
+        return Sizes(len(self.validation), len(self.test), len(self.initial) + sum(map(len, self.shards)))
 
     def rows(
         self, labels: np.ndarray, paths: Sequence[str | None] | None = None

@@ -56,8 +56,11 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
     s, schedule = settings, schedule_of(settings)
     servers, workers = schedule.server_num(s), schedule.shard_num(s)
     people = s.annotators.number * PER_ANNOTATOR
-    training = max((_training_bytes(s, name, shape) for name in s.models), default=0.0)
-    scoring = max((_scoring_bytes(s, name, shape, shape[0] // max(1, workers)) for name in s.models), default=0.0)
+    names, shard = [one.model for one in s.networks], shape[0] // max(1, workers)
+    training = max((_training_bytes(s, name, shape) for name in names), default=0.0)
+    scoring = max((_scoring_bytes(s, name, shape, shard) for name in names), default=0.0)
+    if s.targets:  # a worker keeps the newest model of each
+        scoring += sum(4 * _network(s, name)[0] for name in names)
     known = shape[0] * PER_EXAMPLE
     if s.engine == "simulated":
         computing = TORCH * MIB + training + scoring if s.compute == "full" else 0.0

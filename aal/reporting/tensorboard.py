@@ -42,7 +42,7 @@ def scalars(run: pathlib.Path, settings: Settings, progress: Progress) -> Iterat
     if not settings.tensorboard:
         yield
         return
-    writer = ScalarWriter(run, has_several=len(set(settings.models)) > 1)
+    writer = ScalarWriter(run, has_several=len({one.name for one in settings.networks}) > 1)
     progress.follow(writer.update)
     try:
         yield

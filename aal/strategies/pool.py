@@ -27,6 +27,10 @@ class Scorer(Protocol):
         """Scores images with dropout switched on; (passes, n, classes) float32."""
         ...
 
+    def votes(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the votes of the snapshots of the model's training, (snapshots, n)."""
+        ...
+
 
 Labelled = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -106,6 +110,24 @@ class CandidatePool:
     def votes(self) -> np.ndarray:
         """Returns the class that each granted model predicts, (models, n) int64."""
         return np.stack([self.probabilities_of(index).argmax(axis=1) for index in range(self.model_count)])
+
+    def embeddings_of(self, model_index: int) -> np.ndarray:
+        """Returns the embeddings by one of several granted models, (n, d of this model) float32."""
+        if model_index == 0:
+            return self.embeddings
+        found = self._models[model_index].outputs(self.ids, self._precision, True).embeddings
+        assert found is not None
+        return found
+
+    def votes_of(self, model_index: int) -> np.ndarray:
+        """Returns the classes that the snapshots of a granted model's training gave, (snapshots, n).
+
+        They were cast at the end of its last epochs (the setting `snapshots`) and cost no pass here.
+
+        Raises:
+            UserError: the training kept none.
+        """
+        return self._models[model_index].votes(self.ids)
 
     def monte_carlo_probabilities(self, passes: int, seed: int | None = None) -> np.ndarray:
         """Returns probabilities with dropout switched on (Gal and Ghahramani, 2016), (passes, n, classes) float32.

@@ -52,7 +52,7 @@ def calibrate(
     device = resolve_device(settings.devices.servers[0])
     bank = ImageBank(images, device)
     size = {"classes": int(labels.max()) + 1, "channels": images.shape[3], "image_size": images.shape[1]}
-    architecture = architecture_of(settings, settings.models[0], **size)
+    architecture = architecture_of(settings, settings.networks[0], **size)
     model = architecture.build(seed=0)
     alone = Computing(trainings=1, selections=0, free_cores=free_cores_now())
     torch.set_num_threads(threads_for("server", settings, takes_turns=False, computing=alone))
@@ -73,7 +73,7 @@ def calibrate(
         )
         written = _median(lambda: save_model(path, payload))
         torch.set_num_threads(threads_for("worker", settings, takes_turns=False))
-        trusted = settings.models
+        trusted = [one.model for one in settings.networks]
         read = _median(lambda: fuse_batch_norm(restore_model(load_model(path), path, trusted).to(device), inplace=True))
     scored = _per_image_scored(bank, images, model)
     set_up_simulated(settings)

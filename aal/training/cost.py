@@ -6,6 +6,7 @@ from aal.config.registry import STRATEGIES
 from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.clock import Work
 from aal.coordination.messages import SelectionGrant, TrainingJob
+from aal.coordination.partition import Sizes
 
 
 def epoch_shape(labels: int, training: TrainingSettings) -> tuple[int, int]:
@@ -14,26 +15,30 @@ def epoch_shape(labels: int, training: TrainingSettings) -> tuple[int, int]:
     return math.ceil(labels / size), size
 
 
-def training_cost(settings: Settings, server: int, job: TrainingJob, validation: int, test: int) -> Work:
+def training_cost(settings: Settings, server: int, job: TrainingJob, sizes: Sizes) -> Work:
     """Returns how much a training is: the images it learns from and those it scores, epoch by epoch.
+
+    After an epoch the validation images are scored, after the last ones the unlabelled images too where snapshots vote
+    on them, and at the end the test images.
 
     Args:
         settings: of the run.
         server: number of the server.
         job: to do.
-        validation: images scored after an epoch.
-        test: images scored at the end.
+        sizes: of the parts of the image set.
     """
     training = settings.training
     steps, size = epoch_shape(job.labels, training)
     validations = training.epochs - min(training.validate_after, training.epochs - 1)
-    return Work("training", server, job.number, training.epochs * steps * size, validations * validation + test)
+    votes = settings.votes_kept * max(0, sizes.trainable - job.labels)
+    scored = validations * sizes.validation + votes + sizes.test
+    return Work("training", server, job.number, training.epochs * steps * size, scored)
 
 
 def selection_cost(worker: int, grant: SelectionGrant, strategy: str, remaining: int, passes: int = 1) -> Work:
     """Returns how much a selection is: a strategy registered with `scores=False` scores nothing.
 
-    What a strategy computes from the outputs is not counted, nor the images of L that it may look at.
+    The others score the candidates with each of the granted models. What a strategy computes from the outputs is not counted, nor the images of L that it may look at.
 
     Args:
         worker: number of the worker.

@@ -17,9 +17,10 @@ def check_networks(settings: Settings, *, classes: int, channels: int, image_siz
         UserError: with a line for each network that cannot be built, gives no logits, or takes nothing of `pretrained`.
     """
     problems: list[str] = []
-    for name in dict.fromkeys(settings.models):
+    for one in settings.networks:
+        name = one.model
         try:
-            architecture = architecture_of(settings, name, classes=classes, channels=channels, image_size=image_size)
+            architecture = architecture_of(settings, one, classes=classes, channels=channels, image_size=image_size)
             network = architecture.build(seed=0)
             _check_logits(network, architecture)
             if settings.freeze and find_head(network) is None:

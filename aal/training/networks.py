@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aal.config.contradictions import misfit
 from aal.config.errors import UserError
 from aal.config.registry import NETWORKS
-from aal.config.settings import Settings
+from aal.config.settings import Settings, TargetSettings
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,22 @@ def _is_whole(network: nn.Module) -> bool:
     return True
 
 
-def architecture_of(settings: Settings, name: str, *, classes: int, channels: int, image_size: int) -> Architecture:
+def architecture_of(
+    settings: Settings, network: TargetSettings, *, classes: int, channels: int, image_size: int
+) -> Architecture:
     """Returns one of the networks of a run; its width is an option of those builders that have it.
+
+    Args:
+        settings: of the run.
+        network: one of `settings.networks`.
+        classes: of the images.
+        channels: of the images.
+        image_size: pixels a side.
 
     Raises:
         UserError: the settings give a width to a network that has none.
     """
-    options = dict(settings.model_options)
+    name, options = network.model, dict(network.options)
     if "width" in inspect.signature(NETWORKS.load(name)).parameters:
         options.setdefault("width", settings.width)
     elif settings.width != 1.0:

@@ -18,6 +18,7 @@ from aal.training.images import ImageBank, Normalisation
 from aal.training.inference import predict, run_batches
 from aal.training.networks import restore_model
 from aal.training.outputs import Outputs
+from aal.training.snapshots import votes_in
 
 
 @contextlib.contextmanager
@@ -108,6 +109,24 @@ class ModelScorer:
         assert found is not None
         return found
 
+    def votes(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the votes of the snapshots on images, (snapshots, n); read once from the file.
+
+        Raises:
+            UserError: the file holds none on all of these images.
+        """
+        key = (self._path, self._path.stat().st_mtime_ns)
+        if self._slot not in _votes or _votes[self._slot][0] != key:
+            found = votes_in(load_model(self._path))
+            if found is None:
+                raise UserError(f"{self._path}: holds no votes of snapshots; set `snapshots` to have trainings keep them")
+            _votes[self._slot] = key, *found
+        _, known, votes = _votes[self._slot]
+        at = np.searchsorted(known, ids)
+        if not np.array_equal(known.take(at, mode="clip") if len(known) else known, ids):
+            raise UserError(f"{self._path}: its snapshots did not vote on all of the candidates")
+        return votes[:, at]
+
     def _load(self) -> tuple[nn.Module, Normalisation]:
         """The model, ready to score; from the cache unless the file was replaced."""
         place, key = (self._bank.device, self._slot), (self._path, self._path.stat().st_mtime_ns)
@@ -123,3 +142,5 @@ class ModelScorer:
 
 # Of each device and place the last one: the workers of a process mostly choose with the same model, the newest.
 _loaded: dict[tuple[torch.device, int], tuple[tuple[pathlib.Path, int], nn.Module, Normalisation]] = {}
+# Of each place the votes of the last file that was asked for.
+_votes: dict[int, tuple[tuple[pathlib.Path, int], np.ndarray, np.ndarray]] = {}

@@ -45,6 +45,8 @@ class TrainingTask:
         seed: of order, augmentation and dropout.
         validation_ids: (v,) of the images that choose the epoch; without any it is the last.
         validation_labels: (v,) of these.
+        candidates: (c,) of the unlabelled images that snapshots vote on, ascending.
+        snapshots: last epochs that vote; 0 where no votes are wanted.
         freeze: whether only the output layer is trained.
         heartbeat: called before each batch; what it raises ends the training.
         job: that asks for the training; None outside a run.
@@ -58,6 +60,8 @@ class TrainingTask:
     seed: int
     validation_ids: Ids = field(default_factory=_no_ids)
     validation_labels: Ids = field(default_factory=_no_ids)
+    candidates: Ids = field(default_factory=_no_ids)
+    snapshots: int = 0
     freeze: bool = False
     heartbeat: Callable[[], None] = lambda: None
     job: TrainingJob | None = None
@@ -72,12 +76,14 @@ class FittedModel:
         epoch: the best one, from 1.
         val_accuracy: its accuracy; None without validation images.
         history: an entry an epoch: epoch, loss (mean over its steps), val_accuracy (None where not validated).
+        votes: (snapshots, candidates) classes, as `aal.training.snapshots.SnapshotVotes` collects them; None without.
     """
 
     state_dict: dict[str, Tensor]
     epoch: int
     val_accuracy: float | None
     history: list[dict[str, Any]]
+    votes: Tensor | None = None
 
 
 class Trainer(Protocol):
@@ -121,7 +127,7 @@ def training_fingerprint(
     start = job.start and job.start.path
     asked = (job.number, job.kind, job.target, job.owner, start)
     s = settings
-    how = (s.seed, architecture, s.pretrained, s.freeze, s.training, s.eval_precision)
+    how = (s.seed, architecture, s.pretrained, s.freeze, s.training, s.votes_kept, s.eval_precision)
     text = repr((asked, how, __version__, torch.__version__))
     return hashlib.blake2b(text.encode() + ids.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
 

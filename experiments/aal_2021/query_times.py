@@ -101,7 +101,7 @@ def _costs(times: dict[str, Times]) -> str:
     rows = []
     for costs, about in SOURCES.items():
         s = times[costs]["sync", 1][0].run.settings
-        network = f"{', '.join(s.models)}, width {s.width:g}, {s.training.epochs} epochs"
+        network = f"{', '.join(one.name for one in s.networks)}, width {s.width:g}, {s.training.epochs} epochs"
         rows.append([about, network, *(f"{getattr(s.costs, key):.3g}" for key in COSTS)])
     return titled("Virtual seconds that work costs:", ("", "network", *COSTS.values()), rows)
 

@@ -41,7 +41,7 @@ class Schedule(abc.ABC):
         self.models: list[ModelRef] = []
         self.batches = [0] * pools.workers
         self.issued = 0
-        self.trained_on = 0  # labels of the largest job
+        self._learned = {target: (0, -1) for target in range(self.target_num)}  # labels and number of its last job
         self._unannounced = 0  # models whose record is on its way to the disk
         self._held: dict[int, tuple[int, TrainingJob]] = {}
         self._returned: list[TrainingJob] = []
@@ -49,7 +49,33 @@ class Schedule(abc.ABC):
         self._idle_servers: dict[int, None] = {}
         self._selecting: dict[int, SelectionGrant] = {}
         self._promised = 0  # ids of these grants
-        self._newest: dict[int, ModelRef] = {}  # by target
+        self._newest: dict[int, ModelRef] = {}  # by target, in ascending order
+        self._published = dict.fromkeys(range(self.target_num), 0)  # versions of each target
+
+    @property
+    def target_num(self) -> int:
+        """How many target models the run has."""
+        return self.settings.target_num
+
+    @property
+    def lagging(self) -> int:
+        """The target that lags most: whose last job had the fewest labels, of several the one it was longest ago."""
+        return min(self._learned, key=self._learned.__getitem__)
+
+    @property
+    def trained_on(self) -> int:
+        """Labels of the largest job of the target that lags most."""
+        return self._learned[self.lagging][0]
+
+    @property
+    def rounds_issued(self) -> int:
+        """How many jobs every target has been given, the initial one included."""
+        return self.issued // self.target_num
+
+    @property
+    def generations(self) -> int:
+        """How many versions every target has."""
+        return min(self._published.values())
 
     # ------------------------------------------------------------------ what a run needs, from its settings
 
@@ -83,7 +109,7 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def training_due(self) -> bool:
-        """Whether L has grown so far that an idle server may train."""
+        """Whether L has grown so far, since the target that lags most was trained, that an idle server may train."""
 
     @abc.abstractmethod
     def batch_size(self, worker: int) -> int:
@@ -119,7 +145,7 @@ class Schedule(abc.ABC):
         elif self.training_due():
             job = self.new_job(server)
             self.issued += 1
-            self.trained_on = max(self.trained_on, job.labels)  # a surplus over the threshold is absorbed
+            self._note_job(job)
         else:
             return Pending(self.changes_for_job)
         del self._idle_servers[server]
@@ -127,14 +153,21 @@ class Schedule(abc.ABC):
         return job
 
     def new_job(self, server: int) -> TrainingJob:
-        """Returns the job of a training that is due: all of L, with the networks dealt out to the servers in turn.
+        """Returns the job of a training that is due: all of L, for the target that lags most.
 
-        The initial model is of the first network, whichever server asks first, and of the initial labels, whoever has
-        answered by then, so that a seed has one initial model.
+        Without targets the networks are dealt out to the servers in turn. The initial model, of each target, is of the
+        initial labels, whoever has answered by then; without targets it is of the first network, whichever server asks
+        first: so a seed has one initial model.
         """
+        is_initial, target = self.issued < self.target_num, self.lagging
+        labels = self.pools.initial or self.pools.labels if is_initial else self.pools.labels
         network = server % len(self.settings.models) if self.issued else 0
-        labels = self.pools.labels if self.issued else self.pools.initial or self.pools.labels
-        return TrainingJob(self.issued, labels, kind=self.settings.trainer, network=network)
+        network = target if self.settings.targets else network
+        return TrainingJob(self.issued, labels, kind=self.settings.trainer, target=target, network=network)
+
+    def _note_job(self, job: TrainingJob) -> None:
+        """Counts a job for its target; a surplus over the threshold is absorbed."""
+        self._learned[job.target] = max(self._learned[job.target], (job.labels, job.number))
 
     def settle(self, number: int, server: int, path: str, now: float) -> tuple[TrainingJob, ModelRef]:
         """Ends a job; returns it with the model's place in the order of versions, to be announced when it is on disk.
@@ -184,7 +217,7 @@ class Schedule(abc.ABC):
         if size == 0:
             raise Stopped
         self.release_worker(worker)  # one that asks again has lost its grant
-        if not self.models or not self.may_select(worker):
+        if not self.generations or not self.may_select(worker):
             return Pending(self.changes_for_grant)
         if self.room < size:
             return Pending(Change.ROOM, in_turn=True)
@@ -321,7 +354,8 @@ class Schedule(abc.ABC):
         self._lost = {number: model.version for model, number in models if model.version in lost}
         self._add_models([model for model, _ in models if model.version not in lost])
         self.issued = len(jobs)
-        self.trained_on = max((job.labels for job in jobs), default=0)
+        for job in jobs:
+            self._note_job(job)
         done = {number for model, number in models if model.version not in lost}
         self._returned = [job for job in jobs if job.number not in done]
 
@@ -336,5 +370,6 @@ class Schedule(abc.ABC):
     def _add_models(self, models: Sequence[ModelRef]) -> None:
         for model in models:
             insort(self.models, model, key=lambda model: model.version)
+            self._published[model.target] += 1
             if model.target not in self._newest or self._newest[model.target].version < model.version:
-                self._newest[model.target] = model
+                self._newest = dict(sorted({**self._newest, model.target: model}.items()))

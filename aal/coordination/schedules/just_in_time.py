@@ -52,11 +52,11 @@ class JustInTime(Asynchronous):
     def training_due(self) -> bool:
         """Whether L has grown by the threshold, or by the first answers of a run that began without labels.
 
-        The initial model is the first one: no other training begins before it is there.
+        The initial model, of each target, is the first one: no other training begins before it is there.
         """
-        if self.issued and not self.models:
+        if self.issued >= self.target_num and not self.generations:
             return False
-        if self.issued == 0 and not self.pools.initial:
+        if self.issued < self.target_num and not self.pools.initial:
             s, labels = self.settings, self.pools.labels
             return labels >= min(s.query_batch, s.server_train_threshold) or (labels > 0 and self.all_answered)
         return super().training_due()

@@ -11,6 +11,7 @@ from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.interfaces import ServerHub, WorkerHub
 from aal.coordination.messages import SelectionGrant, TrainedModel, TrainingJob
+from aal.coordination.partition import Sizes
 from aal.engines.base import Plan, Role
 from aal.strategies.assignment import assign
 from aal.strategies.strategy import build_strategy, passes_of, versions_of
@@ -22,7 +23,7 @@ def stand_ins(plan: Plan) -> Plan:
     if plan.settings.compute == "full":
         return plan
     build = {
-        "server": (f"{__name__}:build_server", (len(plan.partition.validation), len(plan.partition.test))),
+        "server": (f"{__name__}:build_server", (plan.partition.sizes,)),
         "worker": (f"{__name__}:build_worker", (len(plan.partition.shards),)),
     }
 
@@ -42,25 +43,24 @@ class StandInServer:
     Attributes:
         index: its number.
         settings: of the run.
-        validation: images that would be scored after an epoch.
-        test: images that would be scored at the end.
+        sizes: of the parts of the image set.
     """
 
     index: int
     settings: Settings
-    validation: int
-    test: int
+    sizes: Sizes
 
     def cost(self, job: TrainingJob) -> Work:
         """Returns how much a training would be."""
-        return training_cost(self.settings, self.index, job, self.validation, self.test)
+        return training_cost(self.settings, self.index, job, self.sizes)
 
     def train(
         self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
     ) -> TrainedModel:
         """Returns a model without a file."""
         heartbeat()
-        return TrainedModel(job.number, self.index, "none", "", 0, started_at, None, None)
+        name = self.settings.networks[job.target].name if self.settings.targets else "none"
+        return TrainedModel(job.number, self.index, name, "", 0, started_at, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +96,9 @@ class StandInWorker:
         return remaining[np.sort(rng.choice(len(remaining), min(grant.count, len(remaining)), replace=False))]
 
 
-def build_server(context: Context[ServerHub], validation: int, test: int) -> StandInServer:
+def build_server(context: Context[ServerHub], sizes: Sizes) -> StandInServer:
     """Builds the stand-in of a server."""
-    return StandInServer(context.index, context.settings, validation, test)
+    return StandInServer(context.index, context.settings, sizes)
 
 
 def build_worker(context: Context[WorkerHub], workers: int) -> StandInWorker:
