@@ -53,10 +53,11 @@ Groups = Mapping[str, Sequence[Compared]]
 
 
 def _compared(path: pathlib.Path) -> list[Compared]:
-    """Reads a run; of several networks, each that has a curve is one of the results."""
+    """Reads a run; of several networks or targets, each that has a curve is one of the results."""
     record = read(path)
     settings, summary = dict(_flat(record.config)), summary_of(record)
-    networks = [(one["name"], {**summary, **one}) for one in summary.get("networks", ())] or [("", summary)]
+    several = summary.get("targets") or summary.get("networks") or ()
+    networks = [(one["name"], {**summary, **one}) for one in several] or [("", summary)]
     parts = [part for network, own in networks if (part := Compared(path, settings, own, network)).points()]
     if not parts:
         raise UserError(f"{path}: has no model with a test accuracy yet, so there is no curve to compare")

@@ -28,12 +28,12 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
     sync = record.config.get("mode") == "sync"  # which trains one model at a time
     servers = 1 if sync else record.config.get("server_num") or len({model["server"] for model in record.models})
     late, seconds = when_answered(record)
-    virtual, mixed = record.is_virtual, "networks" in summary
+    virtual, mixed = record.is_virtual, "networks" in summary or "targets" in summary
     bound = record.config.get("max_staleness")
     rows = [
         ("Labels: initial + bought = total", f"{labels['initial']:,} + {labels['bought']:,} = {labels['total']:,}"),
         ("Trainings", rounded(summary["trainings"])),
-        (f"Final test accuracy{f' ({_final_network(record)})' * mixed}", _final_accuracy(summary)),
+        _final_accuracy(record, summary),
         *(() if mixed else _of_one_curve(summary)),  # a mean over networks would say nothing
         (f"Labels per {'virtual ' * virtual}second", rounded(summary["labels_per_s"])),
         ("Wrong labels", f"{record.label_errors:,} ({percent(record.label_errors, labels['bought'])})"),
@@ -67,9 +67,14 @@ def _of_one_curve(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [("Mean test accuracy of the curve", mean), ("AUBC (0 to 1)", area)]
 
 
-def _final_accuracy(summary: dict[str, Any]) -> str:
-    fewer = final_labels(summary)
-    return percent(summary["final_test_accuracy"]) + (f" (of the model of {fewer:,} labels)" if fewer else "")
+def _final_accuracy(record: Record, summary: dict[str, Any]) -> tuple[str, str]:
+    fewer, accuracy = final_labels(summary), percent(summary["final_test_accuracy"])
+    of_fewer = f" (of the model of {fewer:,} labels)" if fewer else ""
+    if "targets" in summary:
+        std = summary["target_std"]["final_test_accuracy"]
+        return f"Final test accuracy, mean of {len(summary['targets'])} targets", f"{accuracy} ± {percent(std)}"
+    name = f" ({_final_network(record)})" if "networks" in summary else ""
+    return f"Final test accuracy{name}", f"{accuracy}{of_fewer}"
 
 
 def _final_network(record: Record) -> str:

@@ -9,6 +9,7 @@ from aal.reporting.curves import aubc
 from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.labels import round_of
 from aal.reporting.record import Record, column, final_model, present
+from aal.reporting.targets import of_targets
 from aal.storage.run_reader import Column, Rows
 
 
@@ -40,6 +41,7 @@ def summary_of(record: Record) -> dict[str, Any]:
     - eval_precision: in which the accuracies were computed; null of a run of an earlier version.
     - networks: the curve and its figures for each network by itself, and the queries that its models chose; only where
       the run trained several.
+    - targets, target_std: of a run with several target models, see `of_targets`; top-level figures are means over them.
     """
     bought = int(record.answered.sum())
     curve = [
@@ -78,7 +80,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         "wall_s": record.wall_s,
         "rounds_ahead": _rounds_ahead(record),
         "eval_precision": record.config.get("eval_precision"),
-        **_networks(record, curve),
+        **(of_targets(record, curve, _figures) or _networks(record, curve)),
     }
 
 

@@ -17,6 +17,7 @@ from aal.reporting.metrics import summary_bytes, summary_of
 from aal.reporting.pictures import PICTURES, draw
 from aal.reporting.record import Record, read
 from aal.reporting.tables import markdown_table, plain_text
+from aal.reporting.targets import targets_table
 from aal.reporting.units import duration, percent, rounded
 from aal.reporting.words import BESIDE, DEFINITIONS, TURNS, VIRTUAL
 from aal.storage.atomic import write_whole
@@ -137,6 +138,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *([f"**Warning**: {plain_text(meta['warning'])}\n"] if "warning" in meta else []),
         f"The test set was only reported; it chose nothing. {epoch} {_precision(summary)}\n",
         main_figures(record, summary),
+        *targets_table(summary),
         *_networks(summary),
         markdown_table(("", "mean", "p50", "p95", "p99", "max"), spreads),
         *(f"![{PICTURES[key]}]({key}.png)\n\n{PICTURES[key]} [PDF]({key}.pdf)\n" for key in PICTURES if key in drawn),

@@ -6,12 +6,14 @@ from matplotlib.figure import Figure
 from aal.reporting import labelling_plots, plots, training_plots
 from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.record import Record, column
+from aal.reporting.targets import mean_curve
 from aal.reporting.timeline import Spans, timeline
 from aal.storage.run_reader import Column, Rows
 
 PICTURES = {
     "accuracy_by_labels": "Test accuracy against labels. The line is the mean of the models with equally many labels "
     "(of several networks, one line each).",
+    "targets": "Test accuracy against labels: the mean over the targets, and one standard deviation to both sides.",
     "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment (of several networks, "
     "one line each).",
     "timeline": "Who did what when. Two tones only keep neighbours apart; a bar too short to be seen is drawn wider.",
@@ -37,6 +39,8 @@ def draw(record: Record) -> dict[str, Figure]:
         points = (column(tested, "test_accuracy"), _series(tested), labels <= record.initial)
         drawn["accuracy_by_labels"] = plots.accuracy_by_labels(labels, *points)
         drawn["accuracy_by_time"] = plots.accuracy_by_time(seconds, *points, breaks, virtual)
+    if record.lineages and (curve := mean_curve(record))[0].size:
+        drawn["targets"] = plots.mean_over_targets(*curve)
     if record.waits["got_at"].size:
         seconds = record.waits["got_at"] - record.waits["asked_at"]
         drawn["waits"] = labelling_plots.waits(seconds, np.nan_to_num(shares), waited, virtual)

@@ -111,6 +111,18 @@ def accuracy_by_labels(labels: Floats, accuracy: Floats, series: Series, initial
 
 
 @mpl.rc_context(STYLE)
+def mean_over_targets(labels: Floats, mean: Floats, std: Floats) -> Figure:
+    """Draws the mean test accuracy (n,) of several targets against labels (n,), with a band of their deviation (n,)."""
+    figure, axes = column_figure("Labels in the training set", "Test accuracy")
+    axes.fill_between(labels, mean - std, mean + std, color=COLOURS[0], alpha=0.2, linewidth=0)
+    axes.plot(labels, mean, color=COLOURS[0], marker=MARKERS[0], markersize=3, label="mean over targets")
+    axes.fill_between([], [], [], color=COLOURS[0], alpha=0.2, linewidth=0, label="± one standard deviation")
+    label_axis(axes)
+    figure.legend(loc=ABOVE, ncols=2)
+    return figure
+
+
+@mpl.rc_context(STYLE)
 def accuracy_by_time(
     seconds: Floats,
     accuracy: Floats,

@@ -23,7 +23,8 @@ class Record:
     `max_staleness: auto`, `withdrawn` counts queries that were taken back, `pool_changes` is how S filled and emptied
     then; `workers` sums them up; `breaks` are the interruptions;
     `epochs` are those of all trainings, `confusion` what the final model took the test images for; `annotators` and
-    `answers_by_class` count labels and how many of them are right.
+    `answers_by_class` count labels and how many of them are right; with several targets, `lineages` is the target of each
+    version and `selected_with` the versions of each selection.
     """
 
     config: dict[str, Any]
@@ -44,6 +45,8 @@ class Record:
     confusion: Rows
     annotators: Rows
     answers_by_class: Rows
+    lineages: dict[int, int]
+    selected_with: Rows
 
     @property
     def is_virtual(self) -> bool:
@@ -117,6 +120,8 @@ def read(run: pathlib.Path) -> Record:
             confusion=reader.confusion(final["version"]) if final else [],
             annotators=reader.annotators(),
             answers_by_class=reader.answers_by_class(),
+            lineages=reader.lineages() if config.get("targets") else {},
+            selected_with=reader.selected_with() if config.get("targets") else [],
         )
 
 

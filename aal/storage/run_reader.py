@@ -152,6 +152,15 @@ class RunReader:
         """Returns the published models in order of version."""
         return self.rows(MODELS)
 
+    def lineages(self) -> dict[int, int]:
+        """Returns the target of each version."""
+        return dict(self.query("SELECT version, target FROM models WHERE published_at IS NOT NULL"))
+
+    def selected_with(self) -> Rows:
+        """Returns the number of items, when they were offered, and the list of versions of each selection."""
+        rows = self.rows("SELECT items, offered_at, versions FROM selections WHERE version IS NOT NULL")
+        return [{**row, "versions": [int(version) for version in row["versions"].split(",")]} for row in rows]
+
     def queries(self) -> Rows:
         """Returns a row for each offered id, in order of offering."""
         return self.rows(QUERIES)
