@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aal.config.registry import NETWORKS
+from aal.training.classifier import Network
 from aal.training.cpu_speedups import Dropout
 from aal.training.networks import build_model
 
@@ -21,28 +22,6 @@ VGG_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512,
 KERAS = {"eps": 1e-3, "momentum": 0.01}  # of its batch norms
 
 Width = Annotated[float, Field(gt=0, le=4)]
-
-
-class Network(nn.Module):
-    """A classifier in two parts.
-
-    Args:
-        features: from images (n, channels, side, side) to embeddings (n, embedding).
-        embedding: numbers an embedding has.
-        classes: numbers of logits.
-    """
-
-    def __init__(self, features: nn.Module, embedding: int, classes: int) -> None:
-        super().__init__()
-        self.features = features
-        self.head = nn.Linear(embedding, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits (n, classes) of images (n, channels, side, side)."""
-        embeddings = self.features(images)
-        # bfloat16 keeps 8 bits of a logit: too few to rank images by the margin between two of them.
-        with torch.autocast(images.device.type, enabled=False):
-            return self.head(embeddings.float())
 
 
 def _initialised(network: Network, draw_kernel: Callable[[Tensor], Tensor]) -> Network:

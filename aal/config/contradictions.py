@@ -98,7 +98,10 @@ def snapshot_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if s.snapshots is not None and s.snapshots > epochs:
         yield keys, f"{s.snapshots} are more than the {epochs} epochs of a training"
     elif s.needs_votes and s.votes_kept < 2:
-        yield keys, f"{s.query_strategy} needs votes of two epochs or more; half of training.epochs {epochs} are too few"
+        yield (
+            keys,
+            f"{s.query_strategy} needs votes of two epochs or more; half of training.epochs {epochs} are too few",
+        )
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -256,7 +256,10 @@ NETWORKS = Registry(
     "models",
     "aal.app.models",
     options="model_options",
-    prefixes={"torchvision": "aal.training.torchvision_networks"},
+    prefixes={
+        "torchvision": "aal.training.torchvision_networks",
+        "mobilenet_v3": "aal.training.mobile_networks",
+    },
 )
 IMAGE_SETS = Registry(
     "IMAGE_SETS",

@@ -62,7 +62,9 @@ def targets_table(summary: dict[str, Any]) -> list[str]:
     means = ("mean", "", *(percent(summary[key]) for key in MEANS[:2]), rounded(summary["staleness"]["mean"]), "")
     deviations = ("standard deviation", "", *(percent(summary["target_std"][key]) for key in MEANS[:2]), "", "")
     head = ("target", "versions", "final accuracy", "mean accuracy", "staleness, mean", "staleness, max")
-    about = "Staleness of a target: its own versions that were newer than the one that chose a query, when it was offered."
+    about = (
+        "Staleness of a target: its own versions that were newer than the one that chose a query, when it was offered."
+    )
     return [markdown_table(head, [*rows, means, deviations]), f"{about}\n"]
 
 

@@ -119,7 +119,9 @@ class ModelScorer:
         if self._slot not in _votes or _votes[self._slot][0] != key:
             found = votes_in(load_model(self._path))
             if found is None:
-                raise UserError(f"{self._path}: holds no votes of snapshots; set `snapshots` to have trainings keep them")
+                raise UserError(
+                    f"{self._path}: holds no votes of snapshots; set `snapshots` to have trainings keep them"
+                )
             _votes[self._slot] = key, *found
         _, known, votes = _votes[self._slot]
         at = np.searchsorted(known, ids)
