@@ -4,6 +4,7 @@ Examples:
   python reproduce.py figure2 --scale tiny
   python reproduce.py figure2 --methods AAL random entropy --batches 5000
   python reproduce.py table1 --scale paper --data_type cifar-100 --seeds 5
+  python reproduce.py diam --scale cpu (several target models; diam --help lists its options)
 
 Runs that are finished are not run again: the same command goes on with a sweep that was stopped.
 """
@@ -35,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reproduce(words: list[str]) -> int:
+    if words and words[0] == "diam":  # another paper's, with options of its own
+        from aal.app.experiments.diam_2022.command import reproduce
+
+        return reproduce(words[1:])
     arguments = _parser().parse_args(words)
     setup, out = _checked(arguments)
     with claimed_folder(out):
