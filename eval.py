@@ -1,4 +1,4 @@
-"""Score a saved model on the test set of its data; the servers call the same function."""
+"""Score saved models on the test set of their data; the servers call the same function."""
 
 import argparse
 import dataclasses
@@ -110,7 +110,13 @@ def evaluate(
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(prog="eval.py", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--path", required=True, help="the model file; nothing else is needed where it lies in its run")
+    parser.add_argument(
+        "--path",
+        required=True,
+        nargs="+",
+        help="the model file; nothing else is needed where it lies in its run. Of several, as of target models, the "
+        "accuracies, their mean and standard deviation are printed",
+    )
     parser.add_argument("--data_type", help="the image set (default: the one that the file names)")
     parser.add_argument("--data_dir", help="where the images are (default: as in the run's config, or data/downloads)")
     parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: in ~/.cache/aal)")
@@ -121,25 +127,23 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _settings(arguments: argparse.Namespace, payload: dict[str, Any]) -> Settings:
+def _settings(arguments: argparse.Namespace, path: str, payload: dict[str, Any]) -> Settings:
     """The settings of the run that made the model, as far as they decide which images are its test set."""
     trained = payload["data"]
     data_type = arguments.data_type or trained["data_type"]
     if arguments.data_type is None and IMAGE_SETS.is_users_own(data_type):
-        raise UserError(f"{arguments.path}: its images come from a user's own code; add --data_type {data_type}")
+        raise UserError(f"{path}: its images come from a user's own code; add --data_type {data_type}")
     places = {key: getattr(arguments, key) for key in ("data_dir", "prepared_dir") if getattr(arguments, key)}
     tree = {
         "data_type": data_type,
         "data_options": trained.get("data_options", {}),
         "devices": {"servers": arguments.device},
-        **(places or _places_of_run(pathlib.Path(arguments.path))),
+        **(places or _places_of_run(pathlib.Path(path))),
         **ANY_RUN,
     }
     settings = resolve(tree, "eval.py")
     if settings.data_type != trained["data_type"]:
-        raise UserError(
-            f"{arguments.path}: was trained on {trained['data_type']}, not {settings.data_type}; change --data_type"
-        )
+        raise UserError(f"{path}: was trained on {trained['data_type']}, not {settings.data_type}; change --data_type")
     return settings.model_copy(update={key: trained[key] for key in ("image_size", "test_share", "seed")})
 
 
@@ -181,17 +185,17 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _score(arguments: argparse.Namespace) -> dict[str, Any]:
-    payload = load_model(arguments.path)
-    settings = _settings(arguments, payload)
+def _score(arguments: argparse.Namespace, path: str) -> dict[str, Any]:
+    payload = load_model(path)
+    settings = _settings(arguments, path, payload)
     device = resolve_device(settings.devices.servers[0])
     trusted = []
     if arguments.model:
         payload["architecture"]["name"] = arguments.model
         trusted.append(arguments.model)
-    model = restore_model(payload, arguments.path, trusted).to(device, memory_format=torch.channels_last)
+    model = restore_model(payload, path, trusted).to(device, memory_format=torch.channels_last)
     image_set = data.open_set(data.prepare(settings))
-    _check_fit(arguments.path, payload, image_set)
+    _check_fit(path, payload, image_set)
     ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)
     set_up_alone()
@@ -236,13 +240,51 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    found = _score(arguments)
+    _check_same_test(arguments.path)
+    found = [_score(arguments, path) for path in arguments.path]
     if arguments.json:
-        loss = found["loss"] if math.isfinite(found["loss"]) else None  # JSON has no NaN
-        write_line(json.dumps({**found, "loss": loss}), sys.stdout)
+        one = [{**score, "loss": score["loss"] if math.isfinite(score["loss"]) else None} for score in found]
+        write_line(json.dumps(one[0] if len(one) == 1 else _together(arguments.path, one)), sys.stdout)
+    elif len(found) == 1:
+        _show(found[0])
     else:
-        _show(found)
+        _show_together(_together(arguments.path, found))
     return 0
+
+
+def _check_same_test(paths: Sequence[str]) -> None:
+    """Checks that models are of the same classes and images; means over others would say nothing."""
+    if len(paths) < 2:
+        return
+    first, *others = [load_model(path) for path in paths]
+    problems = []
+    for path, other in zip(paths[1:], others, strict=True):
+        if other["class_names"] != first["class_names"]:
+            problems.append(f"{path}: has other classes than {paths[0]}; score it by itself")
+        elif _test_set(other) != _test_set(first):
+            problems.append(f"{path}: has other test images than {paths[0]}; score it by itself")
+    if problems:
+        raise UserError(*problems)
+
+
+def _test_set(payload: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(payload["data"][key] for key in ("images", "test_share", "seed"))
+
+
+def _together(paths: Sequence[str], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is said of several models: the mean of their accuracies, and the standard deviation over them."""
+    accuracies = [one["accuracy"] for one in found]
+    models = [{"path": path, **one} for path, one in zip(paths, found, strict=True)]
+    return {"mean_accuracy": float(np.mean(accuracies)), "std_accuracy": float(np.std(accuracies)), "models": models}
+
+
+def _show_together(together: dict[str, Any]) -> None:
+    rows = [(escaped(one["path"]), f"{one['accuracy']:.4f}", f"{one['loss']:.4f}") for one in together["models"]]
+    mean, std = f"{together['mean_accuracy']:.4f}", f"{together['std_accuracy']:.4f}"
+    rows += [("mean", mean, ""), ("standard deviation", std, "")]
+    head, align = ("model", "test accuracy", "test loss"), ("left", "right", "right")
+    for line in tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=align).splitlines():
+        write_line(line, sys.stdout)
 
 
 if __name__ == "__main__":

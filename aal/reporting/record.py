@@ -23,8 +23,8 @@ class Record:
     `max_staleness: auto`, `withdrawn` counts queries that were taken back, `pool_changes` is how S filled and emptied
     then; `workers` sums them up; `breaks` are the interruptions;
     `epochs` are those of all trainings, `confusion` what the final model took the test images for; `annotators` and
-    `answers_by_class` count labels and how many of them are right; with several targets, `lineages` is the target of each
-    version and `selected_with` the versions of each selection.
+    `answers_by_class` count labels and how many of them are right; with several targets, `lineages` is the target of
+    each version and `selected_with` the versions of each selection.
     """
 
     config: dict[str, Any]

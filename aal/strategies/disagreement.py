@@ -1,5 +1,6 @@
-"""Disagreement of the snapshots of several target models (Tang and Huang, "Active Learning for Multiple Target Models").
+"""Disagreement of the snapshots of several target models.
 
+Tang and Huang, "Active Learning for Multiple Target Models", 2022, and the authors' repository.
 The hypotheses of a target that perform well are the snapshots of the last epochs of its training. They voted while the
 network was trained (`aal.training.snapshots`), so that these strategies score no image.
 """

@@ -30,7 +30,7 @@ Width = Annotated[float, Field(gt=0, le=4)]
 class Member:
     """A network of the family: an entry a stage, and the factor on all channels.
 
-    Small images are halved less often, from the front, so that the last features have `last_side` pixels a side or more.
+    Small images are halved less often, from the front, so that the last features have at least `last_side` pixels.
     """
 
     kernels: tuple[int, ...]
@@ -200,7 +200,7 @@ def _initialised(network: Network) -> Network:
 
 
 def multiply_adds(network: nn.Module, channels: int, image_size: int) -> int:
-    """Returns the multiplications of convolutions and linear layers for one image; it leaves the network in eval mode."""
+    """Returns the multiplications of convolutions and linear layers for one image; the network ends in eval mode."""
     counts: list[int] = []
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
