@@ -48,7 +48,7 @@ class Roles:
         self.jobs: dict[int, TrainingJob | None] = dict.fromkeys(range(s.server_num))
         self.grants: dict[int, tuple[SelectionGrant, list[int]] | None] = dict.fromkeys(range(shards))
         self.held: dict[int, list[int]] = {annotator: [] for annotator in range(3)}
-        self.trained: list[int] = []
+        self.trained: list[tuple[int, int]] = []  # target and labels
         self.answered: dict[int, int] = {}
 
     def step(self) -> bool:
@@ -82,7 +82,7 @@ class Roles:
             else:
                 assert len(self.hub.labels(0, job.labels)[0]) == job.labels
                 self.hub.publish(TrainedModel(job.number, index, "cnn", f"{job.number}", 1, 0.0, None, 0.5))
-                self.trained.append(job.labels)
+                self.trained.append((job.target, job.labels))
                 self.jobs[index] = None
         except Stopped:
             del self.jobs[index]
@@ -92,11 +92,13 @@ class Roles:
         try:
             if held is None:
                 if (grant := _given(self.hub.grant(index))) is not None:
+                    assert_newest_of_each(self.hub, grant, self.settings)
                     remaining = self.hub.remaining(index).tolist()
                     self.grants[index] = (grant, self.random.sample(remaining, grant.count))
             else:
                 grant, items = held
-                self.hub.offer(QueryBatch(index, grant.batch, items, "random", (grant.version,), 0.0))
+                versions = tuple(model.version for model in grant.models)
+                self.hub.offer(QueryBatch(index, grant.batch, items, "random", versions, 0.0))
                 self.grants[index] = None
         except Stopped:
             del self.grants[index]
@@ -145,6 +147,7 @@ drawn_roles = st.fixed_dictionaries(
         "mode": st.sampled_from(["async", "async", "sync"]),
         "pool": st.integers(8, 100),
         "lease_s": st.sampled_from([3.0, 1000.0]),
+        "targets": st.sampled_from([None, None, 1, 2, 4]),
     }
 )
 
@@ -160,6 +163,13 @@ def live(roles: Roles, partition: Partition, steps: int) -> bool:
         if step % 16 == 0:
             assert_each_in_one_place(roles.hub, partition)
     return False
+
+
+def assert_newest_of_each(hub: Hub, grant: SelectionGrant, s: Settings) -> None:
+    """A grant carries the newest version of each target; just in time, of those that have one."""
+    newest = {model.target: model for model in hub._schedule.models}
+    assert list(grant.models) == [newest[target] for target in sorted(newest)]
+    assert len(newest) == s.target_num or s.max_staleness == "auto"
 
 
 def assert_each_in_one_place(hub: Hub, partition: Partition) -> None:
@@ -198,6 +208,8 @@ def test_every_run_ends_with_every_label_bought_once_and_trained_on(
     drawn = dict(drawn)
     pool, threshold, lease = drawn.pop("pool"), drawn.pop("threshold"), drawn.pop("lease_s")
     budget = drawn["worker_num"] * drawn["worker_query_num"] * drawn["query_batch"]
+    if number := drawn.pop("targets"):
+        drawn["targets"] = [{"name": f"target {target}", "model": "cnn"} for target in range(number)]
     s = make_settings(**drawn, server_train_threshold=min(threshold, budget), annotators={"lease_s": lease})
     partition = make_partition(s, pool)
     roles = Roles(*make_hub(s, pool), s, seed, deaths)
@@ -211,9 +223,11 @@ def test_every_run_ends_with_every_label_bought_once_and_trained_on(
     shards = [min(len(shard), s.worker_query_num * s.query_batch) for shard in partition.shards]
     expected = min(s.budget, pool) if s.mode == "sync" or s.max_staleness == "auto" else sum(shards)
     assert len(roles.answered) == expected
-    assert max(roles.trained) == 4 + expected, "the last training uses every label"
-    if s.server_train_num is not None:
-        assert len(roles.trained) <= 1 + s.server_train_num
+    for target in range(s.target_num):
+        trained = [labels for of, labels in roles.trained if of == target]
+        assert max(trained) == 4 + expected, "the last training of each target uses every label"
+        if s.server_train_num is not None:
+            assert len(trained) <= 1 + s.server_train_num
 
 
 def train(hub: Hub, server: int = 0) -> TrainingJob | None:

@@ -40,6 +40,9 @@ class Fixed:
         found = self.probabilities[ids]
         return Outputs(np.log(found + 1e-9), found, 10 * found if with_embeddings else None)
 
+    def votes(self, ids: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
     def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
         self.passes.append((len(ids), f"{passes} by {seed}", False))
         return np.repeat(self.probabilities[None, ids], passes, axis=0)
