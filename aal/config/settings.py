@@ -31,7 +31,7 @@ def _whole_targets(value: object) -> object:
 def _different_names(targets: "list[TargetSettings] | None") -> "list[TargetSettings] | None":
     names = [target.name for target in targets or ()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        text = f"two are called {twice[0]}; give each a name of its own, {{name: ..., model: ...}}"
+        text = f"two are called {twice[0]}; give each a name of its own"
         raise PydanticCustomError("same_names", "{text}", {"text": text})
     return targets
 

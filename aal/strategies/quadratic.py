@@ -42,4 +42,4 @@ def choose(kernel: np.ndarray, worth: np.ndarray, count: int) -> np.ndarray:
     solver = osqp.OSQP()
     problem = sparse.triu(kernel, format="csc")
     solver.setup(problem, -worth.astype(float), rows, lower, upper, verbose=False, polishing=False)
-    return np.argsort(-solver.solve().x, kind="stable")[:count]
+    return np.argsort(-solver.solve(raise_error=False).x, kind="stable")[:count]

@@ -62,7 +62,7 @@ MEMBERS = {
     "small_g": Member((3, 3, 3), (4, 3, 3), (1, 2, 1), 0.5, 2),
     "small_h": Member((3, 5, 3), (3, 3, 4), (1, 1, 2), 0.5, 2),
     "small_i": Member((3, 3, 3), (3, 3, 4), (1, 1, 1), 0.5, 2),
-    "small_j": Member((3, 3), (4, 4), (1, 2), 0.5, 2),
+    "small_j": Member((5, 3), (3, 3), (1, 2), 0.5, 2),
     "small_k": Member((3, 3), (3, 3), (1, 2), 0.5, 2),
     "small_l": Member((3, 3), (3, 3), (1, 1), 0.5, 2),
 }
@@ -199,7 +199,7 @@ def _initialised(network: Network) -> Network:
     return network
 
 
-def multiply_adds(network: nn.Module, channels: int, image_size: int) -> int:
+def multiply_adds(network: Network, channels: int, image_size: int) -> int:
     """Returns the multiplications of convolutions and linear layers for one image; the network ends in eval mode."""
     counts: list[int] = []
 
@@ -208,10 +208,10 @@ def multiply_adds(network: nn.Module, channels: int, image_size: int) -> int:
         counts.append(weight[0].numel() * output[0].numel())
 
     hooks = [
-        layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+        layer.register_forward_hook(count) for layer in network.features.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
     with torch.inference_mode():
-        network.eval()(torch.zeros(1, channels, image_size, image_size))
+        network.eval().features(torch.zeros(1, channels, image_size, image_size))
     for hook in hooks:
         hook.remove()
-    return sum(counts)
+    return sum(counts) + network.head.weight.numel()
