@@ -75,8 +75,8 @@ class Worker:
         """
         seed = derive(self.seed, "worker", self.index, grant.batch)
         models = [
-            ModelScorer(self.run / model.path, self.bank, model.target, self.networks, self.heartbeat)
-            for model in grant.models
+            ModelScorer(self.run / model.path, self.bank, slot, self.networks, self.heartbeat)
+            for slot, model in enumerate(grant.models)
         ]
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed)

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from aal.reporting.record import read
 from tests.builders import imagined_plan, make_hub, make_run, make_settings, query, wait_for
 from tests.test_runs import QUICK, ROOT, command, kill, more_than, resume
 
-THREE = [{"name": name, "model": "cnn", "options": {}} for name in ("one", "two", "three")]
+THREE: list[dict[str, Any]] = [{"name": name, "model": "cnn", "options": {}} for name in ("one", "two", "three")]
 
 
 # ---------------------------------------------------------------------- settings
@@ -154,10 +155,11 @@ TARGETS = ["targets=[cnn,{name: narrow,model: cnn,options: {width: 0.5}}]", "ass
 
 
 @pytest.mark.process
+@pytest.mark.timeout(180)
 def test_diam_is_killed_resumed_and_scored_together(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     with subprocess.Popen(command(run, *QUICK, *TARGETS), cwd=ROOT, stderr=subprocess.DEVNULL, text=True) as process:
-        wait_for(lambda: more_than(run, 20))
+        wait_for(lambda: more_than(run, 20), 120)
         kill(process, run, "server-1")
         process.kill()
     done = resume(run)

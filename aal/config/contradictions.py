@@ -72,7 +72,7 @@ def dropout_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if s.query_strategy is None or not STRATEGIES.facts(s.query_strategy).get("needs_dropout"):
         return
     with_dropout = ", ".join(name for name in NETWORKS.entries if NETWORKS.facts(name).get("dropout"))
-    for name in dict.fromkeys(s.models):
+    for name in dict.fromkeys(network.model for network in s.networks):
         if name in NETWORKS.entries and not NETWORKS.facts(name).get("dropout"):
             text = f"{s.query_strategy} draws networks by dropout, and {name} has none; these have: {with_dropout}"
             yield ("query_strategy", "models"), text

@@ -38,7 +38,8 @@ def training_cost(settings: Settings, server: int, job: TrainingJob, sizes: Size
 def selection_cost(worker: int, grant: SelectionGrant, strategy: str, remaining: int, passes: int = 1) -> Work:
     """Returns how much a selection is: a strategy registered with `scores=False` scores nothing.
 
-    The others score the candidates with each of the granted models. What a strategy computes from the outputs is not counted, nor the images of L that it may look at.
+    The others score the candidates with each of the granted models. What a strategy computes from the outputs is not
+    counted, nor the images of L that it may look at.
 
     Args:
         worker: number of the worker.

@@ -208,7 +208,9 @@ def multiply_adds(network: Network, channels: int, image_size: int) -> int:
         counts.append(weight[0].numel() * output[0].numel())
 
     hooks = [
-        layer.register_forward_hook(count) for layer in network.features.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+        layer.register_forward_hook(count)
+        for layer in network.features.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
     with torch.inference_mode():
         network.eval().features(torch.zeros(1, channels, image_size, image_size))

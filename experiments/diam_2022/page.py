@@ -33,7 +33,7 @@ class Results:
 
     def __init__(self, setup: Setup, plan: Iterable[Run], runs: pathlib.Path) -> None:
         self.setup, scale = setup, SCALES[setup.scale]
-        self.grid = scale.initial + scale.batch * np.arange(scale.rounds + 1)
+        self.grid = scale.initial + scale.batch * np.arange(scale.rounds + 1.0)
         self.found = [(run, summary_of(read(runs / run.name))) for run in plan]
 
     def of(self, method: str, number: int, mode: str = "sync") -> list[dict[str, Any]]:
