@@ -280,8 +280,9 @@ def test_networks_of_torchvision_take_colour_and_grey() -> None:
 
 def test_width_goes_to_networks_that_have_it() -> None:
     size = {"classes": 10, "channels": 1, "image_size": 8}
-    assert architecture_of(s := make_settings(width=0.5), s.networks[0], **size).options == {"width": 0.5}
-    assert architecture_of(s := make_settings(models="torchvision:resnet18"), s.networks[0], **size).options == {}
+    narrow, s = make_settings(width=0.5), make_settings(models="torchvision:resnet18")
+    assert architecture_of(narrow, narrow.networks[0], **size).options == {"width": 0.5}
+    assert architecture_of(s, s.networks[0], **size).options == {}
     with pytest.raises(UserError, match=r"^width: torchvision:resnet18 has no such option"):
         architecture_of(s.model_copy(update={"width": 0.5}), s.networks[0], **size)
 

@@ -1,7 +1,7 @@
 """One plain line for each thing that is wrong with a setting."""
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -62,8 +62,15 @@ def line_of(detail: Any) -> tuple[str, str]:
 def _known_keys(group: list[str]) -> list[str]:
     model: Any = Settings
     for name in group:
-        model = model.model_fields[name].annotation
+        model = _group_in(model.model_fields[name].annotation)
     return list(model.model_fields)
+
+
+def _group_in(annotation: Any) -> Any:
+    """Returns the group of settings that an annotation is, or is a list of."""
+    while not hasattr(annotation, "model_fields"):
+        annotation = get_args(annotation)[0]
+    return annotation
 
 
 def _shown(value: object) -> str:

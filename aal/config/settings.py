@@ -25,7 +25,7 @@ def _whole_targets(value: object) -> object:
     if not isinstance(listed := _listed(value), list):
         return listed
     whole = [{"model": one} if isinstance(one, str) else one for one in listed]
-    return [{"name": one.get("model"), **one} if isinstance(one, dict) else one for one in whole]
+    return [{"name": one["model"], **one} if isinstance(one, dict) and "model" in one else one for one in whole]
 
 
 def _different_names(targets: "list[TargetSettings] | None") -> "list[TargetSettings] | None":
@@ -156,7 +156,7 @@ class TargetSettings(Group):
     """One of several target models; the name of a network alone stands for one without options."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        description="in reports; that of its network by default"
+        "", description="in reports; that of its network by default"
     )
     model: ModelName = Field(description="its network")
     options: Options = Field({}, description="parameters of its network")

@@ -155,14 +155,12 @@ class Schedule(abc.ABC):
     def new_job(self, server: int) -> TrainingJob:
         """Returns the job of a training that is due: all of L, for the target that lags most.
 
-        Without targets the networks are dealt out to the servers in turn. The initial model, of each target, is of the
-        initial labels, whoever has answered by then; without targets it is of the first network, whichever server asks
-        first: so a seed has one initial model.
+        Without targets the networks are dealt out to the servers in turn. So that a seed has one initial model, it is
+        of the first network, whichever server asks first, and of the initial labels, whoever has answered by then.
         """
         is_initial, target = self.issued < self.target_num, self.lagging
         labels = self.pools.initial or self.pools.labels if is_initial else self.pools.labels
-        network = server % len(self.settings.models) if self.issued else 0
-        network = target if self.settings.targets else network
+        network = target if self.settings.targets else server % len(self.settings.models) if self.issued else 0
         return TrainingJob(self.issued, labels, kind=self.settings.trainer, target=target, network=network)
 
     def _note_job(self, job: TrainingJob) -> None:
