@@ -56,6 +56,10 @@ class Told:
         assert self.passes is not None
         return self.passes[:passes, ids]
 
+    def votes(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the class of the highest given probability, as the vote of one snapshot."""
+        return self.probabilities[ids].argmax(axis=1)[None]
+
     def pool(self, candidates: int) -> CandidatePool:
         """Returns a pool of the first ones; the others are labelled."""
         known = np.arange(candidates, len(self.embeddings))

@@ -38,6 +38,9 @@ class Given:
         assert self.passes is not None
         return self.passes[:passes, ids]
 
+    def votes(self, ids: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
 
 def made(
     candidates: int, labelled: int = 0, d: int = 12, classes: int = 4, seed: int = 0, passes: int = 0
