@@ -35,7 +35,7 @@ def test_a_grant_holds_as_many_versions_as_are_asked_for_the_newest_first() -> N
 
 
 def test_versions_are_of_each_target() -> None:
-    hub, _ = make_hub(make_settings())
+    hub, _ = make_hub(make_settings(targets=["cnn", "resnet18"]))
     schedule, models = hub._schedule, [ModelRef(version, "", 0, target=version % 2) for version in range(5)]
     schedule._add_models(models)
     grant = SelectionGrant(0, 1, (models[3], models[4]))  # of a schedule that looks at version 4 for target 0

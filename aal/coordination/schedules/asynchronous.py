@@ -31,7 +31,7 @@ class Asynchronous(Schedule):
     def training_due(self) -> bool:
         """Whether L has grown by the threshold, or no further label can come before a training."""
         growth = self.pools.labels - self.trained_on
-        if self.issued < self.target_num or (growth > 0 and self.all_answered):
+        if self.issued < self.lineages.number or (growth > 0 and self.all_answered):
             return True
         if growth == 0 or self._trainings_spent:
             return False
@@ -61,14 +61,14 @@ class Asynchronous(Schedule):
     def _trainings_spent(self) -> bool:
         """Whether only the last of `server_train_num` trainings, which uses every label, is left."""
         limit = self.settings.server_train_num
-        return limit is not None and self.rounds_issued >= limit  # the initial training counts among the issued
+        return limit is not None and self.lineages.rounds >= limit  # the initial training counts among the issued
 
     def _within_bound(self, worker: int) -> bool:
         s = self.settings
         if not isinstance(s.max_staleness, int):
             return True
         labelling_round = self.batches[worker] * s.round_size // s.server_train_threshold
-        return self.generations - 1 >= labelling_round - s.max_staleness
+        return self.lineages.generations - 1 >= labelling_round - s.max_staleness
 
     @property
     def _stalled(self) -> bool:
@@ -77,6 +77,6 @@ class Asynchronous(Schedule):
         A threshold that is no multiple of a round, or surplus labels that a job absorbed, can leave fewer versions than
         the bound counts on.
         """
-        if not self.generations or not self.nothing_computes:
+        if not self.lineages.generations or not self.nothing_computes:
             return False
         return not any(self._within_bound(worker) for worker in range(self.pools.workers) if self.batch_size(worker))

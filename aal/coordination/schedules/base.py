@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
 from aal.config.settings import Settings
+from aal.coordination.lineages import Lineages
 from aal.coordination.messages import ANY, Change, Computing, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Schedule(abc.ABC):
         self.models: list[ModelRef] = []
         self.batches = [0] * pools.workers
         self.issued = 0
-        self._learned = {target: (0, -1) for target in range(self.target_num)}  # labels and number of its last job
+        self.lineages = Lineages(settings.target_num)
         self._unannounced = 0  # models whose record is on its way to the disk
         self._held: dict[int, tuple[int, TrainingJob]] = {}
         self._returned: list[TrainingJob] = []
@@ -49,33 +50,11 @@ class Schedule(abc.ABC):
         self._idle_servers: dict[int, None] = {}
         self._selecting: dict[int, SelectionGrant] = {}
         self._promised = 0  # ids of these grants
-        self._newest: dict[int, ModelRef] = {}  # by target, in ascending order
-        self._published = dict.fromkeys(range(self.target_num), 0)  # versions of each target
-
-    @property
-    def target_num(self) -> int:
-        """How many target models the run has."""
-        return self.settings.target_num
-
-    @property
-    def lagging(self) -> int:
-        """The target that lags most: whose last job had the fewest labels, of several the one it was longest ago."""
-        return min(self._learned, key=self._learned.__getitem__)
 
     @property
     def trained_on(self) -> int:
         """Labels of the largest job of the target that lags most."""
-        return self._learned[self.lagging][0]
-
-    @property
-    def rounds_issued(self) -> int:
-        """How many jobs every target has been given, the initial one included."""
-        return self.issued // self.target_num
-
-    @property
-    def generations(self) -> int:
-        """How many versions every target has."""
-        return min(self._published.values())
+        return self.lineages.trained_on
 
     # ------------------------------------------------------------------ what a run needs, from its settings
 
@@ -145,7 +124,7 @@ class Schedule(abc.ABC):
         elif self.training_due():
             job = self.new_job(server)
             self.issued += 1
-            self._note_job(job)
+            self.lineages.note_job(job)
         else:
             return Pending(self.changes_for_job)
         del self._idle_servers[server]
@@ -158,14 +137,10 @@ class Schedule(abc.ABC):
         Without targets the networks are dealt out to the servers in turn. So that a seed has one initial model, it is
         of the first network, whichever server asks first, and of the initial labels, whoever has answered by then.
         """
-        is_initial, target = self.issued < self.target_num, self.lagging
+        is_initial, target = self.issued < self.lineages.number, self.lineages.lagging
         labels = self.pools.initial or self.pools.labels if is_initial else self.pools.labels
         network = target if self.settings.targets else server % len(self.settings.models) if self.issued else 0
         return TrainingJob(self.issued, labels, kind=self.settings.trainer, target=target, network=network)
-
-    def _note_job(self, job: TrainingJob) -> None:
-        """Counts a job for its target; a surplus over the threshold is absorbed."""
-        self._learned[job.target] = max(self._learned[job.target], (job.labels, job.number))
 
     def settle(self, number: int, server: int, path: str, now: float) -> tuple[TrainingJob, ModelRef]:
         """Ends a job; returns it with the model's place in the order of versions, to be announced when it is on disk.
@@ -195,7 +170,7 @@ class Schedule(abc.ABC):
 
     def models_for(self, worker: int) -> tuple[ModelRef, ...]:
         """Returns the models that a worker selects with: the newest version of each target model."""
-        return tuple(self._newest.values())
+        return self.lineages.newest
 
     # ------------------------------------------------------------------ selections
 
@@ -215,7 +190,7 @@ class Schedule(abc.ABC):
         if size == 0:
             raise Stopped
         self.release_worker(worker)  # one that asks again has lost its grant
-        if not self.generations or not self.may_select(worker):
+        if not self.lineages.generations or not self.may_select(worker):
             return Pending(self.changes_for_grant)
         if self.room < size:
             return Pending(Change.ROOM, in_turn=True)
@@ -353,7 +328,7 @@ class Schedule(abc.ABC):
         self._add_models([model for model, _ in models if model.version not in lost])
         self.issued = len(jobs)
         for job in jobs:
-            self._note_job(job)
+            self.lineages.note_job(job)
         done = {number for model, number in models if model.version not in lost}
         self._returned = [job for job in jobs if job.number not in done]
 
@@ -368,6 +343,4 @@ class Schedule(abc.ABC):
     def _add_models(self, models: Sequence[ModelRef]) -> None:
         for model in models:
             insort(self.models, model, key=lambda model: model.version)
-            self._published[model.target] += 1
-            if model.target not in self._newest or self._newest[model.target].version < model.version:
-                self._newest = dict(sorted({**self._newest, model.target: model}.items()))
+            self.lineages.note_model(model)

@@ -54,9 +54,9 @@ class JustInTime(Asynchronous):
 
         The initial model, of each target, is the first one: no other training begins before it is there.
         """
-        if self.issued >= self.target_num and not self.generations:
+        if self.issued >= self.lineages.number and not self.lineages.generations:
             return False
-        if self.issued < self.target_num and not self.pools.initial:
+        if self.issued < self.lineages.number and not self.pools.initial:
             s, labels = self.settings, self.pools.labels
             return labels >= min(s.query_batch, s.server_train_threshold) or (labels > 0 and self.all_answered)
         return super().training_due()

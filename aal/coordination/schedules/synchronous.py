@@ -42,7 +42,7 @@ class Synchronous(Schedule):
     def training_due(self) -> bool:
         """Whether a round is answered and has not been trained on."""
         growth = self.pools.labels - self.trained_on
-        if self.issued < self.target_num or (growth > 0 and self.all_answered):
+        if self.issued < self.lineages.number or (growth > 0 and self.all_answered):
             return True
         return growth > 0 and not self._trainings_spent and self._round_is_over
 
@@ -62,8 +62,8 @@ class Synchronous(Schedule):
     @property
     def _trainings_spent(self) -> bool:
         limit = self.settings.server_train_num
-        return limit is not None and self.rounds_issued >= limit
+        return limit is not None and self.lineages.rounds >= limit
 
     @property
     def _round_is_over(self) -> bool:
-        return bool(self.generations) and self.nothing_computes
+        return bool(self.lineages.generations) and self.nothing_computes

@@ -1,0 +1,53 @@
+"""The versions and jobs of each target model; a run without targets has one."""
+
+from aal.coordination.messages import ModelRef, TrainingJob
+
+
+class Lineages:
+    """What each target was trained on, and its newest version.
+
+    Args:
+        number: of targets.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._last = {target: (0, -1) for target in range(number)}  # labels and number of its last job
+        self._jobs = dict.fromkeys(range(number), 0)
+        self._versions = dict.fromkeys(range(number), 0)
+        self._newest: dict[int, ModelRef] = {}
+
+    @property
+    def lagging(self) -> int:
+        """The target that lags most: whose last job had the fewest labels, of several the one it was longest ago."""
+        return min(self._last, key=self._last.__getitem__)
+
+    @property
+    def trained_on(self) -> int:
+        """Labels of the largest job of the target that lags most."""
+        return self._last[self.lagging][0]
+
+    @property
+    def rounds(self) -> int:
+        """How many jobs every target has been given, the initial one included."""
+        return min(self._jobs.values())
+
+    @property
+    def generations(self) -> int:
+        """How many versions every target has."""
+        return min(self._versions.values())
+
+    @property
+    def newest(self) -> tuple[ModelRef, ...]:
+        """The newest version of each target that has one, in the order of the targets."""
+        return tuple(self._newest[target] for target in sorted(self._newest))
+
+    def note_job(self, job: TrainingJob) -> None:
+        """Counts a job for its target; a surplus over the threshold is absorbed."""
+        self._jobs[job.target] += 1
+        self._last[job.target] = max(self._last[job.target], (job.labels, job.number))
+
+    def note_model(self, model: ModelRef) -> None:
+        """Counts a version for its target; models may come in any order."""
+        self._versions[model.target] += 1
+        self._newest[model.target] = max(model, self._newest.get(model.target, model), key=lambda one: one.version)
