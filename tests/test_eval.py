@@ -165,7 +165,7 @@ def test_class_names_cannot_control_the_terminal(
         "accuracy": 0.5, "loss": 1.0, "per_class": {"a\x1b[2Jb": 0.5, "c\nd": None}, "images": 2, "images_per_s": 1.0,
         "device": "cpu", "precision": "float32", "confusion": [[1, 1], [0, 0]],
     }  # fmt: skip
-    monkeypatch.setattr(evaluation, "_score", lambda arguments: found)
+    monkeypatch.setattr(evaluation, "_score", lambda arguments, path: found)
     code, out, _ = run_here(capsys, "--path", trained[0])
     assert code == 0 and "\x1b" not in out
     assert "a\\x1b[2Jb" in out and "c\\nd (1)" in out and len(out.splitlines()) == 9
