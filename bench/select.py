@@ -51,10 +51,6 @@ class Told:
         place: Any = slice(first, last + 1) if last - first == len(ids) - 1 else ids
         return Outputs(self.probabilities[place], self.probabilities[place], self.embeddings[place])
 
-    def votes(self, ids: np.ndarray) -> np.ndarray:
-        """Is not measured."""
-        raise NotImplementedError
-
     def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
         """Returns the given passes."""
         assert self.passes is not None

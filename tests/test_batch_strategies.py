@@ -34,9 +34,6 @@ class Given:
     def outputs(self, ids: np.ndarray, precision: str, with_embeddings: bool) -> Outputs:
         return Outputs(self.probabilities[ids], self.probabilities[ids], self.embeddings[ids])
 
-    def votes(self, ids: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
     def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
         assert self.passes is not None
         return self.passes[:passes, ids]
