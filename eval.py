@@ -24,8 +24,9 @@ from torch import nn
 from aal.app import data
 from aal.config.errors import UserError
 from aal.config.loading import read_config, resolve
-from aal.config.registry import IMAGE_SETS
+from aal.config.registry import IMAGE_SETS, NETWORKS
 from aal.config.settings import Settings
+from aal.features import with_features
 from aal.storage.model_files import load_model
 from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import resolve_device
@@ -37,6 +38,7 @@ from aal.training.process import set_up_alone
 EXAMPLE = "example: python eval.py --path runs/cifar10/models/training-0006-server-0.pt"
 
 PRECISIONS = ("float32", "bf16")
+PLACES = ("data_dir", "prepared_dir", "features")
 
 # What fits every set; its test images do not depend on them.
 ANY_RUN = {"models": "cnn", "initial_size": 1, "val_size": 0, "worker_num": 1, "server_train_threshold": 1}
@@ -120,6 +122,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_type", help="the image set (default: the one that the file names)")
     parser.add_argument("--data_dir", help="where the images are (default: as in the run's config, or data/downloads)")
     parser.add_argument("--prepared_dir", help="where the prepared arrays are (default: in ~/.cache/aal)")
+    parser.add_argument(
+        "--features", help="what a network that learns on features saw (default: as in the run's config)"
+    )
     parser.add_argument("--model", help="a network of your own, package.module:object; a file alone imports nothing")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:i (default: auto)")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="default: float32, as reported")
@@ -133,7 +138,7 @@ def _settings(arguments: argparse.Namespace, path: str, payload: dict[str, Any])
     data_type = arguments.data_type or trained["data_type"]
     if arguments.data_type is None and IMAGE_SETS.is_users_own(data_type):
         raise UserError(f"{path}: its images come from a user's own code; add --data_type {data_type}")
-    places = {key: getattr(arguments, key) for key in ("data_dir", "prepared_dir") if getattr(arguments, key)}
+    places = {key: getattr(arguments, key) for key in PLACES if getattr(arguments, key)}
     tree = {
         "data_type": data_type,
         "data_options": trained.get("data_options", {}),
@@ -156,12 +161,24 @@ def _places_of_run(path: pathlib.Path) -> dict[str, str]:
     if not (run / "config.yaml").is_file():
         return {}
     tree = read_config(run / "config.yaml")
-    named = {key: tree[key] for key in ("data_dir", "prepared_dir") if isinstance(tree.get(key), str)}
+    named = {key: tree[key] for key in PLACES if isinstance(tree.get(key), str)}
 
     def found(folder: str) -> str:
         return next((str(base / folder) for base in (pathlib.Path(), *run.parents) if (base / folder).exists()), folder)
 
     return {key: found(folder) for key, folder in named.items()}
+
+
+def _shown(path: str, settings: Settings, payload: dict[str, Any]) -> data.ImageSet:
+    """Returns the set as the network sees it: its images, or their features."""
+    image_set = data.open_set(data.prepare(settings))
+    if NETWORKS.facts(payload["architecture"]["name"]).get("learns_on") != "features":
+        return image_set
+    if settings.features is None:
+        raise UserError(f"{path}: its network learned on features; name them with --features")
+    features = with_features(settings, image_set).features
+    assert features is not None
+    return data.on_features(image_set, features.path)
 
 
 def _check_fit(path: str, payload: dict[str, Any], image_set: data.ImageSet) -> None:
@@ -194,7 +211,7 @@ def _score(arguments: argparse.Namespace, path: str) -> dict[str, Any]:
         payload["architecture"]["name"] = arguments.model
         trusted.append(arguments.model)
     model = restore_model(payload, path, trusted).to(device, memory_format=torch.channels_last)
-    image_set = data.open_set(data.prepare(settings))
+    image_set = _shown(path, settings, payload)
     _check_fit(path, payload, image_set)
     ids = data.split(image_set, settings, shard_num=1).test
     bank = ImageBank(image_set.images, device)

@@ -144,6 +144,7 @@ def resume(
     from aal.app.data import split_again
     from aal.coordination.schedules import schedule_of
     from aal.engines.base import RunResult, RunStatus
+    from aal.features import check_unchanged
     from aal.reporting.progress import Progress
     from aal.storage.resume_checks import check_record_fits, resumed_settings
     from aal.storage.resume_state import read_resume_state, take_over
@@ -159,8 +160,8 @@ def resume(
             return run, _conclude(run, RunResult(RunStatus.FINISHED), progress)
         _check_machine(settings)
         images = _images(settings)
-        if state and state.meta["images"] != images.folder.name:
-            raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
+        if state:
+            check_unchanged(run, settings, images, state.meta)
         with writing(run):
             tidy(run)
             partition = split_again(run, images, settings, schedule_of(settings).shard_num(settings), state is not None)
@@ -175,12 +176,14 @@ def wire(
     """Returns the plan of a run: which roles there are, and what each is given."""
     import numpy as np
 
+    from aal.config.contradictions import learns_on_features
     from aal.coordination.schedules import schedule_of
     from aal.engines.base import Plan, Role
     from aal.storage.run_directory import about
     from aal.training.placement import placed
 
     folder, workers = images.folder, len(partition.shards)
+    features = images.features.path if images.features else None
     servers = schedule_of(settings).server_num(settings)
     has_files = settings.compute == "full"
     labels = folder / "labels.npy" if has_files else images.labels
@@ -192,7 +195,7 @@ def wire(
             "aal.app.server_train:build",
             "aal.app.server_train:serve",
             servers,
-            (folder,),
+            (folder, features if learns_on_features(settings) else None),
         ),
         # Workers read the newest published files and offer ids of their shard.
         Role(
@@ -200,7 +203,7 @@ def wire(
             "aal.app.work_query:build",
             "aal.app.work_query:work",
             workers,
-            (folder, workers),
+            (folder, workers, features),
             on_devices.devices.worker_processes,
         ),
         # Annotators draw ids and answer with labels; all of them share one process and one connection to the hub.
@@ -214,6 +217,7 @@ def wire(
     ]
     meta = about(settings) | {"images": folder.name, "skipped_images": str(images.skipped)}
     meta["classes"] = json.dumps(images.classes)
+    meta |= {"features": images.features.digest} if images.features else {}
     meta |= {key: resume.meta[key] for key in ("started",) if resume and key in resume.meta}
     truth = np.asarray(images.labels)
     return Plan(on_devices, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)
@@ -301,8 +305,9 @@ def _images(settings: Settings) -> ImageSet:
     """The images of a run, or what stands for them; a run with so many that does not fit this machine is refused."""
     from aal.app.data import imagined_set, open_set, prepare
     from aal.engines.resources import check_resources
+    from aal.features import with_features
 
-    images = open_set(prepare(settings)) if settings.examples is None else None
+    images = with_features(settings, open_set(prepare(settings))) if settings.examples is None else None
     check_resources(settings, images.images.shape if images else (settings.examples or 0, 1, 1, 1))
     return images or imagined_set(settings, settings.examples or 0)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
-from aal.app.data import ImageSet, load_split, open_set
+from aal.app.data import ImageSet, load_split, on_features, open_set
 from aal.app.eval import Evaluation, evaluate
 from aal.config.errors import Stopped, UserError
 from aal.config.registry import TRAINERS
@@ -299,17 +299,18 @@ class Server:
         return kept
 
 
-def build(context: Context[ServerHub], images: pathlib.Path) -> Server:
+def build(context: Context[ServerHub], images: pathlib.Path, features: pathlib.Path | None = None) -> Server:
     """Builds a server in its own process.
 
     Args:
         context: of the role.
         images: the folder of the prepared images.
+        features: the file of these, where the networks learn on them.
     """
     settings = context.settings
     device = use_device(settings.devices.servers[context.index % len(settings.devices.servers)])
-    image_set = open_set(images)
-    bank = shared_bank(images / "images.npy", device)
+    image_set = on_features(open_set(images), features) if features else open_set(images)
+    bank = shared_bank(features or images / "images.npy", device)
     split = load_split(context.run / "split.npz")
     return Server(context.index, context.run, settings, image_set, split, bank, incarnation=context.incarnation)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from aal.config.contradictions import learns_on_features
 from aal.config.errors import Stopped
 from aal.config.seeding import derive
 from aal.context import Context
@@ -37,6 +38,7 @@ class Worker:
         bank: the images of the whole set, on the device to score on.
         seed: of the run.
         options: of the strategy.
+        features: (N, d) of all images, where strategies are to compare these; None for the embeddings of the model.
         networks: of the run; those of a user's own may be imported for a model file that names them.
         heartbeat: called before each batch of images.
         versions: how many of the newest versions of each model the strategy selects with.
@@ -49,6 +51,7 @@ class Worker:
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    features: np.ndarray | None = None
     heartbeat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -79,27 +82,34 @@ class Worker:
             for slot, model in enumerate(grant.models)
         ]
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
-        pool = CandidatePool(remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed)
+        pool = CandidatePool(
+            remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed, features=self.features
+        )
         rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
         chosen = select_checked(self._strategy, self.strategy, pool, grant.count, rng)
         release_cached_memory()
         return remaining[chosen]
 
 
-def build(context: Context[WorkerHub], images: pathlib.Path, workers: int) -> Worker:
+def build(
+    context: Context[WorkerHub], images: pathlib.Path, workers: int, features: pathlib.Path | None = None
+) -> Worker:
     """Builds one of `workers` workers in its own process.
 
     Args:
         context: of the role.
         images: the folder of the prepared images.
         workers: how many there are in the run.
+        features: the file of these, where the run has some.
     """
     settings, index = context.settings, context.index
     devices = settings.devices.workers
-    bank = shared_bank(images / "images.npy", use_device(devices[index % len(devices)]))
+    source = features if features and learns_on_features(settings) else images / "images.npy"
+    bank = shared_bank(source, use_device(devices[index % len(devices)]))
+    rows = np.load(features, mmap_mode="r") if features and settings.embeddings_from == "features" else None
     strategy, options = assign(settings, workers)[index], settings.query_strategy_options
     networks = tuple(one.model for one in settings.networks)
-    return Worker(index, context.run, strategy, bank, settings.seed, options, networks, context.heartbeat)
+    return Worker(index, context.run, strategy, bank, settings.seed, options, networks, rows, context.heartbeat)
 
 
 async def work(worker: Selector, context: Context[WorkerHub]) -> None:

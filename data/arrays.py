@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from aal.config.errors import UserError
 from aal.config.settings import Settings
+
+if TYPE_CHECKING:
+    from aal.app.data.features import Features
 
 IMAGES, LABELS, META, TEST, PATHS = "images.npy", "labels.npy", "meta.json", "test.npy", "paths.json"
 UNKNOWN = -1  # label of an example whose class is not known
@@ -30,11 +33,12 @@ class ImageSet:
     Attributes:
         folder: where it lies.
         data_type: as in the settings.
-        images: (N, H, W, C) uint8, mapped.
+        images: (N, H, W, C) uint8, mapped; for networks that learn on features these, (N, 1, 1, d) of floats.
         labels: (N,) int64, mapped; -1 where the class is not known.
         classes: name of each label.
         test: (n,) int64 ids of the set's own test images; None where the seed draws them.
         skipped: how many files could not be read.
+        features: (N, d) floats that stand for the images, where the settings name some.
     """
 
     folder: Path
@@ -44,6 +48,7 @@ class ImageSet:
     classes: tuple[str, ...]
     test: np.ndarray | None = None
     skipped: int = 0
+    features: "Features | None" = None
 
     @functools.cached_property
     def paths(self) -> Sequence[str | None] | None:

@@ -17,7 +17,7 @@ def cluster(images: np.ndarray, ids: np.ndarray, number: int, random: np.random.
     """Groups images by k-means on their reduced pixels.
 
     Args:
-        images: (N, H, W, C) uint8.
+        images: (N, H, W, C) uint8, or features (N, 1, 1, d) of floats, whose range is divided into 256 steps.
         ids: (n,) rows to group, n >= number.
         number: of clusters, each of which gets at least one image.
         random: draws the first centres.
@@ -42,6 +42,8 @@ def _chunks(size: int) -> Iterator[slice]:
 
 def _features(images: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Averages areas down to at most 8 x 8 whole numbers a channel: (n, d) uint8."""
+    if images.dtype != np.uint8:
+        return _in_steps(images, ids)
     height, width, channels = images.shape[1:]
     tops = np.unique(np.arange(SIDE) * height // SIDE)
     lefts = np.unique(np.arange(SIDE) * width // SIDE)
@@ -52,6 +54,17 @@ def _features(images: np.ndarray, ids: np.ndarray) -> np.ndarray:
         sums = np.add.reduceat(rows, lefts, axis=2)
         features[chunk] = (sums // areas).reshape(len(sums), -1)
     return features
+
+
+def _in_steps(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Rounds floats to 256 steps between the least and the greatest of all: (n, d) uint8."""
+    ends = np.array([(part.min(), part.max()) for part in (rows[ids[chunk]] for chunk in _chunks(len(ids)))], float)
+    least, greatest = ends[:, 0].min(), ends[:, 1].max()
+    scale = 255 / max(greatest - least, np.finfo(float).tiny)
+    steps = np.empty((len(ids), rows.shape[3]), np.uint8)
+    for chunk in _chunks(len(ids)):
+        steps[chunk] = np.rint((rows[ids[chunk]].reshape(-1, rows.shape[3]).astype(float) - least) * scale)
+    return steps
 
 
 def _distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:

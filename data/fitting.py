@@ -63,5 +63,7 @@ def _sizes(image_set: ImageSet, s: Settings) -> dict[str, int]:
 
 
 def _crops(image_set: ImageSet) -> dict[str, Any]:
+    if image_set.images.dtype != np.uint8:  # features
+        return {"crop_padding": 0, "flip": False}
     may_flip = IMAGE_SETS.facts(image_set.data_type).get("flip", not is_of_signs(image_set.data_type))
     return {"crop_padding": image_set.images.shape[1] // 8, "flip": may_flip}

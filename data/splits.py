@@ -111,6 +111,10 @@ def _statistics(images: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.nda
     """Mean and deviation (C,) of at most 10,000 evenly spaced images, from exact counts of each pixel value."""
     rows = min(len(ids), STATISTICS_ROWS)
     chosen = ids[np.arange(rows) * len(ids) // rows]
+    if images.dtype != np.uint8:
+        features = images[chosen].reshape(rows, -1).astype(np.float64)
+        deviation = features.std(axis=0)
+        return features.mean(axis=0).astype(np.float32), np.where(deviation > 0, deviation, 1).astype(np.float32)
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
     for start in range(0, len(chosen), CHUNK):

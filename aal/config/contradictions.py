@@ -38,9 +38,14 @@ def known_side(s: Settings) -> int | None:
     return side
 
 
+def learns_on_features(s: Settings) -> bool:
+    """Whether the networks of a run learn on its features, so that no image is opened."""
+    return any(NETWORKS.facts(name).get("learns_on") == "features" for name in {one.model for one in s.networks})
+
+
 def crop_problem(s: Settings, side: int) -> str | None:
     """Returns what is wrong with random crops of images of `side` pixels: a reflection reaches no further than that."""
-    if s.training.crop_padding < side:
+    if learns_on_features(s) or s.training.crop_padding < side:
         return None
     return f"{s.training.crop_padding} must be less than the {side} pixels a side that the images have"
 
@@ -86,6 +91,10 @@ def network_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             yield (where,), problem
         elif side and (problem := misfit(name, side)):
             yield (where, "data_type", "image_size"), problem
+        elif NETWORKS.facts(name).get("learns_on") == "features" and s.features is None:
+            yield (where, "features"), f"{name} learns on features; name an .npy file or what computes them"
+        elif learns_on_features(s) and NETWORKS.facts(name).get("learns_on") != "features":
+            yield (where,), f"{name} learns on images, and others of this run on features; use either kind"
         elif s.freeze and s.pretrained is None and not NETWORKS.is_users_own(name):
             yield ("freeze", "pretrained", where), f"needs pretrained, for {name} starts from random weights"
     if s.targets and s.model_options:
@@ -102,6 +111,15 @@ def snapshot_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             keys,
             f"{s.query_strategy} needs votes of two epochs or more; half of training.epochs {epochs} are too few",
         )
+
+
+def feature_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds settings that need features where there are none, and features where there are no images."""
+    if s.features is None:
+        if s.embeddings_from == "features":
+            yield ("embeddings_from", "features"), "features needs them; name an .npy file or what computes them"
+    elif s.examples is not None:
+        yield ("features", "examples"), "are of real images, and examples imagines some"
 
 
 def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -134,6 +152,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from dropout_problems(s)
     yield from network_problems(s)
     yield from snapshot_problems(s)
+    yield from feature_problems(s)
     if s.engine == "local":
         if s.compute == "none":
             yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"

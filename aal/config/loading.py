@@ -18,6 +18,7 @@ from aal.config.interrupts import deferred_interrupt
 from aal.config.settings import Settings
 from aal.config.yaml_text import LONGEST_TEXT, parse
 
+FROM_TORCHVISION = re.compile(r"^(torchvision:\w+|\w+_Weights\.\w+)$")  # what computes `features`, and no file
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "app" / "configs"  # a part of the installed package
 
 
@@ -161,6 +162,8 @@ def load(name: str, assignments: Iterable[str] = (), seed: int | None = None) ->
 def located(settings: Settings) -> Settings:
     """Returns settings whose folders of images are absolute, so that the run's config means the same everywhere."""
     named = {key: getattr(settings, key) for key in ("data_dir", "prepared_dir")}
+    if settings.features is not None and not FROM_TORCHVISION.match(settings.features):
+        named["features"] = settings.features
     whole = {key: os.path.abspath(os.path.expanduser(folder)) for key, folder in named.items() if folder is not None}
     return settings.model_copy(update=whole)
 

@@ -241,6 +241,14 @@ class Settings(Group):
         "RA", description="RA draws one of the three uncertainty strategies for each worker, DA gives all the same"
     )
     query_strategy: StrategyName | None = Field(None, description=f"{STRATEGIES.choices()}; under DA only")
+    features: Path | None = Field(
+        None,
+        description="numbers that stand for the images: an .npy file with a row an image, or what computes them, a "
+        "model file or weights of torchvision; the network linear learns on them alone",
+    )
+    embeddings_from: Literal["model", "features"] = Field(
+        "model", description="what strategies get as embeddings: those of the newest model, or the features"
+    )
     query_strategy_options: Options = Field({}, description="parameters of the strategy")
     split_strategy: Literal["RS", "DS"] = Field(
         "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"

@@ -147,5 +147,5 @@ def _scoring_bytes(settings: Settings, name: str, shape: tuple[int, ...], number
     """What scoring fills: the weights twice while they are read, and two layers of a batch."""
     parameters, _, widest = _network(settings, name)
     pixels = shape[1] * shape[2]
-    batch = min(number, max(1, math.floor(2**18 / pixels)))  # as aal.training.inference scores on a CPU
+    batch = min(number, max(1, math.floor(2**18 / max(pixels, shape[3]))))  # as aal.training.inference scores on a CPU
     return 4 * (2 * parameters + 2 * batch * pixels * (widest + shape[3]))

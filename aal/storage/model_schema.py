@@ -23,7 +23,7 @@ class _Architecture(_Part):
 
     name: str
     classes: Annotated[int, Field(ge=1, le=1_000_000)]
-    channels: Annotated[int, Field(ge=1, le=1024)]
+    channels: Annotated[int, Field(ge=1, le=2**17)]  # of features, their length
     image_size: Annotated[int, Field(ge=1, le=4096)]
     options: dict[str, Any]
 

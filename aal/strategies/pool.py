@@ -46,6 +46,7 @@ class CandidatePool:
         keep_embeddings: whether the pass that gives logits keeps the embeddings too.
         precision: of the passes: auto, float32 or bf16.
         seed: of Monte-Carlo passes without a seed of their own.
+        features: (N, d) rows that stand for all images, in the place of the embeddings of a model.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class CandidatePool:
         keep_embeddings: bool = True,
         precision: str = "auto",
         seed: int = 0,
+        features: np.ndarray | None = None,
     ) -> None:
         self.ids = ids
         self._models = models
         self._labelled = functools.cache(labelled)
-        self._keep_embeddings = keep_embeddings
+        self._keep_embeddings = keep_embeddings and features is None
+        self._features = features
         self._precision = precision
         self._seed = seed
         self._outputs: dict[int, Outputs] = {}
@@ -95,13 +98,22 @@ class CandidatePool:
     def embeddings(self) -> np.ndarray:
         """The inputs of the network's output layer, (n, d) float32; from the pass that gives the logits.
 
+        Under `embeddings_from: features` these are the features of the images, for which no model is asked.
+
         Raises:
             UserError: the network has no linear layer.
         """
+        if self._features is not None:
+            return self._own_features
         self._keep_embeddings = True
         found = self._scored(0).embeddings
         assert found is not None
         return found
+
+    @functools.cached_property
+    def _own_features(self) -> np.ndarray:
+        assert self._features is not None
+        return np.asarray(self._features[self.ids], np.float32)
 
     def probabilities_of(self, model_index: int) -> np.ndarray:
         """Returns the class probabilities by one of several granted models, (n, classes of this model) float32."""
@@ -168,6 +180,8 @@ class CandidatePool:
     @functools.cached_property
     def labelled_embeddings(self) -> np.ndarray:
         """The embeddings of `labelled_ids`, (m, d) float32."""
+        if self._features is not None:
+            return np.asarray(self._features[self.labelled_ids], np.float32)
         found = self._models[0].outputs(self.labelled_ids, self._precision, True).embeddings
         assert found is not None
         return found
@@ -192,6 +206,7 @@ class CandidatePool:
             keep_embeddings=self._keep_embeddings,
             precision=precision or self._precision,
             seed=self._seed,
+            features=self._features,
         )
         if part._precision == self._precision:
             part._outputs = {index: found.at(positions) for index, found in self._outputs.items()}

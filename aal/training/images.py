@@ -22,30 +22,32 @@ class ImageBank:
     Made once a process.
 
     Args:
-        images: (N, H, W, C) uint8.
+        images: (N, H, W, C) uint8, or features (N, 1, 1, d) of floats.
         device: where the batches are wanted.
     """
 
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
         self.device = device
         self._images = torch.from_numpy(np.asarray(images)).to(device)
-        self.pixels = images.shape[1] * images.shape[2]  # of an image
+        # Of an image; features count as many as they have numbers.
+        self.pixels = max(images.shape[1] * images.shape[2], images.shape[3])
 
     def batch(self, ids: Tensor) -> Tensor:
-        """Returns the images of `ids` (n,), uint8 (n, H, W, C) on the device."""
+        """Returns the images of `ids` (n,) as they are stored, (n, H, W, C) on the device."""
         return self._images.index_select(0, ids)
 
 
 @functools.cache
 def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
-    """Returns the bank of an .npy file of images; the roles of one process share it.
+    """Returns the bank of an .npy file of images or features; the roles of one process share it.
 
     Args:
-        path: of (N, H, W, C) uint8, which is mapped.
+        path: of (N, H, W, C) uint8 or (N, d) of floats, which are mapped.
         device: where the batches are wanted.
     """
     with explained_memory_errors("the images"):
-        return ImageBank(np.load(path, mmap_mode="c"), device)  # writable for PyTorch; the file stays as it is
+        rows = np.load(path, mmap_mode="c")  # writable for PyTorch; the file stays as it is
+        return ImageBank(rows if rows.ndim == 4 else rows[:, None, None, :], device)
 
 
 def normalisation_of(
@@ -64,7 +66,7 @@ def normalisation_of(
 
 
 class Pixels:
-    """Turns uint8 (n, H, W, C) into float32 (n, C, H, W), normalised.
+    """Turns uint8 (n, H, W, C), scaled to 0..1, or features as they are, into float32 (n, C, H, W), normalised.
 
     Args:
         normalisation: mean and deviation of each channel.
@@ -73,17 +75,17 @@ class Pixels:
     """
 
     def __init__(self, normalisation: Normalisation, device: torch.device, channels_last: bool = True) -> None:
-        self._mean, self._std = (
-            255 * torch.tensor(normalisation[key], dtype=torch.float32, device=device) for key in ("mean", "std")
-        )
+        mean, std = (torch.tensor(normalisation[key], dtype=torch.float32, device=device) for key in ("mean", "std"))
+        self._of_bytes, self._of_floats = (255 * mean, 255 * std), (mean, std)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns the pixels of a batch."""
         number, height, width, channels = images.shape
         # A row of pixels at a time: on a CPU five times as fast as by channels, which are only one to three.
-        rows = images.reshape(number * height, width * channels).to(torch.float32)
-        rows.sub_(self._mean.repeat(width)).div_(self._std.repeat(width))
+        rows = images.reshape(number * height, width * channels).to(torch.float32, copy=True)
+        mean, std = self._of_bytes if images.dtype == torch.uint8 else self._of_floats
+        rows.sub_(mean.repeat(width)).div_(std.repeat(width))
         return rows.view(images.shape).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
 
 
@@ -98,6 +100,8 @@ def augment(images: Tensor, *, crop_padding: int, flip: bool) -> Tensor:
         flip: whether to flip left and right.
     """
     number, height, width, channels = images.shape
+    if height == width == 1:  # features
+        return images
     crop_padding = min(crop_padding, height - 1, width - 1)
 
     def draw(low: int, high: int) -> Tensor:

@@ -22,8 +22,12 @@ from aal.training.snapshots import votes_in
 
 
 @contextlib.contextmanager
-def _embeddings_of(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Keeps the inputs of the network's output layer while it runs."""
+def embeddings_of(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Keeps the inputs of the network's output layer while it runs, (n, d) of each pass.
+
+    Raises:
+        UserError: the network has no linear layer.
+    """
     head = find_head(model)
     if head is None:
         raise UserError("query_strategy: embeddings are the inputs of the last linear layer, and the network has none")
@@ -76,7 +80,7 @@ class ModelScorer:
             )
             return Outputs(logits.numpy(), torch.softmax(logits, dim=1).numpy(), None)
         model.eval()
-        with _embeddings_of(model) as kept:
+        with embeddings_of(model) as kept:
 
             def both(images: Tensor) -> tuple[Tensor, Tensor]:
                 kept.clear()

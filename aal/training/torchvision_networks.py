@@ -40,3 +40,23 @@ def from_library(name: str) -> Callable[..., nn.Module]:
 
 def _as_rgb(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (inputs[0].expand(-1, 3, -1, -1), *inputs[1:])
+
+
+def weights_of(name: str) -> tuple[str, str]:
+    """Returns the name of a network of torchvision and that of its weights.
+
+    Args:
+        name: `torchvision:resnet18`, whose default weights are meant, or weights as `ResNet18_Weights.IMAGENET1K_V1`.
+
+    Raises:
+        UserError: torchvision has no such network, or no weights of it.
+    """
+    prefix, _, network = name.partition(":")
+    if prefix == "torchvision":
+        from_library(network)  # reports a name that there is not
+        return network, str(torchvision.models.get_model_weights(network).DEFAULT)
+    wanted = name.partition(".")[0]
+    for known in torchvision.models.list_models(module=torchvision.models):
+        if torchvision.models.get_model_weights(known).__name__ == wanted:
+            return known, name
+    raise UserError(f"torchvision has no weights {name}; see docs.pytorch.org/vision/models")
