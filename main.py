@@ -102,6 +102,7 @@ def start(
     """
     # Imported when the settings are known to be right, so that a mistake in them is reported at once.
     from aal.app.data import fit_to, save_split, split
+    from aal.cold_start import chooser
     from aal.coordination.schedules import schedule_of
     from aal.engines.base import RunResult
     from aal.reporting.progress import Progress
@@ -112,7 +113,7 @@ def start(
     images = _images(settings)
     settings, fitted = fit_to(images, settings)
     _check_networks(settings, images)
-    partition = split(images, settings, schedule_of(settings).shard_num(settings))
+    partition = split(images, settings, schedule_of(settings).shard_num(settings), chooser(settings, images))
     _check_images(settings, images, partition)
     settings = _calibrated(settings, images, partition, progress)
     run = new_directory(settings.name, out)
@@ -142,6 +143,7 @@ def resume(
         progress: where to show how far it is.
     """
     from aal.app.data import split_again
+    from aal.cold_start import chooser
     from aal.coordination.schedules import schedule_of
     from aal.engines.base import RunResult, RunStatus
     from aal.features import check_unchanged
@@ -164,7 +166,8 @@ def resume(
             check_unchanged(run, settings, images, state.meta)
         with writing(run):
             tidy(run)
-            partition = split_again(run, images, settings, schedule_of(settings).shard_num(settings), state is not None)
+            shards, first = schedule_of(settings).shard_num(settings), chooser(settings, images)
+            partition = split_again(run, images, settings, shards, state is not None, first)
             write_settings(run, settings)  # not before: what is refused leaves the run as it was
         return run, _execute(wire(settings, run, images, partition, take_over(run / "run.db")), progress)
     return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
@@ -215,9 +218,7 @@ def wire(
             (labels, images.classes, folder / "images.npy" if has_files else None, images.paths),
         ),
     ]
-    meta = about(settings) | {"images": folder.name, "skipped_images": str(images.skipped)}
-    meta["classes"] = json.dumps(images.classes)
-    meta |= {"features": images.features.digest} if images.features else {}
+    meta = about(settings) | images.origin
     meta |= {key: resume.meta[key] for key in ("started",) if resume and key in resume.meta}
     truth = np.asarray(images.labels)
     return Plan(on_devices, run, partition, truth, len(images.classes), roles, meta, images.paths, resume)

@@ -5,6 +5,7 @@ has them, test.npy holds the ids of its own test images and paths.json the file 
 """
 
 import functools
+import json
 import stat
 import warnings
 from collections.abc import Sequence
@@ -66,6 +67,13 @@ class ImageSet:
         if len(paths) != len(self.labels):
             raise _damaged(self.folder, f"{PATHS} does not name a file for each image")
         return paths
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the record of a run says of the set."""
+        features = {"features": self.features.digest} if self.features else {}
+        classes = json.dumps(self.classes)
+        return {"images": self.folder.name, "skipped_images": str(self.skipped), "classes": classes, **features}
 
 
 @dataclass(frozen=True, eq=False)

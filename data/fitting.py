@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from aal.app.data.arrays import UNKNOWN, ImageSet
-from aal.app.data.splits import share_for_testing
+from aal.app.data.splits import divide, share_for_testing
 from aal.app.data.torchvision_catalogue import is_of_signs
 from aal.config.contradictions import contradictions
 from aal.config.errors import UserError
@@ -49,6 +49,8 @@ def _sizes(image_set: ImageSet, s: Settings) -> dict[str, int]:
         known -= max(1, round(share_for_testing(image_set.data_type, s.test_share) * known))
     else:
         known -= len(image_set.test)
+    if s.imbalance is not None:
+        known = len(divide(image_set, s)[1])
     tenth, least = known // 10, min(2 * len(image_set.classes), known // 4)
     found = {"val_size": min(s.val_size, tenth), "initial_size": min(s.initial_size, max(1, tenth, least))}
     of_given = {key: getattr(s, key) for key in found if key not in s.left_open}

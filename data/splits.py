@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ STATISTICS_ROWS = 10_000
 CHUNK = 500
 
 
-def split(image_set: ImageSet, settings: Settings, shard_num: int) -> Partition:
+Choose = Callable[[np.ndarray, int], np.ndarray]  # from ids, and how many, to some of them
+
+
+def split(image_set: ImageSet, settings: Settings, shard_num: int, choose: Choose | None = None) -> Partition:
     """Returns the partition that the seed stands for, on any machine and with any version.
 
     Test, validation and initial ids are drawn from the examples whose labels are known, and do not depend on the
@@ -31,17 +35,19 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int) -> Partition:
         image_set: the prepared set.
         settings: of the run; the seed, initial_size, val_size, split_strategy and test_share matter.
         shard_num: into how many shards the unlabelled pool is divided.
+        choose: the initial ids among those that validation leaves; None for at random.
 
     Raises:
         UserError: the sizes do not fit the set, or too few labels are known.
     """
-    is_known = np.asarray(image_set.labels) != UNKNOWN
-    is_test = _test(image_set, settings, is_known)
-    rest = np.flatnonzero(~is_test & is_known)
-    unknown = np.flatnonzero(~is_test & ~is_known)
+    is_test, rest, unknown = divide(image_set, settings)
     _check_sizes(len(rest), len(unknown), shard_num, settings)
     mixed = _random(settings, "pools").permutation(rest)
     validation, initial, pool = np.split(mixed, np.cumsum([settings.val_size, settings.initial_size]))
+    if choose is not None and settings.initial_size:
+        left = mixed[settings.val_size :]
+        initial = choose(np.sort(left), settings.initial_size)
+        pool = left[~np.isin(left, initial)]
     if len(unknown):
         pool = _random(settings, "unlabelled").permutation(np.concatenate([pool, unknown]))
     if settings.split_strategy == "RS":
@@ -52,6 +58,36 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int) -> Partition:
         shards = [pool[clusters == number] for number in range(shard_num)]
     mean, std = _statistics(image_set.images, np.sort(np.concatenate([initial, pool])))
     return Partition(np.flatnonzero(is_test), np.sort(validation), np.sort(initial), shards, mean, std)
+
+
+def divide(image_set: ImageSet, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns whether each example is for testing, (N,) bool, and the other ids of known and of unknown label.
+
+    Raises:
+        UserError: too few labels are known.
+    """
+    is_known = np.asarray(image_set.labels) != UNKNOWN
+    is_test = _test(image_set, settings, is_known)
+    rest, unknown = np.flatnonzero(~is_test & is_known), np.flatnonzero(~is_test & ~is_known)
+    if settings.imbalance is None:
+        return is_test, rest, unknown
+    if len(unknown):
+        raise UserError(f"imbalance: the labels of {len(unknown)} images are unknown; leave it out")
+    return is_test, _long_tailed(rest, image_set, settings.imbalance, _random(settings, "imbalance")), unknown
+
+
+def _long_tailed(ids: np.ndarray, image_set: ImageSet, ratio: float, random: np.random.RandomState) -> np.ndarray:
+    """Keeps n * ratio^(-c / (C - 1)) images of class c, where the largest class has n (Cui et al., 2019, section 5.1).
+
+    Classes are in the order of their labels, the last one is the rarest; where one has fewer, it keeps all.
+    """
+    labels, classes = np.asarray(image_set.labels)[ids], len(image_set.classes)
+    most = np.bincount(labels, minlength=classes).max()
+    kept = []
+    for label in range(classes):
+        size = max(1, int(most * ratio ** (-label / max(1, classes - 1)) + 0.5))
+        kept.append(random.permutation(ids[labels == label])[:size])
+    return np.sort(np.concatenate(kept))
 
 
 def share_for_testing(data_type: str, chosen: float | None = None) -> float:
@@ -160,7 +196,14 @@ def load_split(path: Path) -> Partition:
         raise UserError(f"{path}: is no split of a run ({error})") from None
 
 
-def split_again(run: Path, image_set: ImageSet, settings: Settings, shard_num: int, has_begun: bool) -> Partition:
+def split_again(
+    run: Path,
+    image_set: ImageSet,
+    settings: Settings,
+    shard_num: int,
+    has_begun: bool,
+    choose: Choose | None = None,
+) -> Partition:
     """Returns the partition of a run that goes on; one that is missing, or not the run's, is made again from the seed.
 
     Args:
@@ -169,6 +212,7 @@ def split_again(run: Path, image_set: ImageSet, settings: Settings, shard_num: i
         settings: of the run.
         shard_num: into how many shards the unlabelled pool is divided.
         has_begun: whether the record of the run says where its examples are.
+        choose: as for `split`.
 
     Raises:
         UserError: the record has them in other places than the seed stands for.
@@ -182,7 +226,7 @@ def split_again(run: Path, image_set: ImageSet, settings: Settings, shard_num: i
             partition = load_split(path)
             if _examples(partition, image_set) == recorded:
                 return partition
-    partition = split(image_set, settings, shard_num)
+    partition = split(image_set, settings, shard_num, choose)
     if recorded is not None and _examples(partition, image_set) != recorded:
         raise UserError(f"{run / 'run.db'}: its table examples is not what the seed stands for; it is damaged")
     save_split(partition, path)

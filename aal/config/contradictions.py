@@ -116,8 +116,14 @@ def snapshot_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 def feature_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds settings that need features where there are none, and features where there are no images."""
     if s.features is None:
-        if s.embeddings_from == "features":
-            yield ("embeddings_from", "features"), "features needs them; name an .npy file or what computes them"
+        for key in ("embeddings_from", "initial_strategy"):
+            if getattr(s, key) not in ("model", "random"):
+                yield (key, "features"), f"{getattr(s, key)} needs features; name an .npy file or what computes them"
+    elif s.features in NETWORKS.entries:
+        yield (
+            ("features",),
+            f"{s.features} comes without weights; name a model file or weights of torchvision",
+        )
     elif s.examples is not None:
         yield ("features", "examples"), "are of real images, and examples imagines some"
 

@@ -256,6 +256,14 @@ class Settings(Group):
     initial_size: Count = Field(
         5000, description="labelled images at the start; 0, for max_staleness auto: begin with the first answers"
     )
+    initial_strategy: Literal["random", "typiclust", "coreset"] = Field(
+        "random", description="how the initial images are chosen: at random, or by a strategy on the features"
+    )
+    imbalance: Annotated[float, Field(gt=1, le=10**6)] | None = Field(
+        None,
+        description="a long-tailed pool: how many times more images of the first class than of the last one are kept "
+        "outside the test set, sizes falling exponentially; null: all images",
+    )
     val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
 
     on_failure: Literal["restart", "stop"] = Field(
