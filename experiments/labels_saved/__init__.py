@@ -1,0 +1,1 @@
+"""How many labels does a strategy save? Measured on CIFAR-10: `python reproduce.py strategies`."""

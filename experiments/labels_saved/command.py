@@ -1,0 +1,94 @@
+"""The command `reproduce.py strategies`."""
+
+import os
+import pathlib
+import shlex
+import sys
+from argparse import Namespace
+
+import pandas as pd
+
+from aal.app.experiments.labels_saved.page import claims_of, page_of, picture_of, rows_of
+from aal.app.experiments.labels_saved.plans import (
+    BASELINE,
+    FOLDER,
+    MODES,
+    NEEDS_FEATURES,
+    SETTINGS,
+    Setup,
+    plan_of,
+    usable,
+)
+from aal.app.experiments.labels_saved.savings import read_results
+from aal.config.cores import core_count
+from aal.config.errors import INTERRUPTED, UserError, of_system
+from aal.config.registry import STRATEGIES
+from aal.config.terminal import ArgumentParser, write_line
+from aal.reporting.plots import save
+from aal.storage.atomic import write_whole
+from aal.sweep import claimed_folder, environments_of, run_all, seconds_taken
+
+NAME, MOST_SEEDS = "strategies", 100
+
+
+def run(words: list[str]) -> int:
+    """Runs the command without its first word; returns its exit code."""
+    arguments = _parser().parse_args(words)
+    setup, out = _checked(arguments), pathlib.Path(arguments.out)
+    plan, command = plan_of(setup), shlex.join(["python", "reproduce.py", NAME, *words])
+    with claimed_folder(out):
+        left = [run for run in plan if not run.is_finished(out / "runs" / run.name)]
+        if left:
+            ended = run_all(NAME, out, left, environments_of(arguments.jobs or core_count(), 0, os.environ))
+            if ended != "finished":
+                write_line(f"stopped; to go on: {command}", sys.stdout)
+                return INTERRUPTED[ended]
+        results = read_results(plan, out / "runs")
+        claims = claims_of(setup, results)
+        words_of_page = (FOLDER / "page.md").read_text(encoding="utf-8")
+        page = page_of(setup, results, claims, command, seconds_taken(out).get(NAME, 0.0), words_of_page)
+        try:
+            save(picture_of(setup, results), out / NAME)
+            write_whole(out / f"{NAME}.csv", pd.DataFrame(rows_of(results)).to_csv(index=False).encode())
+            write_whole(out / f"{NAME}.md", page.encode())
+        except OSError as error:
+            raise of_system(error, f"{out}: cannot be written: {error.strerror or error}") from None
+        for claim in claims:
+            write_line(f"{claim.text}: {claim.verdict} ({claim.evidence})", sys.stdout)
+        write_line(f"page: {out / NAME}.md", sys.stdout)
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(f"reproduce.py {NAME}", description="How many labels does each strategy save?")
+    add = parser.add_argument
+    add("--settings", nargs="+", metavar="S", default=list(SETTINGS), help=f"some of {', '.join(SETTINGS)}")
+    add("--methods", nargs="+", metavar="M", default=list(usable()), help=f"some of {', '.join(usable())}")
+    add("--modes", nargs="+", metavar="M", default=list(MODES), help=f"some of {', '.join(MODES)}")
+    add("--features", metavar="F", default="", help="of setting frozen: an .npy file or what computes them")
+    add("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3)")
+    add("--data_dir", metavar="DIR", default="data/downloads", help="where the images of CIFAR-10 are")
+    add("--out", metavar="DIR", default=f"results/{NAME}", help=f"results/{NAME} by default")
+    add("--jobs", type=int, metavar="N", help="runs at a time; a core each by default")
+    return parser
+
+
+def _checked(arguments: Namespace) -> Setup:
+    """Returns what was chosen; raises UserError with all that is wrong, a line each."""
+    problems, chosen = [], {}
+    allowed = {"settings": tuple(SETTINGS), "methods": usable(), "modes": MODES}
+    for option, right in allowed.items():
+        named = [STRATEGIES.canonical(one) if option == "methods" else one for one in getattr(arguments, option)]
+        problems += [f"--{option} {one}: it is some of {', '.join(right)}" for one in named if one not in right]
+        chosen[option] = tuple(one for one in right if one in named or one == BASELINE)
+    if not 1 <= arguments.seeds <= MOST_SEEDS:
+        problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    if not arguments.features and set(NEEDS_FEATURES) & set(chosen["settings"]):
+        problems.append(f"--features: setting {NEEDS_FEATURES[0]} needs an .npy file, or a model file that makes one")
+    if problems:
+        raise UserError(*problems)
+    features = str(pathlib.Path(arguments.features).absolute()) if arguments.features else ""
+    data_dir = str(pathlib.Path(arguments.data_dir).absolute())
+    return Setup(**chosen, seeds=arguments.seeds, data_dir=data_dir, features=features)
