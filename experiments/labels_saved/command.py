@@ -12,12 +12,12 @@ from aal.app.experiments.labels_saved.page import claims_of, page_of, picture_of
 from aal.app.experiments.labels_saved.plans import (
     BASELINE,
     FOLDER,
+    METHODS,
     MODES,
     NEEDS_FEATURES,
     SETTINGS,
     Setup,
     plan_of,
-    usable,
 )
 from aal.app.experiments.labels_saved.savings import read_results
 from aal.config.cores import core_count
@@ -63,7 +63,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(f"reproduce.py {NAME}", description="How many labels does each strategy save?")
     add = parser.add_argument
     add("--settings", nargs="+", metavar="S", default=list(SETTINGS), help=f"some of {', '.join(SETTINGS)}")
-    add("--methods", nargs="+", metavar="M", default=list(usable()), help=f"some of {', '.join(usable())}")
+    add("--methods", nargs="+", metavar="M", default=list(METHODS), help=f"some of {', '.join(METHODS)}")
     add("--modes", nargs="+", metavar="M", default=list(MODES), help=f"some of {', '.join(MODES)}")
     add("--features", metavar="F", default="", help="of setting frozen: an .npy file or what computes them")
     add("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3)")
@@ -76,7 +76,7 @@ def _parser() -> ArgumentParser:
 def _checked(arguments: Namespace) -> Setup:
     """Returns what was chosen; raises UserError with all that is wrong, a line each."""
     problems, chosen = [], {}
-    allowed = {"settings": tuple(SETTINGS), "methods": usable(), "modes": MODES}
+    allowed = {"settings": tuple(SETTINGS), "methods": METHODS, "modes": MODES}
     for option, right in allowed.items():
         named = [STRATEGIES.canonical(one) if option == "methods" else one for one in getattr(arguments, option)]
         problems += [f"--{option} {one}: it is some of {', '.join(right)}" for one in named if one not in right]

@@ -7,21 +7,15 @@ from typing import Any
 
 import yaml
 
-from aal.config.registry import STRATEGIES
 from aal.sweep import Planned
 
 FOLDER = pathlib.Path(__file__).parent
 TEXTS: dict[str, Any] = yaml.safe_load((FOLDER / "settings.yaml").read_text(encoding="utf-8"))
 SETTINGS: dict[str, dict[str, Any]] = TEXTS["settings"]
+METHODS: tuple[str, ...] = tuple(TEXTS["methods"])
 MODES = ("async", "sync")
 BASELINE = "random"
 NEEDS_FEATURES = ("frozen",)
-
-
-def usable() -> tuple[str, ...]:
-    """Returns the strategies that any network can be used with, the baseline first."""
-    needs = [name for name in STRATEGIES.entries if STRATEGIES.facts(name).get("needs") is None]
-    return (BASELINE, *(name for name in needs if name != BASELINE))
 
 
 @dataclass(frozen=True)
