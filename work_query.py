@@ -60,7 +60,8 @@ class Worker:
 
     def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""
-        return selection_cost(self.index, grant, self.strategy, len(remaining), passes_of(self._strategy))
+        passes, on_features = passes_of(self._strategy), self.features is not None
+        return selection_cost(self.index, grant, self.strategy, len(remaining), passes, on_features)
 
     def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
         """Chooses the best `grant.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).

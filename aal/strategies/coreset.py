@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CACHED_BYTES = 2**21  # of embeddings among which the next ones are looked for: what a core's cache holds
 
 
-@STRATEGIES.register("coreset")
+@STRATEGIES.register("coreset", scores="embeddings")
 class CoreSet:
     """k-centre greedy: again and again the candidate farthest from L and from those chosen (Sener and Savarese, 2018).
 

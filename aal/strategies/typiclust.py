@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aal.strategies.pool import CandidatePool
 
 
-@STRATEGIES.register("typiclust")
+@STRATEGIES.register("typiclust", scores="embeddings")
 class TypiClust:
     """The most typical candidate of each of the largest clusters without labels (Hacohen et al., 2022, algorithm 1).
 

@@ -35,8 +35,13 @@ def training_cost(settings: Settings, server: int, job: TrainingJob, sizes: Size
     return Work("training", server, job.number, training.epochs * steps * size, scored)
 
 
-def selection_cost(worker: int, grant: SelectionGrant, strategy: str, remaining: int, passes: int = 1) -> Work:
-    """Returns how much a selection is: a strategy registered with `scores=False` scores nothing.
+def selection_cost(
+    worker: int, grant: SelectionGrant, strategy: str, remaining: int, passes: int = 1, on_features: bool = False
+) -> Work:
+    """Returns how much a selection is.
+
+    A strategy registered with `scores=False` scores nothing, one with `scores="embeddings"` nothing where features
+    stand for the embeddings.
 
     The others score the candidates with each of the granted models. What a strategy computes from the outputs is not
     counted, nor the images of L that it may look at.
@@ -47,7 +52,9 @@ def selection_cost(worker: int, grant: SelectionGrant, strategy: str, remaining:
         strategy: its name; a user's own is taken to score all candidates.
         remaining: candidates.
         passes: of each granted model over the candidates.
+        on_features: whether strategies get features as embeddings.
     """
     scores = STRATEGIES.facts(strategy).get("scores", True)
-    scored = remaining * passes * len(grant.models) if scores else 0
+    scores_nothing = not scores or (on_features and scores == "embeddings")
+    scored = 0 if scores_nothing else remaining * passes * len(grant.models)
     return Work("selection", worker, grant.batch, trained=0, scored=scored)
