@@ -15,9 +15,10 @@ from aal.config.seeding import derive
 from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.interfaces import Selector, WorkerHub
-from aal.coordination.messages import QueryBatch, SelectionGrant
+from aal.coordination.messages import QueryBatch, Redundancy, SelectionGrant
 from aal.strategies.assignment import assign
 from aal.strategies.pool import CandidatePool, Labelled
+from aal.strategies.redundancy import redundancy_of
 from aal.strategies.strategy import Strategy, build_strategy, passes_of, select_checked, versions_of
 from aal.training.cost import selection_cost
 from aal.training.devices import release_cached_memory, use_device
@@ -38,7 +39,9 @@ class Worker:
         bank: the images of the whole set, on the device to score on.
         seed: of the run.
         options: of the strategy.
-        features: (N, d) of all images, where strategies are to compare these; None for the embeddings of the model.
+        features: (N, d) of all images, where the run has some.
+        on_features: whether strategies compare these instead of the embeddings of the model.
+        count_waiting: whether what is chosen and not answered yet counts as chosen.
         networks: of the run; those of a user's own may be imported for a model file that names them.
         heartbeat: called before each batch of images.
         versions: how many of the newest versions of each model the strategy selects with.
@@ -52,16 +55,20 @@ class Worker:
     options: Mapping[str, Any] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     features: np.ndarray | None = None
+    on_features: bool = False
+    count_waiting: bool = False
     heartbeat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._strategy: Strategy = build_strategy(self.strategy, self.options)
         self.versions = versions_of(self._strategy)
+        self.redundancy: Redundancy | None = None
 
     def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection is."""
-        passes, on_features = passes_of(self._strategy), self.features is not None
-        return selection_cost(self.index, grant, self.strategy, len(remaining), passes, on_features)
+        return selection_cost(
+            self.index, grant, self.strategy, len(remaining), passes_of(self._strategy), self.on_features
+        )
 
     def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
         """Chooses the best `grant.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
@@ -84,12 +91,25 @@ class Worker:
         ]
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(
-            remaining, models, labelled, keep_embeddings=keep_embeddings, seed=seed, features=self.features
+            remaining,
+            models,
+            labelled,
+            keep_embeddings=keep_embeddings,
+            seed=seed,
+            features=self.features if self.on_features else None,
+            waiting=np.array(grant.waiting, np.int64) if self.count_waiting else None,
         )
         rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
         chosen = select_checked(self._strategy, self.strategy, pool, grant.count, rng)
+        self.redundancy = self._measured(pool, chosen, np.array(grant.waiting, np.int64))
         release_cached_memory()
         return remaining[chosen]
+
+    def _measured(self, pool: CandidatePool, chosen: np.ndarray, waiting: np.ndarray) -> Redundancy | None:
+        """Measures a selection on the features, or on embeddings, which are computed only under `count_waiting`."""
+        if self.features is not None:
+            return redundancy_of(*(np.asarray(self.features[ids], np.float32) for ids in (pool.ids[chosen], waiting)))
+        return redundancy_of(pool.subset(chosen).embeddings, pool.waiting.embeddings) if self.count_waiting else None
 
 
 def build(
@@ -107,10 +127,19 @@ def build(
     devices = settings.devices.workers
     source = features if features and learns_on_features(settings) else images / "images.npy"
     bank = shared_bank(source, use_device(devices[index % len(devices)]))
-    rows = np.load(features, mmap_mode="r") if features and settings.embeddings_from == "features" else None
-    strategy, options = assign(settings, workers)[index], settings.query_strategy_options
-    networks = tuple(one.model for one in settings.networks)
-    return Worker(index, context.run, strategy, bank, settings.seed, options, networks, rows, context.heartbeat)
+    return Worker(
+        index,
+        context.run,
+        assign(settings, workers)[index],
+        bank,
+        settings.seed,
+        settings.query_strategy_options,
+        networks=tuple(one.model for one in settings.networks),
+        features=np.load(features, mmap_mode="r") if features else None,
+        on_features=settings.embeddings_from == "features",
+        count_waiting=settings.count_waiting,
+        heartbeat=context.heartbeat,
+    )
 
 
 async def work(worker: Selector, context: Context[WorkerHub]) -> None:
@@ -128,7 +157,8 @@ async def work(worker: Selector, context: Context[WorkerHub]) -> None:
             started_at = clock.now()
             chosen = await clock.spend(worker.cost(grant, remaining), worker.select, grant, remaining, labelled)
             versions = tuple(model.version for model in grant.models)
-            hub.offer(QueryBatch(index, grant.batch, chosen.tolist(), worker.strategy, versions, started_at))
+            ids, redundancy = chosen.tolist(), worker.redundancy
+            hub.offer(QueryBatch(index, grant.batch, ids, worker.strategy, versions, started_at, redundancy))
             log.info("worker %d offered %d ids selected with v%d", index, len(chosen), grant.version)
     except Stopped:
         return

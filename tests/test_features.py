@@ -153,6 +153,7 @@ def test_a_model_file_computes_features_once(tmp_path: pathlib.Path) -> None:
     made = features.path.stat().st_mtime_ns
     scorer = ModelScorer(model, ImageBank(images.images, torch.device("cpu")))
     embeddings = scorer.outputs(np.arange(40), "float32", True).embeddings
+    assert embeddings is not None
     np.testing.assert_allclose(features.rows[:40], embeddings, rtol=1e-4, atol=1e-5)
     again = with_features(settings, images).features
     assert again is not None and again.path.stat().st_mtime_ns == made and again.digest == features.digest

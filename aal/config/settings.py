@@ -249,6 +249,11 @@ class Settings(Group):
     embeddings_from: Literal["model", "features"] = Field(
         "model", description="what strategies get as embeddings: those of the newest model, or the features"
     )
+    count_waiting: bool = Field(
+        False,
+        description="whether coreset, typiclust and badge count queries that are chosen and not answered yet, by "
+        "whichever worker, as chosen already",
+    )
     query_strategy_options: Options = Field({}, description="parameters of the strategy")
     split_strategy: Literal["RS", "DS"] = Field(
         "RS", description="shards of the workers: RS at random, DS by k-means on the images shrunk to 8 x 8 pixels"

@@ -11,6 +11,7 @@ from aal.coordination.messages import (
     Decision,
     Pending,
     QueryBatch,
+    Redundancy,
     SelectionGrant,
     Status,
     TrainedModel,
@@ -91,9 +92,11 @@ class Selector(Protocol):
     Attributes:
         strategy: its name.
         versions: how many of the newest versions of each model it selects with.
+        redundancy: of its last selection, where that was measured.
     """
 
     strategy: str
+    redundancy: Redundancy | None
 
     @property
     def versions(self) -> int: ...  # noqa: D102 - described above

@@ -151,17 +151,34 @@ class SelectionGrant:
         models: the newest version of each target model; where the worker asks for more versions, those before it
             follow each, the newest first.
         decision: why it was given, where the schedule records that.
+        waiting: ids that are chosen and not answered yet, by whichever worker; none where nobody asks for them.
     """
 
     batch: int
     count: int
     models: tuple[ModelRef, ...]
     decision: Decision | None = None
+    waiting: tuple[int, ...] = ()
 
     @property
     def version(self) -> int:
         """The newest of the versions to select with."""
         return max(model.version for model in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """How much a batch repeats itself and what was chosen before it: means of cosines to the nearest neighbour.
+
+    Attributes:
+        waiting: how many ids were chosen and not answered yet.
+        within: of each id of the batch to the others of it; None of one alone.
+        against: of each id of the batch to those; None where there were none.
+    """
+
+    waiting: int
+    within: float | None
+    against: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +192,7 @@ class QueryBatch:
         strategy: that chose them.
         versions: of the models that chose them; none where they are random.
         started_at: when the selection began.
+        redundancy: of the batch, where it was measured.
     """
 
     worker: int
@@ -183,6 +201,7 @@ class QueryBatch:
     strategy: str
     versions: tuple[int, ...]
     started_at: float
+    redundancy: Redundancy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,12 @@ class QueryPool:
         """Ids on lease."""
         return len(self._leases)
 
+    def unanswered(self, version: int = NO_MODEL) -> list[int]:
+        """Returns the ids on lease, and those that wait without what `withdraw` may take out for a version."""
+        versions, former = self._versions, self._former
+        waiting = (example for example in self._waiting if versions[example] >= version or example in former)
+        return [*waiting, *self._leases]
+
     @property
     def room(self) -> int:
         """Ids that may still be offered."""

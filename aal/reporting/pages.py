@@ -16,6 +16,7 @@ from aal.reporting.main_figures import main_figures
 from aal.reporting.metrics import summary_bytes, summary_of
 from aal.reporting.pictures import PICTURES, draw
 from aal.reporting.record import Record, read
+from aal.reporting.redundancy import redundancy_section
 from aal.reporting.tables import markdown_table, plain_text
 from aal.reporting.targets import targets_table
 from aal.reporting.units import duration, percent, rounded
@@ -145,7 +146,8 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *([BESIDE] if "waits" in drawn and summary["mode"] != "sync" else []),
         *([_same_staleness(record)] if "staleness" not in drawn else []),
         "## What the words mean\n\n" + DEFINITIONS,
-        *filter(None, (just_in_time(record), annotators_table(record), classes_table(record))),
+        *filter(None, (just_in_time(record), redundancy_section(record))),
+        *filter(None, (annotators_table(record), classes_table(record))),
         f"## Trainings\n\nAccuracies are from 0 to 1, times in {'virtual ' * record.is_virtual}seconds.\n",
         _listed(record.models),
         "## Workers\n",

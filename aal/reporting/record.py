@@ -21,10 +21,10 @@ class Record:
     the start, `label_errors` the answers that are not the true label; `models` are in order of version, `queries` in
     order of offering, `selections` by worker and then by time; `grants` say why selections were granted under
     `max_staleness: auto`, `withdrawn` counts queries that were taken back, `pool_changes` is how S filled and emptied
-    then; `workers` sums them up; `breaks` are the interruptions;
-    `epochs` are those of all trainings, `confusion` what the final model took the test images for; `annotators` and
-    `answers_by_class` count labels and how many of them are right; with several targets, `lineages` is the target of
-    each version and `selected_with` the versions of each selection.
+    then; `redundancy` is of the batches for which it was measured; `workers` sums them up; `breaks` are the
+    interruptions; `epochs` are those of all trainings, `confusion` what the final model took the test images for;
+    `annotators` and `answers_by_class` count labels and how many of them are right; with several
+    targets, `lineages` is the target of each version and `selected_with` the versions of each selection.
     """
 
     config: dict[str, Any]
@@ -38,6 +38,7 @@ class Record:
     grants: Rows
     withdrawn: dict[str, int]
     pool_changes: Columns
+    redundancy: Columns
     workers: Rows
     breaks: Rows
     classes: list[str]
@@ -113,6 +114,7 @@ def read(run: pathlib.Path) -> Record:
             grants=reader.grants(),
             withdrawn=reader.withdrawn(),
             pool_changes=reader.pool_changes(),
+            redundancy=reader.redundancy(),
             workers=reader.workers(),
             breaks=reader.breaks(),
             classes=reader.classes(),

@@ -55,7 +55,7 @@ OPTIONAL = {
     *(("models", "checksum"), ("jobs", "owner"), ("jobs", "start"), ("breaks", "ended")),
     *(("epochs", "loss"), ("epochs", "val_accuracy")),
     *(("offers", "version"), ("offers", "newest"), ("selections", "version")),
-    *(("grants", "draws_per_s"), ("grants", "selection_s")),
+    *(("grants", "draws_per_s"), ("grants", "selection_s"), ("redundancy", "within"), ("redundancy", "against")),
 }
 TABLES = (
     "meta",
@@ -71,6 +71,7 @@ TABLES = (
     "confusion",
     "withdrawals",
     "grants",
+    "redundancy",
 )
 TYPES = {"INTEGER": "'integer'", "REAL": "'real'", "TEXT": "'text'"}
 

@@ -41,6 +41,7 @@ LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS sour
 GRANTS = (
     "SELECT granted_at, reason, waiting, mark, draws_per_s, selection_s, deviations FROM grants ORDER BY granted_at"
 )
+REDUNDANCY = "SELECT waiting, within, against FROM redundancy ORDER BY rowid"
 WITHDRAWN = """SELECT count(*) AS withdrawn, (SELECT count(*) FROM withdrawals
     WHERE item IN (SELECT item FROM standing_queries)) AS chosen_again FROM withdrawals"""
 # S as it fills and empties; an id whose lease ran out counts as drawn.
@@ -180,6 +181,12 @@ class RunReader:
     def grants(self) -> Rows:
         """Returns when and why selections were granted, in order of time; none in older records."""
         return self.rows(GRANTS) if self._has("grants") else []
+
+    def redundancy(self) -> Columns:
+        """Returns waiting, within and against of the batches whose redundancy was measured."""
+        return self.columns(
+            REDUNDANCY if self._has("redundancy") else "SELECT 0 AS waiting, 0 AS within, 0 AS against LIMIT 0"
+        )
 
     def withdrawn(self) -> dict[str, int]:
         """Returns how many offers were `withdrawn`, and how many of their ids were `chosen_again`."""

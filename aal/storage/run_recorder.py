@@ -22,6 +22,7 @@ FORGET = [f"DELETE FROM {table} WHERE version IN (VALUES(?))" for table in ("epo
 GRANTED = "INSERT INTO grants VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 WITHDRAWN = "INSERT INTO withdrawals VALUES(?,?,?)"
 OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
+REDUNDANCY = "INSERT INTO redundancy VALUES(?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
 DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
 ANSWERED = "INSERT INTO answers VALUES(?,?,?,?,?)"
@@ -97,6 +98,8 @@ class RunRecorder:
             (OFFERED, [(example, *origin) for example in batch.ids]),
             (SELECTIONS, [(*selection, batch.started_at, at, versions)]),
         )
+        if batch.redundancy is not None:
+            self._journal.write((REDUNDANCY, [(batch.worker, batch.batch, *dataclasses.astuple(batch.redundancy))]))
 
     def queries_drawn(
         self, annotators: Iterable[int], asked_at: Iterable[float], got_at: float, ids: Iterable[int]

@@ -62,3 +62,6 @@ CREATE TABLE IF NOT EXISTS selections(worker INTEGER, batch INTEGER, strategy TE
 CREATE TABLE IF NOT EXISTS grants(worker INTEGER, batch INTEGER, items INTEGER, granted_at REAL, reason TEXT,
     waiting INTEGER, selecting INTEGER, older INTEGER, mark INTEGER, draws_per_s REAL, selection_s REAL,
     deviations REAL);
+-- One row a batch whose redundancy was measured: the mean cosine of its images to their nearest neighbour `within` the
+-- batch, and `against` the `waiting` ids that were chosen and not answered yet.
+CREATE TABLE IF NOT EXISTS redundancy(worker INTEGER, batch INTEGER, waiting INTEGER, within REAL, against REAL);

@@ -20,8 +20,8 @@ CACHED_BYTES = 2**21  # of embeddings among which the next ones are looked for: 
 class CoreSet:
     """k-centre greedy: again and again the candidate farthest from L and from those chosen (Sener and Savarese, 2018).
 
-    Algorithm 1: u = argmax_i min_j |x_i - x_j| over the embeddings x, j among what is labelled or chosen. Where nothing
-    is labelled, the first one is random.
+    Algorithm 1: u = argmax_i min_j |x_i - x_j| over the embeddings x, j among what is labelled or chosen, by others too
+    under `count_waiting`. Where nothing is labelled or chosen, the first one is random.
 
     Cost: a pass over the candidates and one over L; (m + count) n d multiplications. A distance only shrinks when
     another image is chosen, so the next ones are looked for among the farthest alone, until those left aside may be
@@ -31,11 +31,15 @@ class CoreSet:
 
     def select(self, pool: CandidatePool, count: int, rng: np.random.RandomState) -> np.ndarray:
         """Returns (count,) positions in the order of choice."""
+        import torch
+
         from aal.strategies.distances import tensor_of  # PyTorch: a check of the options need not wait for it
 
-        known = pool.labelled_embeddings if len(pool.labelled_ids) else None
-        rows = tensor_of(pool.embeddings)
-        centres = rows[:0] if known is None else tensor_of(known)
+        rows, centres = tensor_of(pool.embeddings), tensor_of(pool.embeddings[:0])
+        if len(pool.labelled_ids):
+            centres = tensor_of(pool.labelled_embeddings)
+        if len(pool.waiting):
+            centres = torch.cat([centres, tensor_of(pool.waiting.embeddings)])
         return farthest_first(rows, centres, count, rng)
 
 

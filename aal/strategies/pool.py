@@ -47,6 +47,7 @@ class CandidatePool:
         precision: of the passes: auto, float32 or bf16.
         seed: of Monte-Carlo passes without a seed of their own.
         features: (N, d) rows that stand for all images, in the place of the embeddings of a model.
+        waiting: (w,) int64 ids that count as chosen already.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class CandidatePool:
         precision: str = "auto",
         seed: int = 0,
         features: np.ndarray | None = None,
+        waiting: np.ndarray | None = None,
     ) -> None:
         self.ids = ids
         self._models = models
         self._labelled = functools.cache(labelled)
         self._keep_embeddings = keep_embeddings and features is None
         self._features = features
+        self._waiting = np.empty(0, np.int64) if waiting is None else waiting
         self._precision = precision
         self._seed = seed
         self._outputs: dict[int, Outputs] = {}
@@ -186,6 +189,11 @@ class CandidatePool:
         assert found is not None
         return found
 
+    @functools.cached_property
+    def waiting(self) -> CandidatePool:
+        """A pool of what counts as chosen already, though it is not labelled yet; empty unless `count_waiting`."""
+        return self._of(self._waiting)
+
     def class_counts(self) -> np.ndarray:
         """Returns how many labels of each class there are, (classes,) int64."""
         return np.bincount(self.labels, minlength=self.probabilities.shape[1])
@@ -199,15 +207,20 @@ class CandidatePool:
             positions: (k,) int, of this pool.
             precision: auto, float32 or bf16; by default that of this pool, whose outputs are then not computed again.
         """
-        part = CandidatePool(
-            self.ids[positions],
+        part = self._of(self.ids[positions], precision, self._waiting)
+        if part._precision == self._precision:
+            part._outputs = {index: found.at(positions) for index, found in self._outputs.items()}
+        return part
+
+    def _of(self, ids: np.ndarray, precision: str | None = None, waiting: np.ndarray | None = None) -> CandidatePool:
+        """Returns a pool of other ids under the same models."""
+        return CandidatePool(
+            ids,
             self._models,
             self._labelled,
             keep_embeddings=self._keep_embeddings,
             precision=precision or self._precision,
             seed=self._seed,
             features=self._features,
+            waiting=waiting,
         )
-        if part._precision == self._precision:
-            part._outputs = {index: found.at(positions) for index, found in self._outputs.items()}
-        return part

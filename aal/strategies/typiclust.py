@@ -49,9 +49,12 @@ class TypiClust:
         from aal.strategies.clustering import k_means
         from aal.strategies.distances import tensor_of
 
-        rows, labelled = tensor_of(pool.embeddings), len(pool.labelled_ids)
-        if labelled:
-            rows = torch.cat([rows, tensor_of(pool.labelled_embeddings)])
+        rows = [tensor_of(pool.embeddings)]
+        if len(pool.labelled_ids):
+            rows.append(tensor_of(pool.labelled_embeddings))
+        if len(pool.waiting):  # counts as labelled
+            rows.append(tensor_of(pool.waiting.embeddings))
+        rows, labelled = torch.cat(rows) if len(rows) > 1 else rows[0], sum(map(len, rows[1:]))
         clusters = k_means(rows, min(len(rows), labelled + count, self.most_clusters), rng).numpy()
         return self._typical(rows, clusters, len(pool), count, rng)
 

@@ -15,7 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = TEXTS["settings"]
 METHODS: tuple[str, ...] = tuple(TEXTS["methods"])
 MODES = ("async", "sync")
 BASELINE = "random"
-NEEDS_FEATURES = ("frozen",)
+NEEDS_FEATURES = ("frozen", "frozen-long-tailed")
 
 
 @dataclass(frozen=True)

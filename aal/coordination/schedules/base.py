@@ -206,6 +206,8 @@ class Schedule(abc.ABC):
     def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
         """Returns a grant whose models are followed by the versions before them, as far as there are so many.
 
+        Where the run looks at redundancy, the grant also says what is chosen and not answered yet.
+
         Args:
             grant: as it was given.
             versions: how many of each target, the newest of them first.
@@ -215,7 +217,13 @@ class Schedule(abc.ABC):
             known = [model for model in reversed(self.models) if model.target == last.target]
             return [model for model in known if model.version <= last.version][:versions]
 
-        return replace(grant, models=tuple(model for last in grant.models for model in newest(last)))
+        models = tuple(model for last in grant.models for model in newest(last))
+        looks = self.settings.count_waiting or self.settings.features is not None
+        return replace(grant, models=models, waiting=self.stays_chosen(grant) if looks else ())
+
+    def stays_chosen(self, grant: SelectionGrant) -> tuple[int, ...]:
+        """Returns the ids that are chosen and not answered yet, without those that the batch may replace."""
+        return tuple(self.pools.queries.unanswered())
 
     def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
         """Returns which ids of a batch may be offered: all of them.

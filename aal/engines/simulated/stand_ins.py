@@ -73,6 +73,7 @@ class StandInWorker:
         seed: of the run.
         versions: how many of the newest versions of each model it would select with.
         passes: of each model over the candidates.
+        redundancy: is not measured.
     """
 
     index: int
@@ -80,6 +81,7 @@ class StandInWorker:
     seed: int
     versions: int = 1
     passes: int = 1
+    redundancy: None = None
 
     def cost(self, grant: SelectionGrant, remaining: np.ndarray) -> Work:
         """Returns how much a selection would be."""
