@@ -16,7 +16,8 @@ from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE, label_axis
 from aal.reporting.tables import markdown_table
 
 HALF = 0.5
-AIMED = ("frozen", "frozen-long-tailed", "long-tailed")  # where the best strategy is to need at most half of random's labels
+# Where the best strategy is to need at most half of the labels of random sampling.
+AIMED = ("frozen", "frozen-long-tailed", "long-tailed")
 WORDS = {"async": "asynchronous", "sync": "synchronous"}
 
 
