@@ -116,7 +116,7 @@ def cnn(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Net
     return _initialised(Network(features, 4 * channels, classes), nn.init.kaiming_normal_)
 
 
-@NETWORKS.register("linear", learns_on="features", parameters=20_000, activations=1, widest=1)
+@NETWORKS.register("linear", learns_on="features", parameters=31_000, activations=3, widest=1)
 def linear(classes: int, channels: int, image_size: int) -> Network:
     """A linear classifier of the `features` of a run, which it sees as images of one pixel and many channels."""
     return _initialised(Network(nn.Flatten(), channels * image_size**2, classes), nn.init.xavier_uniform_)

@@ -26,7 +26,9 @@ def misfit(name: str, side: int) -> str | None:
     smallest = NETWORKS.facts(name).get("smallest_image", 1)
     if side >= smallest:
         return None
-    fit = ", ".join(other for other in NETWORKS.entries if side >= NETWORKS.facts(other).get("smallest_image", 1))
+    facts = {other: NETWORKS.facts(other) for other in NETWORKS.entries}
+    on_images = [other for other in facts if facts[other].get("learns_on") != "features"]
+    fit = ", ".join(other for other in on_images if side >= facts[other].get("smallest_image", 1))
     hint = f"; these take them: {fit}" if fit else ""
     return f"{name} needs images of at least {smallest} pixels a side, not {side}{hint}"
 
