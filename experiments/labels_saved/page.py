@@ -1,5 +1,7 @@
 """The page, picture and rows of the labels that strategies save."""
 
+import pathlib
+import textwrap
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -58,7 +60,7 @@ def tables_of(setup: Setup, results: list[Result]) -> Iterator[str]:
             for method in setup.methods
         ]
         about = f"**{SETTINGS[setting]['title']}**: {SETTINGS[setting]['about']}."
-        yield titled(about, head, rows)
+        yield titled(textwrap.fill(about, 118), head, rows)
         yield titled("Who waited (means over strategies and seeds):", ("", *_WAITS), _waits(setup, results, setting))
 
 
@@ -116,7 +118,7 @@ def picture_of(setup: Setup, results: list[Result]) -> Figure:
         axes.grid(True)
     for row in panels:
         row[0].set_ylabel("Test accuracy (%)")
-    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc=ABOVE, ncols=5)
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc=ABOVE, ncols=3 + 2 * (columns > 1))
     return figure
 
 
@@ -134,7 +136,7 @@ def page_of(setup: Setup, results: list[Result], claims: list[Claim], command: s
         seeds=count(setup.seeds, "seed"),
         minutes=f"{seconds / 60:.0f}",
         hardware=hardware,
-        features=setup.features or "none",
+        features=pathlib.PurePath(setup.features).name or "none",
         versions=markdown_table(("software", "version"), versions),
     )
 
