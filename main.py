@@ -179,14 +179,12 @@ def wire(
     """Returns the plan of a run: which roles there are, and what each is given."""
     import numpy as np
 
-    from aal.config.contradictions import learns_on_features
     from aal.coordination.schedules import schedule_of
     from aal.engines.base import Plan, Role
     from aal.storage.run_directory import about
     from aal.training.placement import placed
 
-    folder, workers = images.folder, len(partition.shards)
-    features = images.features.path if images.features else None
+    folder, features, workers = images.folder, images.features_path, len(partition.shards)
     servers = schedule_of(settings).server_num(settings)
     has_files = settings.compute == "full"
     labels = folder / "labels.npy" if has_files else images.labels
@@ -198,7 +196,7 @@ def wire(
             "aal.app.server_train:build",
             "aal.app.server_train:serve",
             servers,
-            (folder, features if learns_on_features(settings) else None),
+            (folder, features),
         ),
         # Workers read the newest published files and offer ids of their shard.
         Role(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from aal.app.data import ImageSet, load_split, on_features, open_set
 from aal.app.eval import Evaluation, evaluate
+from aal.config.contradictions import learns_on_features
 from aal.config.errors import Stopped, UserError
 from aal.config.registry import TRAINERS
 from aal.config.seeding import derive
@@ -305,12 +306,14 @@ def build(context: Context[ServerHub], images: pathlib.Path, features: pathlib.P
     Args:
         context: of the role.
         images: the folder of the prepared images.
-        features: the file of these, where the networks learn on them.
+        features: the file of these, where the run has some.
     """
     settings = context.settings
     device = use_device(settings.devices.servers[context.index % len(settings.devices.servers)])
-    image_set = on_features(open_set(images), features) if features else open_set(images)
-    bank = shared_bank(features or images / "images.npy", device)
+    image_set, source = open_set(images), images / "images.npy"
+    if features and learns_on_features(settings):
+        image_set, source = on_features(image_set, features), features
+    bank = shared_bank(source, device)
     split = load_split(context.run / "split.npz")
     return Server(context.index, context.run, settings, image_set, split, bank, incarnation=context.incarnation)
 

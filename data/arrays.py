@@ -69,6 +69,11 @@ class ImageSet:
         return paths
 
     @property
+    def features_path(self) -> Path | None:
+        """The file of the features; None where there are none."""
+        return self.features.path if self.features else None
+
+    @property
     def origin(self) -> dict[str, str]:
         """What the record of a run says of the set."""
         features = {"features": self.features.digest} if self.features else {}

@@ -35,6 +35,9 @@ class Confident:
     def monte_carlo_probabilities(self, ids: np.ndarray, passes: int, seed: int) -> np.ndarray:
         raise NotImplementedError
 
+    def votes(self, ids: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
 
 @pytest.mark.unit
 def test_the_measure_is_the_mean_cosine_to_the_nearest_neighbour() -> None:

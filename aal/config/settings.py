@@ -243,16 +243,11 @@ class Settings(Group):
     query_strategy: StrategyName | None = Field(None, description=f"{STRATEGIES.choices()}; under DA only")
     features: Path | None = Field(
         None,
-        description="numbers that stand for the images: an .npy file with a row an image, or what computes them, a "
-        "model file or weights of torchvision; the network linear learns on them alone",
+        description="numbers that stand for the images: an .npy file, or a model file or weights that make it",
     )
-    embeddings_from: Literal["model", "features"] = Field(
-        "model", description="what strategies get as embeddings: those of the newest model, or the features"
-    )
+    embeddings_from: Literal["model", "features"] = Field("model", description="what strategies get as embeddings")
     count_waiting: bool = Field(
-        False,
-        description="whether coreset, typiclust and badge count queries that are chosen and not answered yet, by "
-        "whichever worker, as chosen already",
+        False, description="whether coreset, typiclust and badge count queries without an answer as chosen already"
     )
     query_strategy_options: Options = Field({}, description="parameters of the strategy")
     split_strategy: Literal["RS", "DS"] = Field(
@@ -262,12 +257,10 @@ class Settings(Group):
         5000, description="labelled images at the start; 0, for max_staleness auto: begin with the first answers"
     )
     initial_strategy: Literal["random", "typiclust", "coreset"] = Field(
-        "random", description="how the initial images are chosen: at random, or by a strategy on the features"
+        "random", description="how the initial images are chosen; all but random on the features"
     )
     imbalance: Annotated[float, Field(gt=1, le=10**6)] | None = Field(
-        None,
-        description="a long-tailed pool: how many times more images of the first class than of the last one are kept "
-        "outside the test set, sizes falling exponentially; null: all images",
+        None, description="a long-tailed pool: how many times fewer images of the last class than of the first are kept"
     )
     val_size: Count = Field(5000, description="labelled images that choose the epoch; never trained on")
 
