@@ -206,20 +206,18 @@ class Schedule(abc.ABC):
     def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
         """Returns a grant whose models are followed by the versions before them, as far as there are so many.
 
-        Where the run looks at redundancy, the grant also says what is chosen and not answered yet.
-
         Args:
             grant: as it was given.
             versions: how many of each target, the newest of them first.
         """
 
         def newest(last: ModelRef) -> list[ModelRef]:
-            known = [model for model in reversed(self.models) if model.target == last.target]
-            return [model for model in known if model.version <= last.version][:versions]
+            return [one for one in self.models[::-1] if one.target == last.target and one.version <= last.version][
+                :versions
+            ]
 
-        models = tuple(model for last in grant.models for model in newest(last))
-        looks = self.settings.count_waiting or self.settings.features is not None
-        return replace(grant, models=models, waiting=self.stays_chosen(grant) if looks else ())
+        waiting = self.stays_chosen(grant) if self.settings.count_waiting or self.settings.features else ()
+        return replace(grant, models=tuple(one for last in grant.models for one in newest(last)), waiting=waiting)
 
     def stays_chosen(self, grant: SelectionGrant) -> tuple[int, ...]:
         """Returns the ids that are chosen and not answered yet, without those that the batch may replace."""
