@@ -1,5 +1,7 @@
 """The versions and jobs of each target model; a run without targets has one."""
 
+from collections.abc import Sequence
+
 from aal.coordination.messages import ModelRef, TrainingJob
 
 
@@ -51,3 +53,8 @@ class Lineages:
         """Counts a version for its target; models may come in any order."""
         self._versions[model.target] += 1
         self._newest[model.target] = max(model, self._newest.get(model.target, model), key=lambda one: one.version)
+
+
+def up_to(last: ModelRef, models: Sequence[ModelRef]) -> list[ModelRef]:
+    """Returns a model and the versions of its target before it, the newest first; `models` are in order."""
+    return [one for one in reversed(models) if one.target == last.target and one.version <= last.version]

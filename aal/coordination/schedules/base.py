@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from aal.config.errors import Stopped
 from aal.config.settings import Settings
-from aal.coordination.lineages import Lineages
+from aal.coordination.lineages import Lineages, up_to
 from aal.coordination.messages import ANY, Change, Computing, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
+from aal.coordination.query_pool import NO_MODEL
 
 if TYPE_CHECKING:
     from aal.coordination.pools import Pools  # loads NumPy, which a mistake in the settings need not wait for
@@ -35,6 +36,8 @@ class Schedule(abc.ABC):
     takes_turns = False
     changes_for_job = ANY
     changes_for_grant = ANY
+
+    _withdraws = False  # whether a batch may replace queries of older models
 
     def __init__(self, settings: Settings, pools: "Pools") -> None:
         self.settings = settings
@@ -210,18 +213,11 @@ class Schedule(abc.ABC):
             grant: as it was given.
             versions: how many of each target, the newest of them first.
         """
-
-        def newest(last: ModelRef) -> list[ModelRef]:
-            return [one for one in self.models[::-1] if one.target == last.target and one.version <= last.version][
-                :versions
-            ]
-
-        waiting = self.stays_chosen(grant) if self.settings.count_waiting or self.settings.features else ()
-        return replace(grant, models=tuple(one for last in grant.models for one in newest(last)), waiting=waiting)
-
-    def stays_chosen(self, grant: SelectionGrant) -> tuple[int, ...]:
-        """Returns the ids that are chosen and not answered yet, without those that the batch may replace."""
-        return tuple(self.pools.queries.unanswered())
+        models = tuple(one for last in grant.models for one in up_to(last, self.models)[:versions])
+        waiting: list[int] = []
+        if self.settings.count_waiting or self.settings.features:
+            waiting = self.pools.queries.unanswered(grant.version if self._withdraws else NO_MODEL)
+        return replace(grant, models=models, waiting=tuple(waiting))
 
     def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
         """Returns which ids of a batch may be offered: all of them.

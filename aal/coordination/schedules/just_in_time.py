@@ -8,7 +8,6 @@ from aal.config.errors import Stopped
 from aal.config.settings import Settings
 from aal.coordination.demand import DrawRate, Estimate, Safety, lead_time_demand
 from aal.coordination.messages import Change, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
-from aal.coordination.query_pool import NO_MODEL
 from aal.coordination.schedules.asynchronous import Asynchronous
 
 if TYPE_CHECKING:
@@ -184,10 +183,6 @@ class JustInTime(Asynchronous):
         ids = self.pools.still_there(super().accepted(worker, batch, ids))
         older = self.pools.queries.older(self._selecting[worker].version) if self._withdraws else 0
         return ids[: self.still_to_offer() + older]
-
-    def stays_chosen(self, grant: SelectionGrant) -> tuple[int, ...]:
-        """Returns the ids that are chosen and not answered yet, without those that the batch may replace."""
-        return tuple(self.pools.queries.unanswered(grant.version if self._withdraws else NO_MODEL))
 
     def surplus(self, size: int, version: int, now: float) -> int:
         """Returns how many queries of models before `version` are not needed when a batch of `size` ids comes."""
