@@ -113,7 +113,7 @@ def test_json_is_one_object(
 def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["trian"])
-    assert "there is no part trian; there are: score, train" in capsys.readouterr().err
+    assert "there is no part trian; there are: score, select, train" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         command.main(["--threads", "0"])
     assert "argument --threads: 0 is not a number from 1" in capsys.readouterr().err

@@ -365,13 +365,15 @@ def test_real_mnist(tmp_path: Path) -> None:
 @pytest.mark.unit
 def test_mistakes_about_the_images_are_reported_with_all_others() -> None:
     with pytest.raises(UserError) as caught:
-        resolve({"data_type": "mnist", "worker_num": "ten", "server_num": 0}, "my.yaml")
+        resolve({"data_type": "minst", "worker_num": "ten", "server_num": 0}, "my.yaml")
     assert [problem.split(":")[1].strip() for problem in caught.value.problems] == [
         "server_num",
         "worker_num",
         "data_type",
     ]
-    assert "must be cifar-10, cifar-100, digits, folder, mini-imagenet, torchvision:NAME or" in str(caught.value)
+    assert "must be cifar-10, cifar-100, digits, folder, mini-imagenet, mnist, kmnist, torchvision:NAME or" in str(
+        caught.value
+    )
     for tree, message in (
         ({"data_type": "mini-imagenet", "image_size": 64}, "mini-imagenet has a size of its own, 84; leave it out"),
         ({"data_type": "mini-imagenet", "test_share": 0.3}, "mini-imagenet has a test set of its own; leave it out"),

@@ -195,8 +195,8 @@ def test_a_damaged_page_is_noticed(path: pathlib.Path) -> None:
 def test_a_record_that_was_cut_off_is_noticed_by_readers_too(path: pathlib.Path, fills_with: bytes) -> None:
     """SQLite reads what is missing of a page as zeros, so that a row is left out without a word."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        last = "grants"  # the table that the last page of the file belongs to, which must hold something
-        db.execute(f"INSERT INTO {last}(worker, batch, reason) VALUES(0, 0, ?)", ("low" * 50,))
+        last = "redundancy"  # the table that the last page of the file belongs to, which must hold something
+        db.executemany(f"INSERT INTO {last} VALUES(0, ?, 1, 0.5, 0.5)", [(batch,) for batch in range(30)])
         db.commit()
     path.write_bytes(path.read_bytes()[:-400] + 400 * fills_with)
     with RunReader(path.parent) as reader, pytest.raises(UserError, match=r"run\.db: is damaged: "):

@@ -133,7 +133,8 @@ class Registry:
     def choices(self) -> str:
         """Returns what the setting may be, for messages and help."""
         own = [*(f"{prefix}:NAME" for prefix in self._prefixes), "package.module:object"]
-        return f"{', '.join(self.entries)}, {' or '.join(own)}"
+        *others, last = [*self.entries, *own]
+        return f"{', '.join(others)} or {last}"
 
     def load(self, name: str) -> Any:
         """Imports and returns the object of a name.
