@@ -29,12 +29,11 @@ from aal.coordination.partition import Partition
 from aal.storage.checksum import checksum_of
 from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
-from aal.training.acceleration import compile_loss, fuse_batch_norm
+from aal.training.acceleration import compile_loss
 from aal.training.cost import epoch_shape, training_cost
 from aal.training.devices import float32_arithmetic, use_device, uses_bf16
 from aal.training.heads import freeze_all_but_head, set_training_mode
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of, shared_bank
-from aal.training.inference import predict
 from aal.training.networks import Architecture, architecture_of
 from aal.training.optimizers import build_optimizer, build_schedule
 from aal.training.pretrained import Pretrained, load_matching, normalisation_for, read_pretrained
@@ -130,14 +129,7 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
 
 def _accuracy(model: nn.Module, task: TrainingTask) -> float:
     """Returns the share of validation images that the model classifies right."""
-    logits = predict(
-        fuse_batch_norm(model),
-        task.bank,
-        task.validation_ids,
-        normalisation=task.normalisation,
-        precision=task.training.precision,
-        heartbeat=task.heartbeat,
-    )
+    logits = task.logits(model, task.validation_ids)
     return int((logits.argmax(1) == torch.as_tensor(task.validation_labels)).sum()) / len(logits)
 
 

@@ -226,7 +226,7 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_later(
         logits[next(right) :, 1] = 1  # the truth is all zeros
         return logits
 
-    monkeypatch.setattr("aal.app.server_train.predict", fixed)
+    monkeypatch.setattr("aal.training.trainer.predict", fixed)
     fitted, _, _ = run(validation=4, labels=np.zeros(60, np.int64), training=recipe(validate_after=0))
     assert (fitted.epoch, fitted.val_accuracy) == (epoch, max(scores) / 4)
     assert fitted.state_dict["features.1.num_batches_tracked"] == 3 * epoch

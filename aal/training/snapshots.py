@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aal.training.acceleration import fuse_batch_norm
-from aal.training.inference import predict
 from aal.training.trainer import TrainingTask
 
 
@@ -34,14 +32,7 @@ class SnapshotVotes:
         task = self._task
         if not task.snapshots or epoch < self._first:
             return
-        logits = predict(
-            fuse_batch_norm(model),
-            task.bank,
-            task.candidates,
-            normalisation=task.normalisation,
-            precision=task.training.precision,
-            heartbeat=task.heartbeat,
-        )
+        logits = task.logits(model, task.candidates)
         self._votes.append(logits.argmax(1).to(torch.uint8 if logits.shape[1] <= 256 else torch.int32))
 
     def collected(self, model: nn.Module) -> Tensor | None:

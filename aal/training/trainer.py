@@ -19,8 +19,10 @@ from aal.config.errors import UserError
 from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.messages import TrainingJob
 from aal.storage.model_files import load_model, save_with_retry
+from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import explained_memory_errors, is_out_of_memory, release_cached_memory
 from aal.training.images import Ids, ImageBank, Normalisation
+from aal.training.inference import predict
 from aal.training.networks import Architecture
 
 MEMORY_TRIES, MEMORY_AGAIN_S = 3, 5.0  # of a training on a GPU whose memory others have taken
@@ -65,6 +67,14 @@ class TrainingTask:
     freeze: bool = False
     heartbeat: Callable[[], None] = lambda: None
     job: TrainingJob | None = None
+
+    def logits(self, model: nn.Module, ids: Ids) -> Tensor:
+        """Returns what the network says of images without augmentation, (n, classes), as the training computes."""
+        precision, heartbeat = self.training.precision, self.heartbeat
+        fused = fuse_batch_norm(model)
+        return predict(
+            fused, self.bank, ids, normalisation=self.normalisation, precision=precision, heartbeat=heartbeat
+        )
 
 
 @dataclass(frozen=True)
