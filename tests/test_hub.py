@@ -256,6 +256,16 @@ def answer_all(hub: Hub) -> int:
     return count
 
 
+def three_trainings(hub: Hub) -> None:
+    """Lets one server train three times, and two workers select after each of the first two."""
+    for _ in range(2):
+        train(hub)
+        offer(hub, 0)
+        offer(hub, 1)
+        answer_all(hub)
+    train(hub)
+
+
 def test_a_bound_of_one_lets_selection_run_one_round_ahead() -> None:
     hub, _ = make_hub(make_settings())
     assert not offer(hub, 0), "no model yet"

@@ -20,7 +20,7 @@ from aal.storage.model_files import save_model
 from aal.storage.resume_state import resume_state_of, take_over
 from aal.storage.run_directory import new_run
 from tests.builders import MemoryRecorder, make_hub, make_settings, query
-from tests.test_hub import answer_all, offer, train
+from tests.test_hub import three_trainings
 from tests.test_model_files import payload
 from tests.test_record import written
 
@@ -254,12 +254,7 @@ def test_a_run_whose_report_is_not_drawn_has_not_ended_well(
 def test_a_lost_model_is_trained_again_as_the_same_version_while_workers_use_the_one_before() -> None:
     record = MemoryRecorder()
     hub, _ = make_hub(make_settings(), record=record)
-    for _ in range(2):
-        train(hub)
-        offer(hub, 0)
-        offer(hub, 1)
-        answer_all(hub)
-    train(hub)
+    three_trainings(hub)
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         record.journal.left_behind(0, database)
         state = resume_state_of(database)

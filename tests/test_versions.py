@@ -14,7 +14,7 @@ from aal.strategies.strategy import build_strategy, passes_of, versions_of
 from aal.training.consistent_dropout import sampled_network
 from aal.training.cost import selection_cost
 from tests.builders import make_hub, make_settings
-from tests.test_hub import answer_all, offer, train
+from tests.test_hub import three_trainings
 from tests.test_strategies import Fixed, labelled, rng
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
@@ -22,12 +22,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("one_thread")]
 
 def test_a_grant_holds_as_many_versions_as_are_asked_for_the_newest_first() -> None:
     hub, _ = make_hub(make_settings())
-    for _ in range(2):
-        train(hub)
-        offer(hub, 0)
-        offer(hub, 1)
-        answer_all(hub)
-    train(hub)
+    three_trainings(hub)
     for asked, expected in ((1, [2]), (2, [2, 1]), (9, [2, 1, 0])):
         grant = hub.grant(0, asked)
         assert isinstance(grant, SelectionGrant)
