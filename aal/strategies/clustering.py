@@ -100,8 +100,10 @@ def _distance_table(rows: Tensor) -> np.ndarray:
     found = np.empty((len(rows), len(rows)), np.float32)  # NumPy asks for huge pages, which columns are faster on
     norms, table = squared_norms(rows), torch.from_numpy(found)
     for part in blocks(len(rows), len(rows)):
-        torch.addmm(norms, rows[part], rows.T, alpha=-2, out=table[part])
-        table[part].add_(norms[part, None]).clamp_(min=0).sqrt_()
+        block = torch.addmm(norms[part.start :], rows[part], rows[part.start :].T, alpha=-2)
+        block.add_(norms[part, None]).clamp_(min=0).sqrt_()
+        table[part, part.start :] = block
+        table[part.start :, part] = block.T  # the same distances, which no product needs to give again
     table.fill_diagonal_(torch.inf)
     return found
 
@@ -118,8 +120,13 @@ def _merges(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     number = len(table)
     sizes, chain = np.ones(number, np.float32), list[int]()
     gone_ones = np.zeros(number, np.float32)  # infinite for clusters that were merged into another one
+    names = np.arange(number)  # the row that stands for each cluster of the table
     pairs, heights = np.empty((number - 1, 2), np.int64), np.empty(number - 1, np.float32)
     for merge in range(number - 1):
+        if 2 * (number - merge) <= len(table):
+            left = np.flatnonzero(gone_ones == 0)
+            table, chain = _compact(table, left), np.searchsorted(left, chain).tolist()
+            names, sizes, gone_ones = names[left], sizes[left], gone_ones[left]
         if not chain:
             chain.append(int(sizes.argmax()))
         while True:
@@ -129,13 +136,20 @@ def _merges(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 break
             chain.append(nearest)
         gone, kept = chain.pop(), chain.pop()
-        pairs[merge], heights[merge] = (gone, kept), table[gone, kept]
+        pairs[merge], heights[merge] = (names[gone], names[kept]), table[gone, kept]
         both = sizes[gone] + sizes[kept]
         mean = table[gone] * (sizes[gone] / both)
         mean += table[kept] * (sizes[kept] / both)  # infinite on the diagonal still
         table[kept] = table[:, kept] = mean
         gone_ones[gone], sizes[kept], sizes[gone] = np.inf, both, 0
     return pairs, heights
+
+
+def _compact(table: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Moves some rows of a table, and the same columns, to its start; returns that part, on the same memory."""
+    for place, row in enumerate(left):
+        table[place, : len(left)] = table[row, left]
+    return table[: len(left), : len(left)]
 
 
 def _cut(pairs: np.ndarray, heights: np.ndarray, number: int) -> np.ndarray:

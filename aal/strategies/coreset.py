@@ -65,15 +65,15 @@ def farthest_first(rows: Tensor, centres: Tensor, count: int, rng: np.random.Ran
     chosen: list[int] = []
     if len(centres) == 0:
         chosen.append(int(rng.randint(len(rows))))
-        lower_to(nearest, rows, norms, rows[chosen])
-        nearest[chosen] = -torch.inf  # which no distance raises again
     size = min(len(rows) - 1, max(256, CACHED_BYTES // (4 * max(1, rows.shape[1]))))
+    new = chosen
     while len(chosen) < count:
+        lower_to(nearest, rows, norms, rows[new])
+        nearest[new] = -torch.inf  # which no distance raises again
         limits, places = nearest.topk(size + 1)
-        places, new = places[:-1], len(chosen)
-        chosen += _farthest_of(places, rows[places], norms[places], limits, count - new)
-        lower_to(nearest, rows, norms, rows[chosen[new:]])
-        nearest[chosen[new:]] = -torch.inf
+        places = places[:-1]
+        new = _farthest_of(places, rows[places], norms[places], limits, count - len(chosen))
+        chosen = chosen + new
     return np.array(chosen, np.int64)
 
 

@@ -76,32 +76,69 @@ class TypiClust:
         sizes = np.bincount(clusters)
         labels = np.bincount(clusters[candidates:], minlength=len(sizes))
         order = [place for place in np.lexsort((-sizes, labels)) if sizes[place] > self.smallest_cluster]
-        left = [np.flatnonzero(clusters[:candidates] == place) for place in order]
-        chosen: list[int] = []
-        while len(chosen) < count and left:
-            for place, members in enumerate(left):
-                if len(members) and len(chosen) < count:
-                    best = _most_typical(rows[members], min(self.neighbours, len(members) // 2))
-                    chosen.append(int(members[best]))
-                    left[place] = np.delete(members, best)
-            left = [members for members in left if len(members)]
+        members = [np.flatnonzero(clusters[:candidates] == place) for place in order]
+        picks = _picks([len(part) for part in members], count)
+        typical, rounds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for part, number in zip(members, picks.tolist(), strict=True):
+            typical.append(part[_most_typical(rows[part], self.neighbours, number)])
+            rounds.append(np.arange(number))
+        chosen = np.concatenate(typical)[np.argsort(np.concatenate(rounds), kind="stable")]
         others = np.setdiff1d(np.arange(candidates), chosen)
-        return np.concatenate([np.array(chosen, np.int64), rng.permutation(others)[: count - len(chosen)]])
+        return np.concatenate([chosen, rng.permutation(others)[: count - len(chosen)]])
 
 
-def _most_typical(rows: Tensor, neighbours: int) -> int:
-    """Returns the row whose nearest neighbours are nearest in the mean."""
+def _picks(sizes: list[int], count: int) -> np.ndarray:
+    """Returns how many are taken from each cluster, (clusters,), one of each in turn, until there are enough."""
+    picks = np.zeros(len(sizes), np.int64)
+    while (left := min(count, sum(sizes)) - int(picks.sum())) > 0:
+        picks[np.flatnonzero(picks < sizes)[:left]] += 1
+    return picks
+
+
+def _most_typical(rows: Tensor, neighbours: int, count: int) -> np.ndarray:
+    """Takes rows whose nearest neighbours are nearest in the mean, each among those left.
+
+    Args:
+        rows: (n, d) of a cluster.
+        neighbours: that count, at most; half of the rows left, where these are fewer.
+        count: how many to take, at most n.
+
+    Returns:
+        (count,) positions in the order of choice.
+    """
+    left, chosen = np.arange(len(rows)), np.empty(0, np.int64)
+    while len(chosen) < count:
+        number = min(count - len(chosen), neighbours)  # so that what is kept of a row does not grow with the count
+        distances, places = _nearest(rows[left], neighbours + number - 1)
+        taken = np.empty(0, np.int64)
+        for _ in range(number):
+            others = np.setdiff1d(np.arange(len(left)), taken)
+            width = min(neighbours, len(others) // 2)
+            best = others[distances[others, :width].mean(axis=1).argmin()] if width else others[0]
+            taken = np.append(taken, best)
+            distances, places = _without(best, distances, places)
+        chosen, left = np.append(chosen, left[taken]), np.delete(left, taken)
+    return chosen
+
+
+def _nearest(rows: Tensor, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distances of each row (n, d) from its nearest others, (n, number) ascending, and their positions."""
     import torch
 
     from aal.strategies.distances import blocks, squared_norms
 
-    if neighbours == 0:
-        return 0
-    norms, best = squared_norms(rows), (torch.inf, 0)
+    norms, found = squared_norms(rows), []
     for part in blocks(len(rows), len(rows)):
         squares = torch.addmm(norms, rows[part], rows.T, alpha=-2).add_(norms[part, None])
-        nearest = squares.topk(neighbours + 1, largest=False).values[:, 1:]  # the first is the row itself
-        means = nearest.clamp_(min=0).sqrt_().mean(dim=1)
-        found = means.min(dim=0)
-        best = min(best, (float(found.values), part.start + int(found.indices)))
-    return best[1]
+        squares.diagonal(part.start).fill_(torch.inf)
+        found.append(squares.topk(min(number, len(rows) - 1), largest=False))
+    distances = torch.cat([one.values for one in found]).clamp_(min=0).sqrt_()
+    return distances.numpy(), torch.cat([one.indices for one in found]).numpy()
+
+
+def _without(gone: int, distances: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drops a row from the nearest ones (n, k) of each, and the last one where it is not among them: (n, k - 1)."""
+    kept = places != gone
+    kept[kept.all(axis=1), -1:] = False
+    shape = len(places), max(0, places.shape[1] - 1)
+    return distances[kept].reshape(shape), places[kept].reshape(shape)
