@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from aal.app import reproduce
 from aal.app.experiments.aal_2021.statistics import Verdict
 from aal.app.experiments.labels_saved import page, savings
-from aal.app.experiments.labels_saved.plans import FOLDER, METHODS, MODES, SETTINGS, Run, Setup, plan_of
+from aal.app.experiments.labels_saved.plans import FOLDER, METHODS, MODES, NEEDS_FEATURES, SETTINGS, Run, Setup, plan_of
 from aal.app.experiments.labels_saved.savings import Result
 
 pytestmark = pytest.mark.unit
-SETUP = Setup(("frozen", "balanced"), ("random", "margin"), MODES, 3, "data/downloads", "f.npy")
+SETUP = Setup(("frozen", "balanced"), ("random", "margin"), MODES, 3, "data/downloads", {"frozen": "f.npy"})
 LABELS = np.array([100.0, 200.0, 300.0, 400.0])
 SLOW, FAST = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.1, 0.4, 0.5, 0.6])
 
@@ -31,7 +31,8 @@ def results() -> list[Result]:
 
 
 def test_every_run_of_the_plan_is_right() -> None:
-    plan = plan_of(dataclasses.replace(SETUP, settings=tuple(SETTINGS), methods=METHODS))
+    features = dict.fromkeys(NEEDS_FEATURES, "f.npy")
+    plan = plan_of(dataclasses.replace(SETUP, settings=tuple(SETTINGS), methods=METHODS, features=features))
     assert len({run.name for run in plan}) == len(plan) == len(SETTINGS) * len(METHODS) * 2 * 3
     for run in plan:
         settings = run.settings  # which are checked
@@ -75,8 +76,9 @@ def test_the_page_says_what_holds() -> None:
 
 def test_all_mistakes_are_reported_at_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["strategies", "--settings", "frozen", "odd", "--methods", "bald", "--seeds", "0", "--jobs", "0"]
+    words += ["--features", "long-tailed=f.npy"]
     assert reproduce.main([*words, "--out", str(tmp_path / "out")]) == 2
     problems = capsys.readouterr().err.splitlines()
-    keys = ("settings odd", "methods bald", "seeds 0", "jobs 0", "features")
-    assert [line.startswith(f"error: --{key}: ") for line, key in zip(problems, keys, strict=True)] == [True] * 5
+    keys = ("settings odd", "methods bald", "seeds 0", "jobs 0", "features long-tailed", "features")
+    assert [line.startswith(f"error: --{key}: ") for line, key in zip(problems, keys, strict=True)] == [True] * 6
     assert not (tmp_path / "out").exists()

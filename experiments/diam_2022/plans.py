@@ -13,7 +13,7 @@ from aal.sweep import Planned
 FOLDER = pathlib.Path(__file__).parent
 METHODS = ("random", "entropy", "margin", "least_confidence", "coreset", "cal", "diam")  # those of the paper
 DATA_TYPES = ("mnist", "kmnist", "cifar-10", "digits")
-SUBSET = "aal.app.experiments.diam_2022.subset:load"
+SUBSET = "aal.app.experiments.subset:load"
 ANNOTATORS = 10
 COSTS = {"per_image_trained": 0.0004, "per_image_scored": 0.00003, "per_selection": 0.05, "per_model_published": 0.1}
 

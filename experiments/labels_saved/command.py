@@ -65,7 +65,7 @@ def _parser() -> ArgumentParser:
     add("--settings", nargs="+", metavar="S", default=list(SETTINGS), help=f"some of {', '.join(SETTINGS)}")
     add("--methods", nargs="+", metavar="M", default=list(METHODS), help=f"some of {', '.join(METHODS)}")
     add("--modes", nargs="+", metavar="M", default=list(MODES), help=f"some of {', '.join(MODES)}")
-    add("--features", metavar="F", default="", help="of setting frozen: an .npy file or what computes them")
+    add("--features", nargs="+", metavar="S=F", default=[], help="of each frozen setting: an .npy file or a model file")
     add("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3)")
     add("--data_dir", metavar="DIR", default="data/downloads", help="where the images of CIFAR-10 are")
     add("--out", metavar="DIR", default=f"results/{NAME}", help=f"results/{NAME} by default")
@@ -85,10 +85,18 @@ def _checked(arguments: Namespace) -> Setup:
         problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
     if arguments.jobs is not None and arguments.jobs < 1:
         problems.append(f"--jobs {arguments.jobs}: must be at least 1")
-    if not arguments.features and set(NEEDS_FEATURES) & set(chosen["settings"]):
-        problems.append(f"--features: setting {NEEDS_FEATURES[0]} needs an .npy file, or a model file that makes one")
+    features = dict(word.partition("=")[::2] for word in arguments.features)
+    right = ", ".join(NEEDS_FEATURES)
+    problems += [
+        f"--features {name}: must be SETTING=FILE, of {right}" for name in features if name not in NEEDS_FEATURES
+    ]
+    problems += [
+        f"--features: setting {name} needs some: {name}=FILE, an .npy file or a model file that computes them"
+        for name in chosen["settings"]
+        if name in NEEDS_FEATURES and not features.get(name)
+    ]
     if problems:
         raise UserError(*problems)
-    features = str(pathlib.Path(arguments.features).absolute()) if arguments.features else ""
+    places = {name: str(pathlib.Path(file).absolute()) for name, file in features.items()}
     data_dir = str(pathlib.Path(arguments.data_dir).absolute())
-    return Setup(**chosen, seeds=arguments.seeds, data_dir=data_dir, features=features)
+    return Setup(**chosen, seeds=arguments.seeds, data_dir=data_dir, features=places)

@@ -19,7 +19,7 @@ from aal.reporting.tables import markdown_table
 
 HALF = 0.5
 # Where the best strategy is to need at most half of the labels of random sampling.
-AIMED = ("frozen", "frozen-long-tailed", "long-tailed")
+AIMED = tuple(name for name in SETTINGS if name != "balanced")
 WORDS = {"async": "asynchronous", "sync": "synchronous"}
 
 
@@ -136,7 +136,8 @@ def page_of(setup: Setup, results: list[Result], claims: list[Claim], command: s
         seeds=count(setup.seeds, "seed"),
         minutes=f"{seconds / 60:.0f}",
         hardware=hardware,
-        features=pathlib.PurePath(setup.features).name or "none",
+        features=", ".join(f"{name}: `{pathlib.PurePath(file).name}`" for name, file in setup.features.items())
+        or "none",
         versions=markdown_table(("software", "version"), versions),
     )
 

@@ -15,7 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = TEXTS["settings"]
 METHODS: tuple[str, ...] = tuple(TEXTS["methods"])
 MODES = ("async", "sync")
 BASELINE = "random"
-NEEDS_FEATURES = ("frozen", "frozen-long-tailed")
+NEEDS_FEATURES = tuple(name for name in SETTINGS if name.startswith("frozen"))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Setup:
         modes: some of MODES.
         seeds: how many; they are 0, 1, 2 ...
         data_dir: where the images are.
-        features: of the settings that need them; empty where there are none.
+        features: of each setting that needs some: an .npy file or what computes them.
     """
 
     settings: tuple[str, ...]
@@ -52,7 +52,7 @@ class Setup:
     modes: tuple[str, ...]
     seeds: int
     data_dir: str
-    features: str
+    features: dict[str, str]
 
 
 def plan_of(setup: Setup) -> list[Run]:
@@ -63,6 +63,6 @@ def plan_of(setup: Setup) -> list[Run]:
 
 def _run(setup: Setup, setting: str, seed: int, mode: str, method: str) -> Run:
     chosen = {"data_dir": setup.data_dir, "mode": mode, "seed": seed, "query_strategy": method}
-    features = {"features": setup.features} if setting in NEEDS_FEATURES else {}
+    features = {"features": setup.features[setting]} if setting in NEEDS_FEATURES else {}
     config = TEXTS["common"] | SETTINGS[setting]["config"] | chosen | features
     return Run(f"{setting}-{method}-{mode}-seed{seed}", config, setting, method, mode, seed)

@@ -11,7 +11,7 @@ from aal.config.loading import resolve
 SEED = 0  # of the choice: the same images in every run
 
 
-def load(data_dir: Path, of: str = "mnist", images: int = 6000, test: int = 2000) -> dict[str, Any]:
+def load(data_dir: Path, of: str = "mnist", images: int = 6000, test: int = 2000, after: int = 0) -> dict[str, Any]:
     """Returns some images of a set, drawn once and for all; of the test images too.
 
     Args:
@@ -19,14 +19,15 @@ def load(data_dir: Path, of: str = "mnist", images: int = 6000, test: int = 2000
         of: its data type.
         images: to keep of those that are not for testing.
         test: images to keep of those that are.
+        after: how many of those that are not for testing are drawn before, and left out.
     """
     any_run = {"models": "cnn", "initial_size": 1, "val_size": 0, "worker_num": 1, "server_train_threshold": 1}
     whole = open_set(prepare(resolve({"data_type": of, "data_dir": str(data_dir), **any_run}, "subset")))
     assert whole.test is not None
     rng = np.random.RandomState(SEED)
     others = np.setdiff1d(np.arange(len(whole.images)), whole.test)
-    parts = [np.sort(rng.choice(rows, count, replace=False)) for rows, count in ((others, images), (whole.test, test))]
-    rows = np.concatenate(parts)
+    drawn = rng.permutation(len(others))[after : after + images], rng.permutation(len(whole.test))[:test]
+    rows = np.concatenate([np.sort(others[drawn[0]]), np.sort(np.asarray(whole.test)[drawn[1]])])
     return {
         "images": np.asarray(whole.images[rows]),
         "labels": whole.labels[rows],
