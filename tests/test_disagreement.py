@@ -92,6 +92,15 @@ def test_diam_chooses_at_random_from_the_top_by_joint_disagreement_and_vote_entr
     assert np.array_equal(chosen, again)
 
 
+def test_a_committee_of_snapshots_takes_the_largest_vote_entropies() -> None:
+    votes = drawn_votes(5, 2, 60)
+    expected = np.array([h for _, h in published_order(votes)])
+    chosen = build_strategy("snapshot_committee", {}).select(
+        pool_of(*map(Voters, votes), size=60), 12, np.random.RandomState(0)
+    )
+    assert np.sort(expected[chosen]) == pytest.approx(np.sort(expected)[-12:])
+
+
 def test_vote_entropy_counts_each_class_once() -> None:
     votes = np.array([[0, 1, 2], [0, 1, 1], [0, 1, 1], [0, 0, 0]], np.uint8)
     quarter, half = -0.25 * math.log(0.25), -0.5 * math.log(0.5)

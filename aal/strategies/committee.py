@@ -1,4 +1,4 @@
-"""A committee: the newest versions of a model vote, and what they disagree about is worth a label."""
+"""Committees: versions of a model, or snapshots of one training, vote; what they disagree on is worth a label."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from aal.config.registry import STRATEGIES
+from aal.strategies.disagreement import vote_entropy
 from aal.strategies.strategy import ScoreStrategy
 
 if TYPE_CHECKING:
@@ -36,7 +37,15 @@ class Committee(ScoreStrategy):
         return vote_entropy(pool.votes())
 
 
-def vote_entropy(votes: np.ndarray) -> np.ndarray:
-    """Returns the entropy of votes (members, n) int, in nats, (n,) float64."""
-    shares = np.stack([(votes == name).mean(axis=0) for name in np.unique(votes)])
-    return -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=0)
+@STRATEGIES.register("snapshot_committee", scores=False, votes=True)
+class SnapshotCommittee(ScoreStrategy):
+    """Vote entropy of the snapshots of one training, summed over targets; equal ones at random.
+
+    The members are the networks of the last epochs of the newest version (the setting `snapshots`), as in snapshot
+    ensembles (Huang et al., 2017): there from the first version on, and cast while the network was trained. No pass;
+    memory a byte a vote.
+    """
+
+    def score(self, pool: CandidatePool) -> np.ndarray:
+        """Returns (n,) float64, in nats."""
+        return np.sum([vote_entropy(pool.votes_of(target)) for target in range(pool.model_count)], axis=0)
