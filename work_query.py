@@ -1,6 +1,7 @@
 """A worker: with the newest models, choose the ids of its shard whose labels are worth most; again and again."""
 
 import logging
+import math
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aal.config.contradictions import learns_on_features
-from aal.config.errors import Stopped
+from aal.config.errors import Stopped, UserError
 from aal.config.seeding import derive
 from aal.context import Context
 from aal.coordination.clock import Work
@@ -26,6 +27,10 @@ from aal.training.images import ImageBank, shared_bank
 from aal.training.scorer import ModelScorer
 
 log = logging.getLogger("aal")
+
+MEASURED_SHARE = (
+    0.1  # of the images that are scored: what measuring redundancy may add, else it is measured more rarely
+)
 
 
 @dataclass
@@ -89,27 +94,39 @@ class Worker:
             ModelScorer(self.run / model.path, self.bank, slot, self.networks, self.heartbeat)
             for slot, model in enumerate(grant.models)
         ]
-        keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(
             remaining,
             models,
             labelled,
-            keep_embeddings=keep_embeddings,
+            keep_embeddings=getattr(self._strategy, "uses_embeddings", True),
             seed=seed,
             features=self.features if self.on_features else None,
             waiting=np.array(grant.waiting, np.int64) if self.count_waiting else None,
         )
         rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
         chosen = select_checked(self._strategy, self.strategy, pool, grant.count, rng)
-        self.redundancy = self._measured(pool, chosen, np.array(grant.waiting, np.int64))
+        self.redundancy = self._measured(grant, pool, chosen, models[:1])
         release_cached_memory()
         return remaining[chosen]
 
-    def _measured(self, pool: CandidatePool, chosen: np.ndarray, waiting: np.ndarray) -> Redundancy | None:
-        """Measures a selection on the features, or on embeddings, which are computed only under `count_waiting`."""
+    def _measured(
+        self, grant: SelectionGrant, pool: CandidatePool, chosen: np.ndarray, models: list[ModelScorer]
+    ) -> Redundancy | None:
+        """Measures a selection on the features, or on the embeddings of the model that chose."""
+        waiting = np.array(grant.waiting, np.int64)
         if self.features is not None:
             return redundancy_of(*(np.asarray(self.features[ids], np.float32) for ids in (pool.ids[chosen], waiting)))
-        return redundancy_of(pool.subset(chosen).embeddings, pool.waiting.embeddings) if self.count_waiting else None
+        if self.count_waiting:  # which has embedded these already
+            return redundancy_of(pool.subset(chosen).embeddings, pool.waiting.embeddings)
+        ids = np.concatenate([pool.ids[chosen], waiting])
+        scored = self.cost(grant, pool.ids).scored
+        if not scored or grant.batch % math.ceil(len(ids) / (MEASURED_SHARE * scored)):
+            return None
+        try:
+            rows = CandidatePool(ids, models, lambda: (waiting, waiting)).embeddings
+        except UserError:  # the network has none, and the strategy needs none
+            return None
+        return redundancy_of(rows[: len(chosen)], rows[len(chosen) :])
 
 
 def build(

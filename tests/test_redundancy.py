@@ -104,3 +104,18 @@ def test_a_run_tells_how_redundant_its_batches_are(tmp_path: pathlib.Path, count
     assert all(-1 <= within <= 1 for _, within, _ in rows) and sum(against is not None for *_, against in rows) >= 5
     page = (out / "report" / "report.md").read_text()
     assert "## Redundancy of the batches" in page and ("counted the latter" in page) == count_waiting
+
+
+def test_batches_of_a_run_without_features_are_measured_on_embeddings(tmp_path: pathlib.Path) -> None:
+    tree = {
+        **{"data_type": "digits", "engine": "simulated", "models": "cnn", "query_strategy": "margin"},
+        **{"initial_size": 50, "val_size": 10, "worker_num": 2, "worker_query_num": 4, "query_batch": 10},
+        **{"server_train_threshold": 40, "assignment_type": "DA", "max_staleness": None, "training": {"epochs": 1}},
+        **{"prepared_dir": str(tmp_path / "prepared"), "annotators": {"seconds_per_label": 9.0}},
+    }
+    out, result = main.start(resolve(tree, "test"), str(tmp_path / "run"), Progress(io.StringIO()))
+    assert result.exit_code == 0, result.cause
+    rows = query(out, "SELECT waiting, within, against FROM redundancy")
+    assert 4 <= len(rows) <= 8 and all(-1 <= within <= 1 + 1e-6 for _, within, _ in rows)
+    assert sum(against is not None for *_, against in rows) >= 2
+    assert "the embeddings of the model that chose" in (out / "report" / "report.md").read_text()

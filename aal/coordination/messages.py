@@ -151,7 +151,7 @@ class SelectionGrant:
         models: the newest version of each target model; where the worker asks for more versions, those before it
             follow each, the newest first.
         decision: why it was given, where the schedule records that.
-        waiting: ids that are chosen and not answered yet, by whichever worker; none where nobody asks for them.
+        waiting: ids that are chosen and not answered yet, by whichever worker.
     """
 
     batch: int

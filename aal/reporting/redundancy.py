@@ -8,9 +8,10 @@ from aal.storage.run_reader import Column
 
 ABOUT = """\
 The cosine of an image to its nearest neighbour, the mean over each batch: among the other images of the batch, and
-among those that were chosen and not answered yet, by whichever worker. {rule} It is measured on {on}. Every batch is in
-the table `redundancy` of run.db.
+among those that were chosen and not answered yet, by whichever worker. {rule} It is measured on {on}.
+The batches are in the table `redundancy` of run.db.
 """
+ON_EMBEDDINGS = "the embeddings of the model that chose, and not of every batch where it would slow selection down"
 COUNTED = "Under `count_waiting` coreset, typiclust and badge counted the latter as chosen already."
 NOT_COUNTED = "No worker looked at the latter when it chose (`count_waiting: false`)."
 
@@ -20,7 +21,7 @@ def redundancy_section(record: Record) -> str:
     measured = record.redundancy
     if not measured["waiting"].size:
         return ""
-    on = "the features" if record.config.get("features") else "the embeddings of the model that chose"
+    on = "the features" if record.config.get("features") else ON_EMBEDDINGS
     about = ABOUT.format(rule=COUNTED if record.config.get("count_waiting") else NOT_COUNTED, on=on)
     rows = [
         ("Within the batch", *_spread(measured["within"])),

@@ -214,9 +214,7 @@ class Schedule(abc.ABC):
             versions: how many of each target, the newest of them first.
         """
         models = tuple(one for last in grant.models for one in up_to(last, self.models)[:versions])
-        waiting: list[int] = []
-        if self.settings.count_waiting or self.settings.features:
-            waiting = self.pools.queries.unanswered(grant.version if self._withdraws else NO_MODEL)
+        waiting = self.pools.queries.unanswered(grant.version if self._withdraws else NO_MODEL)
         return replace(grant, models=models, waiting=tuple(waiting))
 
     def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
