@@ -31,7 +31,7 @@ from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
 from aal.training.acceleration import compile_loss
 from aal.training.cost import epoch_shape, training_cost
-from aal.training.devices import float32_arithmetic, use_device, uses_bf16
+from aal.training.devices import float32_arithmetic, trains_in_bf16, use_device
 from aal.training.heads import freeze_all_but_head, set_training_mode
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of, shared_bank
 from aal.training.networks import Architecture, architecture_of
@@ -68,7 +68,7 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
     if task.freeze:
         freeze_all_but_head(model)
     pixels = Pixels(task.normalisation, device, training.channels_last)
-    in_bf16 = uses_bf16(device, training.precision)
+    in_bf16 = trains_in_bf16(model, device, training.precision)
 
     def loss_of(images: Tensor, labels: Tensor) -> Tensor:
         """The forward pass of a step, from uint8 images to the mean loss: what is compiled."""

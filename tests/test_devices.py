@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from aal.config.errors import UserError
 from aal.config.settings import DeviceSettings
@@ -13,6 +14,7 @@ from aal.training.devices import (
     computes_in_bf16,
     explained_memory_errors,
     resolve_device,
+    trains_in_bf16,
     use_device,
 )
 from aal.training.placement import place
@@ -130,3 +132,11 @@ def test_precision_falls_back_to_float32(monkeypatch: pytest.MonkeyPatch) -> Non
     for precision, enabled in (("auto", False), ("float32", False), ("tf32", False), ("bf16", True)):
         with arithmetic(CPU, precision):
             assert torch.is_autocast_enabled("cpu") == enabled
+
+
+def test_grouped_convolutions_train_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aal.training.devices.computes_in_bf16", lambda device: True)
+    grouped, dense = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)), nn.Sequential(nn.Conv2d(4, 4, 3))
+    found = [[trains_in_bf16(net, CPU, precision) for precision in ("auto", "bf16")] for net in (grouped, dense)]
+    assert found == [[False, True], [True, True]]
+    assert trains_in_bf16(grouped, torch.device("cuda"), "auto")
