@@ -155,6 +155,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     first = s.costs.per_image_trained * s.training.epochs * s.initial_size
     if s.engine == "simulated" and first > LONGEST_TRAINING_S:
         yield ("costs", "training"), f"the first training would take {first:.1g} virtual seconds; make them smaller"
+    if (s.training.schedule == "multi_step") != bool(s.training.milestones):
+        yield ("training.milestones", "training.schedule"), "go together: multi_step lowers the rate after each of them"
     yield from image_problems(s)
     yield from strategy_problems(s)
     yield from dropout_problems(s)

@@ -12,13 +12,20 @@ class TrainingSettings(Group):
 
     LEFT_OPEN = frozenset({"crop_padding", "flip"})
 
-    optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with Nesterov momentum")
+    optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with momentum")
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = Field(description="its value, or its peak under one_cycle")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(description="of sgd")
+    nesterov: bool = Field(True, description="whether the momentum of sgd is Nesterov's")
     weight_decay: Annotated[float, Field(ge=0, le=1000)] = Field(
         description="decay * w is added to the gradient of every kernel but the output layer's"
     )
-    schedule: Literal["constant", "one_cycle"] = Field(description="of the learning rate, step by step")
+    decay_all: bool = Field(False, description="whether weight_decay is for all parameters")
+    schedule: Literal["constant", "one_cycle", "multi_step"] = Field(
+        description="of the learning rate, step by step; multi_step: a tenth of it after each of the milestones"
+    )
+    milestones: Annotated[list[Positive], Field(max_length=1000)] = Field(
+        [], description="epochs of multi_step; those of a client count on over its rounds, until the next cycle"
+    )
     epochs: Positive = Field(description="passes over the labelled images")
     batch_size: Positive = Field(description="images a step of the optimiser")
     crop_padding: Count = Field(
