@@ -3,7 +3,7 @@
 import logging
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from aal.coordination.clock import Work
 from aal.coordination.interfaces import Selector, WorkerHub
 from aal.coordination.messages import QueryBatch, Redundancy, SelectionGrant
 from aal.strategies.assignment import assign
-from aal.strategies.pool import CandidatePool, Labelled
+from aal.strategies.pool import CandidatePool, Labelled, Scorer
 from aal.strategies.redundancy import redundancy_of
 from aal.strategies.strategy import Strategy, build_strategy, passes_of, select_checked, versions_of
 from aal.training.cost import selection_cost
@@ -85,10 +85,7 @@ class Worker:
             UserError: a model file is damaged, or the strategy returns what is no selection.
         """
         seed = derive(self.seed, "worker", self.index, grant.batch)
-        models = [
-            ModelScorer(self.run / model.path, self.bank, slot, self.networks, self.heartbeat)
-            for slot, model in enumerate(grant.models)
-        ]
+        models = self.models_of(grant)
         keep_embeddings = getattr(self._strategy, "uses_embeddings", True)
         pool = CandidatePool(
             remaining,
@@ -104,6 +101,17 @@ class Worker:
         self.redundancy = self._measured(pool, chosen, np.array(grant.waiting, np.int64))
         release_cached_memory()
         return remaining[chosen]
+
+    def models_of(self, grant: SelectionGrant) -> Sequence[Scorer]:
+        """Returns the models that a selection is made with."""
+        return self.scorers([model.path for model in grant.models])
+
+    def scorers(self, paths: Sequence[str]) -> list[ModelScorer]:
+        """Returns model files, which are read when they are first asked for a score."""
+        return [
+            ModelScorer(self.run / path, self.bank, slot, self.networks, self.heartbeat)
+            for slot, path in enumerate(paths)
+        ]
 
     def _measured(self, pool: CandidatePool, chosen: np.ndarray, waiting: np.ndarray) -> Redundancy | None:
         """Measures a selection on the features, or on embeddings, which are computed only under `count_waiting`."""

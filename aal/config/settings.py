@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from aal.config.federated import FederatedSettings
 from aal.config.fields import Count, Group, Positive
 from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
 from aal.config.training_settings import TrainingSettings
@@ -56,6 +57,7 @@ ScheduleName = Annotated[Name, BeforeValidator(SCHEDULES.canonical)]
 TrainerName = Annotated[Name, BeforeValidator(TRAINERS.canonical)]
 LabelSourceName = Annotated[Name, BeforeValidator(LABEL_SOURCES.canonical)]
 Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usable_path)]
+Factor = Annotated[float, Field(gt=0, le=10**6)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?|(GPU|MIG)-[\w/-]{1,100})$")]
 Devices = Annotated[list[Device], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -124,6 +126,9 @@ class CostSettings(Group):
     relative_std: RelativeStd = Field(
         0.0, description="standard deviation of each of these times, as a share of the mean"
     )
+    client_factors: Annotated[list[Factor], Field(min_length=1, max_length=10**6)] | None = Field(
+        None, description="in mode federated, how many times as long the work of each client takes, in turn"
+    )
     measured: bool = Field(False, description="take these times from a short calibration on this machine first")
 
 
@@ -137,7 +142,9 @@ class Settings(Group):
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
     mode: ScheduleName = Field(
-        "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
+        "async",
+        description="async; sync: the classic loop of one server and one worker that owns the whole pool; federated: "
+        "workers are clients, which train on their own labels, and servers average",
     )
     mode_options: Options = Field({}, description="parameters of a schedule of your own")
     trainer: TrainerName = Field("fit", description="what a training job computes")
@@ -182,6 +189,9 @@ class Settings(Group):
         None,
         description="whether queries that nobody has drawn go back to their shards when newer ones are there, that a "
         "newer model chose; for max_staleness auto, where null is true",
+    )
+    federated: FederatedSettings | None = Field(
+        None, description="clients, their rounds and how they train, for mode federated"
     )
     query_pool_size: Positive | None = Field(
         None, description="queries that may wait at once; null is two rounds, or two batches a worker if more"
