@@ -22,7 +22,7 @@ from aal.config.settings import Settings
 from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.federated_interfaces import Aggregator, AggregatorHub, EvaluatorHub, Tester
-from aal.coordination.federation import AggregatedModel, AggregationJob, Contribution, Facts, Share, TestResult
+from aal.coordination.federation import AggregatedModel, AggregationJob, Contribution, EvaluatedModel, Facts, Share
 from aal.coordination.messages import ModelRef
 from aal.storage.checksum import checksum_of
 from aal.storage.model_files import load_model, model_payload
@@ -227,7 +227,7 @@ class Evaluator:
         """Returns how much the test of a version is."""
         return Work("evaluation", 0, model.version, 0, len(self.ids))
 
-    def test(self, model: ModelRef, heartbeat: Callable[[], None]) -> TestResult:
+    def test(self, model: ModelRef, heartbeat: Callable[[], None]) -> EvaluatedModel:
         """Scores a version on the test set.
 
         Args:
@@ -250,7 +250,7 @@ class Evaluator:
             (truth, predicted, int(found.confusion[truth, predicted]))
             for truth, predicted in np.argwhere(found.confusion).tolist()
         ]
-        return TestResult(model.version, found.accuracy, pairs)
+        return EvaluatedModel(model.version, found.accuracy, pairs)
 
 
 def build_evaluator(context: Context[EvaluatorHub], images: pathlib.Path) -> Evaluator:

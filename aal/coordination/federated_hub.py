@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from aal.coordination.federated_interfaces import FederatedRecord
-from aal.coordination.federation import LocalJob, LocalModel, TestResult
+from aal.coordination.federation import EvaluatedModel, LocalJob, LocalModel
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change, ModelRef, Pending, SelectionGrant, Status
 
@@ -78,7 +78,7 @@ class FederatedHub(Hub):
             self._check()
             return self._federation.evaluations.next(evaluator) or Pending(Change.MODELS)
 
-    def tested(self, result: TestResult) -> None:
+    def tested(self, result: EvaluatedModel) -> None:
         """Takes the test accuracy of a version, also after the shutdown request; it is on disk then."""
         with self._lock:
             self._federation.evaluations.note(result.version)

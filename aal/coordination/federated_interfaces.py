@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from aal.coordination.clock import Work
-from aal.coordination.federation import AggregatedModel, AggregationJob, LocalJob, LocalModel, TestResult
+from aal.coordination.federation import AggregatedModel, AggregationJob, EvaluatedModel, LocalJob, LocalModel
 from aal.coordination.interfaces import Selector
 from aal.coordination.messages import ModelRef, Pending, QueryBatch, SelectionGrant, TrainingJob
 
@@ -59,7 +59,7 @@ class EvaluatorHub(Protocol):
         """Gives an evaluator a version to score on the test set, when one is due."""
         ...
 
-    def tested(self, result: TestResult) -> None:
+    def tested(self, result: EvaluatedModel) -> None:
         """Takes the test accuracy of a version; returns when it is on disk."""
         ...
 
@@ -101,7 +101,7 @@ class Tester(Protocol):
         """Returns how much the test of a version is."""
         ...
 
-    def test(self, model: ModelRef, heartbeat: Callable[[], None]) -> TestResult:
+    def test(self, model: ModelRef, heartbeat: Callable[[], None]) -> EvaluatedModel:
         """Scores a version on the test set."""
         ...
 
@@ -113,7 +113,7 @@ class FederatedRecord(Protocol):
         """Records a local training that has ended."""
         ...
 
-    def model_tested(self, result: TestResult) -> None:
+    def model_tested(self, result: EvaluatedModel) -> None:
         """Records the test accuracy of a version."""
         ...
 

@@ -136,7 +136,7 @@ class AggregatedModel(TrainedModel):
 
 
 @dataclass(frozen=True, slots=True)
-class TestResult:
+class EvaluatedModel:
     """What an evaluator reports of a version.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import count, repeat
 from typing import Any
 
-from aal.coordination.federation import AggregatedModel, LocalModel, TestResult
+from aal.coordination.federation import AggregatedModel, EvaluatedModel, LocalModel
 from aal.coordination.messages import Decision, QueryBatch, TrainedModel, TrainingJob
 from aal.storage.journal import Journal
 
@@ -93,7 +93,7 @@ class RunRecorder:
         row = (model.job, model.client, model.version, model.labels, model.start, model.started_at, at)
         self._journal.write((DELIVERED, [(*row, model.loss, model.path, model.checksum, model.dropped_out)]))
 
-    def model_tested(self, result: TestResult) -> None:
+    def model_tested(self, result: EvaluatedModel) -> None:
         """Records the test accuracy of a version, and what it took the test images for."""
         self._journal.write(
             (FORGET[1], [(result.version,)]),

@@ -54,7 +54,7 @@ class Federation(Schedule):
         self._last: dict[int, LocalModel] = {}  # of each client, with its weights
         self._merged: dict[int, list[LocalModel]] = {}  # by version, whose files are still there
         self._trainings = [0] * pools.workers  # that each client was given
-        self._unfinished: list[TrainingJob] = []  # while a run is restored
+        self._given: dict[int, TrainingJob] = {}  # while a run is restored: the last training of each client
 
     # ------------------------------------------------------------------ what a run needs, from its settings
 
@@ -263,7 +263,7 @@ class Federation(Schedule):
         super().restore(batches, models, [job for job in jobs if job.kind == AGGREGATE], lost)
         self.issued = len(jobs)
         self._returned = [job for job in self._returned if job.number in self._lost]
-        self._unfinished = [job for job in jobs if job.kind == TRAIN_LOCAL]
+        self._given = {job.owner: job for job in jobs if job.kind == TRAIN_LOCAL and job.owner is not None}
 
     def recall_federation(self, state: FederationState) -> None:
         """Takes in what the clients of a resumed run had sent; trainings without a local model go on."""
@@ -273,14 +273,12 @@ class Federation(Schedule):
             self._take(model, version_of.get(model.job))
         ended = {model.job for model in state.local_models}
         lost = set(self._lost.values())
-        for job in [job for job in self._unfinished if job.number not in ended]:
-            assert job.owner is not None
-            if job.start is not None and job.start.version in lost:
-                continue  # it begins again when that version is there again
-            again = replace(self.local_job(job.owner), number=job.number, labels=job.labels, start=job.start)
-            self._training[job.owner] = again
-            self._trainings[job.owner] += 1
-        self._unfinished = []
+        for client, job in self._given.items():
+            begins_again = job.start is not None and job.start.version in lost  # when that version is there again
+            if job.number not in ended and not begins_again:
+                again = replace(self.local_job(client), number=job.number, labels=job.labels, start=job.start)
+                self._training[client] = again
+                self._trainings[client] += 1
         self._returned = [
             self._aggregation(
                 job.number, self._lost[job.number], job.labels, self._merged.get(self._lost[job.number], ())

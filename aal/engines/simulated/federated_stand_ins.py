@@ -9,7 +9,7 @@ from aal.config.settings import Settings
 from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.federated_interfaces import AggregatorHub, ClientHub, EvaluatorHub
-from aal.coordination.federation import AggregatedModel, AggregationJob, LocalJob, LocalModel, Share, TestResult
+from aal.coordination.federation import AggregatedModel, AggregationJob, EvaluatedModel, LocalJob, LocalModel, Share
 from aal.coordination.messages import ModelRef, SelectionGrant
 from aal.coordination.partition import Sizes
 from aal.engines.simulated.stand_ins import StandInWorker, worker_of
@@ -74,9 +74,9 @@ class StandInEvaluator:
         """Returns how much the test of a version would be."""
         return Work("evaluation", 0, model.version, 0, self.sizes.test)
 
-    def test(self, model: ModelRef, heartbeat: Callable[[], None]) -> TestResult:
+    def test(self, model: ModelRef, heartbeat: Callable[[], None]) -> EvaluatedModel:
         """Returns no accuracy."""
-        return TestResult(model.version, None)
+        return EvaluatedModel(model.version, None)
 
 
 def build_client(context: Context[ClientHub], workers: int) -> StandInClient:
