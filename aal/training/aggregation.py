@@ -57,8 +57,9 @@ class StateSum:
     """A weighted sum of the states of one network, to which one is added at a time."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._types: dict[str, torch.dtype] = {}
+        self._types: dict[str, torch.dtype] = {}  # of all that was added, in its order
+        self._floats: dict[str, Tensor] = {}
+        self._whole: dict[str, Tensor] = {}
 
     def add(self, state: State, coefficient: float, only: Callable[[str], bool] = lambda name: True) -> None:
         """Adds a state.
@@ -68,27 +69,26 @@ class StateSum:
             coefficient: that its floats are multiplied by; whole numbers are not.
             only: which of the tensors, by name.
         """
-        for name, value in state.items():
-            if not only(name):
-                continue
-            is_whole = not (value.is_floating_point() or value.is_complex())
-            known = self._sums.get(name)
-            if known is None:
-                self._types[name] = value.dtype
-                wide = value.dtype if is_whole else torch.promote_types(value.dtype, torch.float64)
-                self._sums[name] = value.to(wide, copy=True).mul_(1 if is_whole else coefficient)
-            elif is_whole:
-                torch.maximum(known, value, out=known)
-            else:
-                known.add_(value, alpha=coefficient)
+        chosen = {name: value for name, value in state.items() if only(name)}
+        if not self._types:
+            self._types = {name: value.dtype for name, value in chosen.items()}
+            self._floats = {name: torch.zeros_like(chosen[name], dtype=torch.float64) for name in _floats_of(chosen)}
+            self._whole = {name: chosen[name].clone() for name in chosen.keys() - self._floats.keys()}
+        if self._floats:  # one call for all: small networks have as much work in the calls as in the numbers
+            torch._foreach_add_(list(self._floats.values()), [chosen[name] for name in self._floats], alpha=coefficient)
+        for name, largest in self._whole.items():
+            torch.maximum(largest, chosen[name], out=largest)
 
     def divided(self, divisor: float = 1.0) -> dict[str, Tensor]:
         """Returns the sum, divided, in the types of the states; nothing may be added after it."""
-        whole = {name for name, value in self._sums.items() if not (value.is_floating_point() or value.is_complex())}
-        return {
-            name: value if name in whole else value.div_(divisor).to(self._types[name])
-            for name, value in self._sums.items()
-        }
+        if self._floats:
+            torch._foreach_div_(list(self._floats.values()), divisor)
+        found = self._floats | self._whole
+        return {name: found[name].to(dtype) for name, dtype in self._types.items()}
+
+
+def _floats_of(state: State) -> list[str]:
+    return [name for name, value in state.items() if value.is_floating_point()]
 
 
 def weighted_mean(states: Iterable[tuple[State, float]], keep_statistics_of: State | None = None) -> dict[str, Tensor]:
