@@ -147,7 +147,7 @@ def test_a_partition_of_ones_own_is_checked(tmp_path: pathlib.Path, monkeypatch:
         UserError, match=r"^federated\.partition: ownpartition:last: must return 10 numbers from 0 to 2$"
     ):
         owners("ownpartition:last", np.zeros(10, int), 3, missing=1)
-    with pytest.raises(UserError, match=r"^federated\.partition_options\.alpha: no such option; there are: missing$"):
+    with pytest.raises(UserError, match=r"^federated\.alpha: no such option; there are: missing$"):
         owners("ownpartition:last", np.zeros(10, int), 3, alpha=1)
     with pytest.raises(UserError, match=r"^federated\.partition: must be iid, dirichlet, labels, quantity or package"):
         owners("dirichelt", np.zeros(10, int), 3)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from aal.config.fields import Count, Group, Positive
+from aal.config.registry import PARTITIONS
 
 if TYPE_CHECKING:
     from aal.config.settings import Settings
 
+PartitionName = Annotated[str, Field(max_length=200), BeforeValidator(PARTITIONS.canonical)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -32,10 +34,10 @@ class AsynchronousSettings(Group):
 class FederatedSettings(Group):
     """How a federation trains; `worker_num` says how many clients there are, `query_batch` what one buys a cycle."""
 
-    partition: Literal["dirichlet", "labels", "quantity", "iid"] = Field(
+    partition: PartitionName = Field(
         "dirichlet",
         description="which images are whose: dirichlet over the classes, labels: some classes each, quantity: shares "
-        "of different size, iid: at random",
+        "of different size, iid: at random, or a function of one's own as package.module:function",
     )
     alpha: Annotated[float, Field(gt=0, le=10**6)] = Field(
         0.1, description="of dirichlet and quantity; the smaller, the more the clients differ"
@@ -107,6 +109,8 @@ def federated_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if s.needs_votes:
         yield ("query_strategy", "mode"), f"{s.query_strategy} needs votes of snapshots, which clients do not keep"
     rules = s.federated or FederatedSettings()
+    if problem := PARTITIONS.problem(rules.partition):
+        yield ("federated.partition", "federated"), problem
     if rules.asynchronous and rules.asynchronous.buffer > s.worker_num:
         text = f"{rules.asynchronous.buffer} is more than the {s.worker_num} clients that fill it"
         yield ("federated.asynchronous.buffer", "federated", "worker_num"), text
