@@ -14,6 +14,9 @@ from aal.config.errors import UserError
 from aal.config.registry import PARTITIONS
 from aal.reporting import plots
 from aal.reporting.client_plots import clients as picture
+from aal.reporting.pictures import draw, images_of_clients
+from aal.reporting.record import read
+from tests.builders import CONFIG, make_run
 
 pytestmark = pytest.mark.unit
 # The published split, alpha0-1_cifar10_10clients.json of the authors' repository: images of each client and class.
@@ -165,3 +168,13 @@ def test_any_federation_draws(tmp_path: pathlib.Path, clients: int, classes: int
     has, labelled = circles.collections
     drawn = [len(np.asarray(one.get_offsets())) for one in (has, labelled)]
     assert drawn == [(images > 0).sum(), (images >= 3).sum()]
+
+
+def test_a_report_draws_the_clients_of_its_record(tmp_path: pathlib.Path) -> None:
+    owned = [(0, "initial", 0, 1), (1, "shard", 0, 1), (2, "shard", 0, 0), (3, "shard", 1, 1), (4, "test", None, 0)]
+    tables = {"examples": owned, "answers": [(0, 3, 0, 0, 1.0)], "meta": [("classes", '["a", "b"]')]}
+    record = read(make_run(tmp_path / "run", {**CONFIG, "mode": "federated"}, **tables))
+    images, labelled = images_of_clients(record)
+    assert images.tolist() == [[1, 2], [0, 1]] and labelled.tolist() == [[0, 1], [0, 1]]
+    assert "clients" in draw(record)
+    assert "clients" not in draw(read(make_run(tmp_path / "other", **tables)))
