@@ -84,13 +84,13 @@ class Roles:
             ids = self.random.sample(self.hub.remaining(index).tolist(), task.count)
             self.hub.offer(QueryBatch(index, task.batch, ids, "random", (task.version,), 0.0))
             return
-        ids, _ = self.hub.own_labels(index, task.labels)
-        assert (self.hub._pools._owner[ids] == index).all()
+        own, _ = self.hub.own_labels(index, task.labels)
+        assert (self.hub._pools._owner[own] == index).all()
         start = task.start.version if task.start else None
         assert task.start is None or task.start.path == f"v{task.start.version}"
         drops = self.random.random() < 0.1
         path = "" if drops else f"{task.number}"
-        self.hub.deliver(LocalModel(task.number, index, task.version, len(ids), start, path, 0.0, dropped_out=drops))
+        self.hub.deliver(LocalModel(task.number, index, task.version, len(own), start, path, 0.0, dropped_out=drops))
 
     def server(self, _: int) -> None:
         if self.job is None:
@@ -249,11 +249,11 @@ def test_staleness_is_counted_in_versions_and_old_files_are_named_once() -> None
         job = averaged(hub, version)
         obsolete += job.obsolete
     hub.deliver(LocalModel(slow.number, 1, slow.version, 2, None, "slow", 0.0))
-    job = hub.job(0)
-    assert isinstance(job, AggregationJob)
-    assert [(one.model.path, one.staleness, one.start) for one in job.contributions] == [("slow", 3, "")]
-    assert job.start is not None and job.start.version == 2
-    assert [*obsolete, *job.obsolete] == ["local-0", "local-1"], "one more version back than is needed"
+    last = hub.job(0)
+    assert isinstance(last, AggregationJob)
+    assert [(one.model.path, one.staleness, one.start) for one in last.contributions] == [("slow", 3, "")]
+    assert last.start is not None and last.start.version == 2
+    assert [*obsolete, *last.obsolete] == ["local-0", "local-1"], "one more version back than is needed"
 
 
 def averaged(hub: FederatedHub, version: int) -> AggregationJob:

@@ -140,7 +140,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"assignment_type RA draws the strategies itself; leave {s.query_strategy} out or use DA",
         )
     sizes = ("worker_num", "worker_query_num", "query_batch")
-    if s.server_train_threshold > s.budget and "server_train_threshold" not in s.left_open:
+    waits_for_threshold = s.federated is None and "server_train_threshold" not in s.left_open
+    if s.server_train_threshold > s.budget and waits_for_threshold:
         yield (
             ("server_train_threshold", *sizes),
             f"{s.server_train_threshold} is more than the budget "
