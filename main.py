@@ -180,42 +180,14 @@ def wire(
     import numpy as np
 
     from aal.coordination.schedules import schedule_of
-    from aal.engines.base import Plan, Role
+    from aal.engines.base import Plan
+    from aal.roles import roles_of
     from aal.storage.run_directory import about
     from aal.training.placement import placed
 
-    folder, features, workers = images.folder, images.features_path, len(partition.shards)
     servers = schedule_of(settings).server_num(settings)
-    has_files = settings.compute == "full"
-    labels = folder / "labels.npy" if has_files else images.labels
-    on_devices = placed(settings, servers, workers)
-    roles = [
-        # Servers read labels from the hub and images from the prepared folder; they publish files, then versions.
-        Role(
-            "server",
-            "aal.app.server_train:build",
-            "aal.app.server_train:serve",
-            servers,
-            (folder, features),
-        ),
-        # Workers read the newest published files and offer ids of their shard.
-        Role(
-            "worker",
-            "aal.app.work_query:build",
-            "aal.app.work_query:work",
-            workers,
-            (folder, workers, features),
-            on_devices.devices.worker_processes,
-        ),
-        # Annotators draw ids and answer with labels; all of them share one process and one connection to the hub.
-        Role(
-            "annotators",
-            "aal.annotators.label_source:build",
-            "aal.annotators.label_source:annotate",
-            1,
-            (labels, images.classes, folder / "images.npy" if has_files else None, images.paths),
-        ),
-    ]
+    on_devices = placed(settings, servers, len(partition.shards))
+    roles = roles_of(on_devices, images, partition)
     meta = about(settings) | images.origin
     meta |= {key: resume.meta[key] for key in ("started",) if resume and key in resume.meta}
     truth = np.asarray(images.labels)

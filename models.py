@@ -5,6 +5,7 @@ A network of your own needs no change here: write such a function in a file of y
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -24,13 +25,17 @@ KERAS = {"eps": 1e-3, "momentum": 0.01}  # of its batch norms
 Width = Annotated[float, Field(gt=0, le=4)]
 
 
-def _initialised(network: Network, draw_kernel: Callable[[Tensor], Tensor]) -> Network:
-    """Draws kernels anew, those of linear layers by Xavier and those of convolutions as given, and zeroes biases."""
+def _initialised(
+    network: Network,
+    draw_kernel: Callable[[Tensor], Tensor],
+    linear: Callable[[Tensor], Tensor] | None = nn.init.xavier_uniform_,
+) -> Network:
+    """Draws the kernels of convolutions and of linear layers anew and zeroes their biases; None leaves the latter."""
     if network.head.weight.is_meta:  # there are no numbers to draw, and PyTorch would load its compiler to do it
         return network
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            draw = draw_kernel if isinstance(module, nn.Conv2d) else nn.init.xavier_uniform_
+        draw = draw_kernel if isinstance(module, nn.Conv2d) else linear if isinstance(module, nn.Linear) else None
+        if draw is not None:
             draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -81,12 +86,14 @@ def vgg16_bn(classes: int, channels: int, image_size: int, width: Width = 1.0) -
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int, out: int, stride: int) -> None:
+    def __init__(self, channels: int, out: int, stride: int, norm_in_shortcut: bool = True) -> None:
         super().__init__()
         self.body = nn.Sequential(*_convolution(channels, out, stride), *_convolution(out, out)[:2])
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            self.shortcut = nn.Conv2d(channels, out, 1, stride, bias=False)
+            if norm_in_shortcut:
+                self.shortcut = nn.Sequential(self.shortcut, nn.BatchNorm2d(out))
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.relu(self.body(images) + self.shortcut(images))
@@ -103,6 +110,19 @@ def resnet18(classes: int, channels: int, image_size: int, width: Width = 1.0) -
         inner = out
     features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return _initialised(Network(features, inner, classes), nn.init.kaiming_normal_)
+
+
+@NETWORKS.register("resnet8", smallest_image=8, parameters=78_000, activations=135, widest=16)
+def resnet8(classes: int, channels: int, image_size: int, width: Width = 1.0) -> Network:
+    """KAFAL's "preact ResNet-8" as its code has it: blocks that end in ReLU, and a last batch norm and ReLU."""
+    inner = _scaled(16, width)
+    layers: list[nn.Module] = [nn.Conv2d(channels, inner, 3, padding=1, bias=False)]
+    for wanted, stride in ((16, 1), (32, 2), (64, 2)):
+        layers.append(_Residual(inner, _scaled(wanted, width), stride, norm_in_shortcut=False))
+        inner = _scaled(wanted, width)
+    layers += [nn.BatchNorm2d(inner), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network = Network(nn.Sequential(*layers), inner, classes)
+    return _initialised(network, partial(nn.init.kaiming_normal_, mode="fan_out"), linear=None)
 
 
 @NETWORKS.register("cnn", smallest_image=8, parameters=100_000, activations=152, widest=32)

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
-from torch import Tensor, nn
+from torch import nn
 
 from aal.app.data import ImageSet, load_split, on_features, open_set
 from aal.app.eval import Evaluation, evaluate
@@ -29,22 +28,22 @@ from aal.coordination.partition import Partition
 from aal.storage.checksum import checksum_of
 from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
-from aal.training.acceleration import compile_loss
+from aal.training.acceleration import LossFunction, compile_loss
 from aal.training.cost import epoch_shape, training_cost
-from aal.training.devices import float32_arithmetic, trains_in_bf16, use_device
+from aal.training.devices import float32_arithmetic, use_device
 from aal.training.heads import freeze_all_but_head, set_training_mode
-from aal.training.images import ImageBank, Pixels, augment, normalisation_of, shared_bank
+from aal.training.images import ImageBank, normalisation_of, shared_bank
+from aal.training.loss_checks import diverged, suspicion
 from aal.training.networks import Architecture, architecture_of
-from aal.training.optimizers import build_optimizer, build_schedule
+from aal.training.optimizers import build_optimizer, build_schedule, optimizer_state, resume_optimizer
 from aal.training.pretrained import Pretrained, load_matching, normalisation_for, read_pretrained
 from aal.training.snapshots import SnapshotVotes, snapshots_payload
 from aal.training.trainer import (
+    Continuation,
     FittedModel,
     Trainer,
     TrainingTask,
-    diverged,
     reuse_or_train,
-    suspicion,
     training_fingerprint,
     weights_of,
 )
@@ -67,23 +66,16 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
     model.to(device, memory_format=layout)
     if task.freeze:
         freeze_all_but_head(model)
-    pixels = Pixels(task.normalisation, device, training.channels_last)
-    in_bf16 = trains_in_bf16(model, device, training.precision)
-
-    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
-        """The forward pass of a step, from uint8 images to the mean loss: what is compiled."""
-        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
-            logits = model(pixels(images))
-        return F.cross_entropy(logits.float(), labels)
-
+    objective = task.objective(model, task)
     ids, labels = (torch.as_tensor(column, device=device) for column in (task.ids, task.labels))
     steps, batch_size = epoch_shape(len(ids), training)
     rows = torch.arange(steps * batch_size, device=device) % len(ids)  # the last batch is filled up from the start
     validates = len(task.validation_ids) > 0
     first_validated = min(training.validate_after + 1, training.epochs) if validates else training.epochs
 
-    optimizer = build_optimizer(model, training)
-    schedule = build_schedule(optimizer, training, training.epochs * steps)
+    optimizer, before = build_optimizer(model, training), task.continuation or Continuation()
+    resume_optimizer(model, optimizer, before.optimizer)
+    schedule = build_schedule(optimizer, training, training.epochs * steps, before.epochs)
     best: FittedModel | None = None
     votes = SnapshotVotes(task)
     history: list[dict[str, Any]] = []
@@ -91,19 +83,18 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
     with torch.random.fork_rng([device] if device.type == "cuda" else []), float32_arithmetic(training.precision):
         torch.manual_seed(task.seed)
         set_training_mode(model, freeze=task.freeze)
-        first = rows[:batch_size]
-        batch = bank.batch(ids[first]), labels[first]
-        step_loss = compile_loss(loss_of, model, *batch) if training.compile else loss_of
+        step_loss: LossFunction = objective.loss
+        if training.compile:
+            first = rows[:batch_size]
+            step_loss = compile_loss(step_loss, model, bank.batch(ids[first]), labels[first], *objective.drawn())
         for epoch in range(1, training.epochs + 1):
             set_training_mode(model, freeze=task.freeze)
             losses = []
             for chosen in torch.randperm(len(ids), device=device)[rows].split(batch_size):
                 task.heartbeat()
-                images = bank.batch(ids[chosen])
-                if training.crop_padding or training.flip:
-                    images = augment(images, crop_padding=training.crop_padding, flip=training.flip)
+                images = task.augmented(ids[chosen])
                 optimizer.zero_grad()
-                loss = step_loss(images, labels[chosen])
+                loss = step_loss(images, labels[chosen], *objective.drawn())
                 loss.backward()
                 optimizer.step()
                 schedule.step()
@@ -124,7 +115,8 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
         raise UserError(f"{diverged(history)}; lower training.learning_rate or training.weight_decay")
     model.load_state_dict(best.state_dict)
     state_dict = {name: value.cpu() for name, value in best.state_dict.items()}
-    return dataclasses.replace(best, state_dict=state_dict, votes=votes.collected(model))
+    after = task.continuation and Continuation(before.epochs + training.epochs, optimizer_state(model, optimizer))
+    return dataclasses.replace(best, state_dict=state_dict, votes=votes.collected(model), continuation=after)
 
 
 def _accuracy(model: nn.Module, task: TrainingTask) -> float:
@@ -233,6 +225,7 @@ class Server:
             seed=derive(s.seed, "training", job.number),
             validation_ids=split.validation,
             validation_labels=truth[split.validation],
+            classes=architecture.classes,
             candidates=np.setdiff1d(np.concatenate([split.initial, *split.shards]), ids) if s.votes_kept else ids[:0],
             snapshots=s.votes_kept,
             freeze=s.freeze,

@@ -4,7 +4,7 @@ import logging
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from aal.coordination.clock import Work
 from aal.coordination.interfaces import Selector, WorkerHub
 from aal.coordination.messages import QueryBatch, Redundancy, SelectionGrant
 from aal.strategies.assignment import assign
-from aal.strategies.pool import CandidatePool, Labelled
+from aal.strategies.pool import CandidatePool, Labelled, Scorer
 from aal.strategies.redundancy import redundancy_of
 from aal.strategies.strategy import Strategy, build_strategy, passes_of, select_checked, versions_of
 from aal.training.cost import selection_cost
@@ -90,10 +90,7 @@ class Worker:
             UserError: a model file is damaged, or the strategy returns what is no selection.
         """
         seed = derive(self.seed, "worker", self.index, grant.batch)
-        models = [
-            ModelScorer(self.run / model.path, self.bank, slot, self.networks, self.heartbeat)
-            for slot, model in enumerate(grant.models)
-        ]
+        models = self.models_of(grant)
         pool = CandidatePool(
             remaining,
             models,
@@ -109,8 +106,19 @@ class Worker:
         release_cached_memory()
         return remaining[chosen]
 
+    def models_of(self, grant: SelectionGrant) -> Sequence[Scorer]:
+        """Returns the models that a selection is made with."""
+        return self.scorers([model.path for model in grant.models])
+
+    def scorers(self, paths: Sequence[str]) -> list[ModelScorer]:
+        """Returns model files, which are read when they are first asked for a score."""
+        return [
+            ModelScorer(self.run / path, self.bank, slot, self.networks, self.heartbeat)
+            for slot, path in enumerate(paths)
+        ]
+
     def _measured(
-        self, grant: SelectionGrant, pool: CandidatePool, chosen: np.ndarray, models: list[ModelScorer]
+        self, grant: SelectionGrant, pool: CandidatePool, chosen: np.ndarray, models: Sequence[Scorer]
     ) -> Redundancy | None:
         """Measures a selection on the features, or on the embeddings of the model that chose."""
         waiting = np.array(grant.waiting, np.int64)

@@ -24,6 +24,7 @@ class Context(Generic[H_co]):
         hub: its part of the hub: a `ServerHub`, a `WorkerHub` or an `AnnotatorHub`.
         clock: the run's time.
         heartbeat: to be called during long work; raises `Stopped` once the run is over.
+        roles: how many of its kind there are.
         incarnation: how many processes were in its place before; it is in the names of the files that it writes.
     """
 
@@ -35,6 +36,7 @@ class Context(Generic[H_co]):
     clock: Clock
     heartbeat: Callable[[], None]
     incarnation: int = 0
+    roles: int = 1
 
 
 def at_most_every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:

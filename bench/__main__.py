@@ -18,7 +18,7 @@ from bench.rows import Options, at_least_one, machine, markdown, parser_of
 
 # train comes last of the two: what it sets for a server's process would be set for the worker of score too.
 PARTS = {
-    **{part: f"bench.{part}:measure" for part in ("score", "select", "train", "pools")},
+    **{part: f"bench.{part}:measure" for part in ("score", "select", "train", "federated", "pools")},
     "gpu": "bench.gpu:measure",
     **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
     "busy": "bench.busy:measure",

@@ -3,8 +3,9 @@
 A fault is SIGKILL, SIGTERM, or SIGSTOP, for good or until long after `hung_after_s`, of one process, of two at once, or
 of all of them as by Ctrl-Z. After each run, and each end of main, nothing may be left alive or in the temporary folder.
 
-Example:
+Examples:
   python -m bench.chaos --faults 1000 --seed 0
+  python -m bench.chaos --faults 100 --mode federated
 """
 
 import collections
@@ -33,9 +34,16 @@ from bench.settings import WORDS
 HUNG_AFTER_S = 4.0
 LIMIT_S = 300.0
 WATCHED = {"hub", "fork server", "main", "all"}  # after a fault of theirs, the run is given time to go on
-CHANCES = {"server-0": 4, "server-1": 4, "worker-0": 4, "worker-1": 4, "annotators": 4}
-CHANCES |= {"hub": 2, "fork server": 2, "main": 2, "resource tracker": 1, "all": 1}
-BOUNDS = ("auto", "null")  # of the runs in turn
+# Of each mode: the settings that its runs have in turn, and how often each of its roles is faulted.
+TURNS = {
+    "async": ("max_staleness=auto", "max_staleness=null"),
+    "federated": ("federated.fraction=0.5", "federated.asynchronous.buffer=1"),
+}
+ROLES = {
+    "async": {"server-0": 4, "server-1": 4, "worker-0": 4, "worker-1": 4, "annotators": 4},
+    "federated": {"server-0": 6, "client-0": 4, "client-1": 4, "evaluator-0": 2, "annotators": 4},
+}
+CHANCES = {"hub": 2, "fork server": 2, "main": 2, "resource tracker": 1, "all": 1}
 FAULTS = {"kill": 6, "term": 2, "pause": 2, "stop": 2}
 
 
@@ -44,6 +52,7 @@ def main(words: list[str] | None = None) -> int:
     parser = parser_of("bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=200, help="processes to kill or stop (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the roles (default: 0)")
+    parser.add_argument("--mode", choices=list(TURNS), default="async", help="of the runs (default: async)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(words)
     chance, faults = random.Random(arguments.seed), collections.Counter[str]()
@@ -51,7 +60,7 @@ def main(words: list[str] | None = None) -> int:
     runs = resumes = answered = 0
     while faults.total() < arguments.faults and not broken:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
-        run = FaultedRun(folder, chance, faults, arguments.faults)
+        run = FaultedRun(folder, chance, faults, arguments.faults, arguments.mode)
         try:
             resumes += run.to_its_end(arguments.seed + runs)
             broken = breaches(run.folder, run.seen)
@@ -83,10 +92,11 @@ class FaultedRun:
         chance: of moments, roles and faults.
         faults: counts them.
         most: of all runs together.
+        mode: of the run.
     """
 
     def __init__(
-        self, folder: pathlib.Path, chance: random.Random, faults: collections.Counter[str], most: int
+        self, folder: pathlib.Path, chance: random.Random, faults: collections.Counter[str], most: int, mode: str
     ) -> None:
         self.seen = Answers()  # every answer that was on disk before a fault
         self.folder = folder / "run"
@@ -95,6 +105,8 @@ class FaultedRun:
         self._chance = chance
         self._faults = faults
         self._most = most
+        self._mode = mode
+        self._chances = ROLES[mode] | CHANCES
         self._mark = uuid.uuid4().hex
         self._paused: dict[psutil.Process, float] = {}  # when each goes on
 
@@ -104,8 +116,8 @@ class FaultedRun:
         Raises:
             RunFailed: a run hung, failed, or left processes or files behind.
         """
-        words = [*WORDS["chaos"], f"hung_after_s={HUNG_AFTER_S}", f"max_staleness={BOUNDS[seed % len(BOUNDS)]}"]
-        words += ["--seed", str(seed)]
+        turns, kind = TURNS[self._mode], {"async": "chaos", "federated": "chaosfederated"}[self._mode]
+        words = [*WORDS[kind], f"hung_after_s={HUNG_AFTER_S}", turns[seed % len(turns)], "--seed", str(seed)]
         environment = os.environ | {"AAL_CHAOS": self._mark, "TMPDIR": str(self._temporary)}
         resumes = 0
         while True:
@@ -145,7 +157,7 @@ class FaultedRun:
 
     def _fault(self, run: Run, known: dict[str, psutil.Process]) -> str | None:
         """Does a fault; returns the name of its process, or None where there is none just now."""
-        (name,) = self._chance.choices(list(CHANCES), list(CHANCES.values()))
+        (name,) = self._chance.choices(list(self._chances), list(self._chances.values()))
         (fault,) = self._chance.choices(list(FAULTS), list(FAULTS.values()))
         if name == "all" or (name == "main" and fault == "stop"):
             fault = "pause"  # stopped for good, the run could not go on

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aal.app.data.arrays import UNKNOWN, ImageSet
+from aal.app.data.clients import client_ids
 from aal.app.data.clusters import cluster
 from aal.config.errors import UserError
 from aal.config.registry import IMAGE_SETS
@@ -50,6 +51,8 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int, choose: Choos
         pool = left[~np.isin(left, initial)]
     if len(unknown):
         pool = _random(settings, "unlabelled").permutation(np.concatenate([pool, unknown]))
+    if settings.federated is not None:
+        return _of_clients(image_set, settings, shard_num, np.flatnonzero(is_test), mixed, unknown)
     if settings.split_strategy == "RS":
         shards = [np.sort(shard) for shard in np.array_split(pool, shard_num)]
     else:
@@ -58,6 +61,33 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int, choose: Choos
         shards = [pool[clusters == number] for number in range(shard_num)]
     mean, std = _statistics(image_set.images, np.sort(np.concatenate([initial, pool])))
     return Partition(np.flatnonzero(is_test), np.sort(validation), np.sort(initial), shards, mean, std)
+
+
+def _of_clients(
+    image_set: ImageSet, settings: Settings, clients: int, test: np.ndarray, known: np.ndarray, unknown: np.ndarray
+) -> Partition:
+    """Returns the partition of a federated run: all images are some client's own, and so are the initial labels.
+
+    Args:
+        image_set: the prepared set.
+        settings: of the run.
+        clients: how many there are.
+        test: ids of the test set.
+        known: ids of known label, mixed.
+        unknown: ids of unknown label.
+    """
+    own, initial = client_ids(image_set, settings, clients, known), []
+    total = sum(map(len, own))
+    for ids in own:  # a share of each client's size, rounded up, as published
+        initial.append(ids[: -(-len(ids) * settings.initial_size // total)])
+    dealt = np.array_split(_random(settings, "unlabelled").permutation(unknown), clients)
+    shards = [
+        np.sort(np.concatenate([ids[len(first) :], more])) for ids, first, more in zip(own, initial, dealt, strict=True)
+    ]
+    first = np.concatenate(initial)
+    owner, order = np.repeat(np.arange(clients), [len(ids) for ids in initial]), np.argsort(first)
+    mean, std = _statistics(image_set.images, np.sort(np.concatenate([known, unknown])))
+    return Partition(test, np.empty(0, np.int64), first[order], shards, mean, std, owner[order])
 
 
 def divide(image_set: ImageSet, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,16 +196,12 @@ def _statistics(images: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.nda
 def save_split(split: Partition, path: Path) -> None:
     """Writes a partition as .npz, whole or not at all."""
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        test=split.test,
-        validation=split.validation,
-        initial=split.initial,
-        members=np.concatenate(split.shards),
-        sizes=np.array([len(shard) for shard in split.shards], np.int64),
-        mean=split.mean,
-        std=split.std,
-    )
+    arrays = {name: getattr(split, name) for name in ("test", "validation", "initial", "mean", "std")}
+    arrays["members"] = np.concatenate(split.shards)
+    arrays["sizes"] = np.array([len(shard) for shard in split.shards], np.int64)
+    if split.initial_owner is not None:
+        arrays["initial_owner"] = split.initial_owner
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
 
 
@@ -191,7 +217,8 @@ def load_split(path: Path) -> Partition:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             shards = np.split(saved["members"], np.cumsum(saved["sizes"])[:-1])
             names = ("test", "validation", "initial", "mean", "std")
-            return Partition(**{name: saved[name] for name in names}, shards=shards)
+            owner = saved.get("initial_owner")
+            return Partition(**{name: saved[name] for name in names}, shards=shards, initial_owner=owner)
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds
         raise UserError(f"{path}: is no split of a run ({error})") from None
 

@@ -18,7 +18,6 @@ from aal.config.settings import Settings
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change
 from aal.coordination.partition import Partition
-from aal.coordination.pools import Pools
 from aal.coordination.schedules import schedule_of
 from aal.engines.base import Plan, Role
 from aal.storage.journal import Journal, Statement
@@ -98,8 +97,9 @@ def make_settings(**changes: Any) -> Settings:
 def make_partition(s: Settings, pool: int) -> Partition:
     """4 ids for testing, 2 for validation, 4 initial ones, then `pool` in shards."""
     shards = np.array_split(np.arange(10, 10 + pool), schedule_of(s).shard_num(s))
-    one = np.ones(1, np.float32)
-    return Partition(np.arange(4), np.arange(4, 6), np.arange(6, 10), list(shards), 0 * one, one)
+    one, initial = np.ones(1, np.float32), np.arange(6, 10)
+    owner = None if s.federated is None else np.arange(4) % len(shards)
+    return Partition(np.arange(4), np.arange(4, 6), initial, list(shards), 0 * one, one, owner)
 
 
 def make_hub(
@@ -114,7 +114,7 @@ def make_hub(
     clock, schedule = clock or HandClock(), schedule_of(s)
     partition = make_partition(s, pool)
     labels = np.zeros(10 + pool, np.int64)
-    pools = Pools(partition, labels, schedule.pool_bound(s), seed=state.draws if state else 0)
+    pools = schedule.make_pools(s, partition, labels, seed=state.draws if state else 0)
     rules, record = schedule(s, pools), record or MemoryRecorder()
     if state is None:
         record.begin(partition.rows(labels), {})
@@ -122,8 +122,9 @@ def make_hub(
         pools.restore(state.answers, state.unanswered)
         rules.restore(state.batches, state.models, state.jobs, state.lost)
         rules.recall(state.recent_draws, state.recent_selections)
+        rules.recall_federation(state.federation)
         record.resume(state.seconds, clock.now(), state.ended, {})
-    return Hub(s, pools, rules, 3, record, clock, notify), clock
+    return schedule.hub_type()(s, pools, rules, 3, record, clock, notify), clock
 
 
 def imagined_plan(run: pathlib.Path, pool: int = 1000, **changes: Any) -> Plan:
@@ -136,11 +137,20 @@ def imagined_plan(run: pathlib.Path, pool: int = 1000, **changes: Any) -> Plan:
     partition = make_partition(s, pool)
     labels = np.arange(10 + pool) % 10
     source = "aal.annotators.label_source"
+    asked, workers = (labels, tuple("0123456789"), None, None), len(partition.shards)
     roles = [
         Role("server", "replaced:", "aal.app.server_train:serve", schedule_of(s).server_num(s)),
-        Role("worker", "replaced:", "aal.app.work_query:work", len(partition.shards)),
-        Role("annotators", f"{source}:build", f"{source}:annotate", 1, (labels, tuple("0123456789"), None, None)),
+        Role("worker", "replaced:", "aal.app.work_query:work", workers),
+        Role("annotators", f"{source}:build", f"{source}:annotate", 1, asked),
     ]
+    if s.federated is not None:
+        clients = (*asked, partition.shards)
+        roles = [
+            Role("client", "replaced:", "aal.app.client_train:live", workers),
+            Role("server", "replaced:", "aal.app.server_average:serve", 1, part="aggregator"),
+            Role("evaluator", "replaced:", "aal.app.server_average:score", 1),
+            Role("annotators", f"{source}:build", f"{source}:annotate", workers, clients, processes=1),
+        ]
     run.mkdir(exist_ok=True)
     meta = {"seed": str(s.seed), "config": dump(s)}
     return Plan(s, run, partition, labels, 10, roles, meta)

@@ -120,7 +120,10 @@ def test_nothing_from_a_file_is_run() -> None:
                 assert "_Loader" in ast.unparse(node), path  # a subclass of SafeLoader
 
 
-@pytest.mark.parametrize("name", ["SCHEDULES", "TRAINERS", "STRATEGIES", "LABEL_SOURCES", "NETWORKS", "IMAGE_SETS"])
+REGISTRIES = ["SCHEDULES", "TRAINERS", "STRATEGIES", "LABEL_SOURCES", "NETWORKS", "IMAGE_SETS", "PARTITIONS"]
+
+
+@pytest.mark.parametrize("name", REGISTRIES)
 def test_what_is_read_from_the_source_is_what_imports_register(name: str) -> None:
     registry = getattr(registries, name)
     assert registry.entries

@@ -222,7 +222,7 @@ def changed(path: pathlib.Path, folder: pathlib.Path, key: str, value: Any) -> p
         (
             "architecture",
             {"name": "lenet"},
-            "models: must be vgg16, vgg16_bn, resnet18, cnn, linear, torchvision:NAME, mobilenet_v3:NAME or "
+            "models: must be vgg16, vgg16_bn, resnet18, resnet8, cnn, linear, torchvision:NAME, mobilenet_v3:NAME or "
             "package.module:object, not lenet",
         ),
         ("state_dict", {"more": torch.zeros(1)}, "its weights do not fit"),

@@ -20,7 +20,8 @@ from aal.config.presets import RECIPES
 from aal.config.settings import TrainingSettings
 from aal.reporting.progress import Progress
 from aal.training.images import ImageBank
-from aal.training.trainer import FittedModel, TrainingTask, suspicion
+from aal.training.loss_checks import suspicion
+from aal.training.trainer import FittedModel, TrainingTask
 from tests.builders import query
 from tests.test_runs import QUICK
 

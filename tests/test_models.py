@@ -23,7 +23,7 @@ from aal.training.optimizers import decayed_kernels
 from aal.training.pretrained import load_matching, normalisation_for, read_pretrained
 
 pytestmark = pytest.mark.unit
-BUILT_IN = ["vgg16", "vgg16_bn", "resnet18", "cnn"]
+BUILT_IN = ["vgg16", "vgg16_bn", "resnet18", "resnet8", "cnn"]
 OWN = """
 import torch
 from torch import nn
@@ -130,7 +130,7 @@ def test_any_image_gives_logits_and_one_embedding(name: str, channels: int, side
 
 def test_small_networks_take_digits() -> None:
     small = [name for name in BUILT_IN if NETWORKS.facts(name)["smallest_image"] == 8]
-    assert small == ["resnet18", "cnn"]
+    assert small == ["resnet18", "resnet8", "cnn"]
     for name in small:
         assert build(name, channels=1, image_size=8).eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 

@@ -23,16 +23,25 @@ class AnnotatorClient:
         hub: of the run.
         clock: the run's time.
         heartbeat: called while there is nothing to do; raises `Stopped` once the run is over.
+        group: which of several groups of annotators it is of, and how many there are: annotator a of group g is number
+            a * groups + g to the hub.
     """
 
     AT_ONCE = 1000  # draws in a call: when S is empty, it is no use to send them all
     FIRST_PAUSE_S = 0.002
     LONGEST_PAUSE_S = 0.05
 
-    def __init__(self, hub: AnnotatorHub, clock: Clock, heartbeat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        hub: AnnotatorHub,
+        clock: Clock,
+        heartbeat: Callable[[], None] = lambda: None,
+        group: tuple[int, int] = (0, 1),
+    ) -> None:
         self._hub = hub
         self._clock = clock
         self._heartbeat = heartbeat
+        self._group, self._groups = group
         self._draws: deque[tuple[int, float, asyncio.Future[int]]] = deque()
         self._answers: list[tuple[int, int, int, asyncio.Future[bool]]] = []
         self._event = asyncio.Event()
@@ -41,16 +50,19 @@ class AnnotatorClient:
     async def draw(self, annotator: int) -> int:
         """Waits for a query; returns its id, leased to this annotator. Raises `Stopped` at the end of the run."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._draws.append((annotator, self._clock.now(), future))
+        self._draws.append((self._numbered(annotator), self._clock.now(), future))
         self._event.set()
         return await future
 
     async def answer(self, example: int, annotator: int, label: int) -> bool:
         """Gives an answer; it is on disk when this returns. False when another annotator had answered before."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._answers.append((example, annotator, label, future))
+        self._answers.append((example, self._numbered(annotator), label, future))
         self._event.set()
         return await future
+
+    def _numbered(self, annotator: int) -> int:
+        return annotator * self._groups + self._group
 
     async def run(self) -> None:
         """Serves until the run is over; then `draw` and `answer` raise `Stopped` for all who still wait."""

@@ -111,6 +111,7 @@ def build(
     classes: Sequence[str],
     images: pathlib.Path | None,
     paths: Sequence[str | None] | None,
+    shards: Sequence[np.ndarray] = (),
 ) -> LabelSource:
     """Builds the label source that the settings name.
 
@@ -120,9 +121,14 @@ def build(
         classes: names of the classes.
         images: file of the images; None where there are none.
         paths: source files.
+        shards: ids of each client, whose annotators know the labels of these alone; none where all label everything.
     """
     settings = context.settings.annotators
     known = labels if isinstance(labels, np.ndarray) else np.load(labels, mmap_mode="r")
+    if shards:
+        own = shards[context.index]
+        of_others, known = known, np.full(len(known), -1, np.int64)
+        known[own] = of_others[own]
     task = LabellingTask(settings, context.settings.seed, known, classes, images, paths)
     made = LABEL_SOURCES.load(settings.source)
     source: LabelSource = made(task, **check_options(made, settings.options, ("task",), "annotators.options"))
@@ -131,7 +137,7 @@ def build(
 
 async def annotate(source: LabelSource, context: Context[AnnotatorHub]) -> None:
     """The role of all annotators: their label source beside the one client that calls the hub."""
-    client = AnnotatorClient(context.hub, context.clock, context.heartbeat)
+    client = AnnotatorClient(context.hub, context.clock, context.heartbeat, (context.index, context.roles))
     try:
         async with asyncio.TaskGroup() as group:
             labelling = group.create_task(_label(source, client, context.clock))

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from aal.config.presets import PAPER_COSTS, RECIPES
-from aal.config.registry import IMAGE_SETS
+from aal.config.registry import IMAGE_SETS, SCHEDULES
 from aal.config.settings import Settings, TrainingSettings
 
 # Names that settings had in earlier versions; configs may still use them.
@@ -25,7 +25,7 @@ def completed(tree: dict[str, Any], where: str) -> dict[str, Any]:
         tree: as read from YAML, overrides included; may hold anything.
         where: the file that a warning names.
     """
-    return _left_open(_with_costs(_with_recipe(_with_new_names(tree, where))))
+    return _left_open(_federated(_with_costs(_with_recipe(_with_new_names(tree, where)))))
 
 
 def _with_new_names(tree: dict[str, Any], where: str) -> dict[str, Any]:
@@ -46,6 +46,14 @@ def _with_recipe(tree: dict[str, Any]) -> dict[str, Any]:
     recipe = tree.get("recipe", "modern")
     base = RECIPES.get(recipe if isinstance(recipe, str) else "", RECIPES["modern"])
     return {**tree, "training": {**base, **(changed or {})}}
+
+
+def _federated(tree: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what mode federated has: a group of settings, a trainer of its own, no images that choose an epoch."""
+    if SCHEDULES.canonical(tree.get("mode")) != "federated":
+        return tree
+    own = {"trainer": "train_local", "val_size": 0, "federated": {}}
+    return tree | {key: value for key, value in own.items() if tree.get(key) is None}
 
 
 def _left_open(tree: dict[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             f"assignment_type RA draws the strategies itself; leave {s.query_strategy} out or use DA",
         )
     sizes = ("worker_num", "worker_query_num", "query_batch")
-    if s.server_train_threshold > s.budget and "server_train_threshold" not in s.left_open:
+    waits_for_threshold = s.federated is None and "server_train_threshold" not in s.left_open
+    if s.server_train_threshold > s.budget and waits_for_threshold:
         yield (
             ("server_train_threshold", *sizes),
             f"{s.server_train_threshold} is more than the budget "
@@ -155,6 +156,8 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     first = s.costs.per_image_trained * s.training.epochs * s.initial_size
     if s.engine == "simulated" and first > LONGEST_TRAINING_S:
         yield ("costs", "training"), f"the first training would take {first:.1g} virtual seconds; make them smaller"
+    if (s.training.schedule == "multi_step") != bool(s.training.milestones):
+        yield ("training.milestones", "training.schedule"), "go together: multi_step lowers the rate after each of them"
     yield from image_problems(s)
     yield from strategy_problems(s)
     yield from dropout_problems(s)

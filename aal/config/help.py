@@ -1,6 +1,7 @@
 """The list of all settings that `--help` prints."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import yaml
 from pydantic import BaseModel
@@ -16,9 +17,10 @@ def settings_help() -> str:
 
 def _described(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        group = field.annotation
-        if isinstance(group, type) and issubclass(group, BaseModel):
-            yield from _described(group, f"{prefix}{name}.")
+        kinds = (field.annotation, *get_args(field.annotation))  # a group, or one that may be null
+        groups = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
+        if groups:
+            yield from _described(groups[0], f"{prefix}{name}.")
             continue
         if prefix == "training.":
             default = ", ".join(f"{recipe} {RECIPES[recipe].get(name, 'null')}" for recipe in RECIPES)

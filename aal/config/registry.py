@@ -269,3 +269,4 @@ IMAGE_SETS = Registry(
     options="data_options",
     prefixes={"torchvision": "aal.app.data.torchvision_sets"},
 )
+PARTITIONS = Registry("PARTITIONS", "federated.partition", "aal.app.data.partitions", options="federated")

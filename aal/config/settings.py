@@ -1,12 +1,15 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
 import pathlib
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from aal.config.federated import FederatedSettings
+from aal.config.fields import Count, Group, Positive
 from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
+from aal.config.training_settings import TrainingSettings
 
 
 def _listed(value: object) -> object:
@@ -54,66 +57,14 @@ ScheduleName = Annotated[Name, BeforeValidator(SCHEDULES.canonical)]
 TrainerName = Annotated[Name, BeforeValidator(TRAINERS.canonical)]
 LabelSourceName = Annotated[Name, BeforeValidator(LABEL_SOURCES.canonical)]
 Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usable_path)]
+Factor = Annotated[float, Field(gt=0, le=10**6)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?|(GPU|MIG)-[\w/-]{1,100})$")]
 Devices = Annotated[list[Device], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
-# Bounds that no run has a reason to pass: sums of what they bound stay exact, and nothing overflows.
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-Count = Annotated[int, Field(ge=0, le=10**9)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Seconds = Annotated[float, Field(ge=0, le=10**6)]
 RelativeStd = Annotated[float, Field(ge=0, le=10)]
 Options = Annotated[dict[str, Any], Field(max_length=1000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Group(BaseModel):
-    """A group of settings: strict types, no unknown key, never changed after it was read.
-
-    Fields in LEFT_OPEN that a config leaves out, or gives as null, are fitted to the image set when it is known.
-    """
-
-    LEFT_OPEN: ClassVar[frozenset[str]] = frozenset()
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @property
-    def left_open(self) -> frozenset[str]:
-        """The fields that are still to be fitted to the image set."""
-        return self.LEFT_OPEN - self.model_fields_set
-
-
-class TrainingSettings(Group):
-    """How a server learns; `recipe` names a whole group, `training` changes single values of it."""
-
-    LEFT_OPEN = frozenset({"crop_padding", "flip"})
-
-    optimizer: Literal["adam", "sgd"] = Field(description="adam, or sgd with Nesterov momentum")
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] = Field(description="its value, or its peak under one_cycle")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(description="of sgd")
-    weight_decay: Annotated[float, Field(ge=0, le=1000)] = Field(
-        description="decay * w is added to the gradient of every kernel but the output layer's"
-    )
-    schedule: Literal["constant", "one_cycle"] = Field(description="of the learning rate, step by step")
-    epochs: Positive = Field(description="passes over the labelled images")
-    batch_size: Positive = Field(description="images a step of the optimiser")
-    crop_padding: Count = Field(
-        4, description="pixels of reflected padding for random crops, 0 for none; null: an eighth of the side"
-    )
-    flip: bool = Field(True, description="random left-right flips; null: but for digits, letters and signs")
-    normalise: bool = Field(
-        description="subtract the mean and divide by the deviation of each channel, over all that may be trained on"
-    )
-    precision: Literal["auto", "float32", "tf32", "bf16"] = Field(
-        description="of training and of the validation that chooses its epoch; auto: bf16 where the device has it; "
-        "tf32: the short float32 of GPUs"
-    )
-    channels_last: bool = Field(description="memory layout of the images and kernels")
-    compile: bool = Field(
-        description="compile the training step (on a GPU with CUDA graphs); docs/performance.md says when it pays"
-    )
-    validate_after: Count = Field(
-        description="epochs before the first validation; the best later epoch is kept (the last, if none is later)"
-    )
 
 
 class AnnotatorSettings(Group):
@@ -175,6 +126,9 @@ class CostSettings(Group):
     relative_std: RelativeStd = Field(
         0.0, description="standard deviation of each of these times, as a share of the mean"
     )
+    client_factors: Annotated[list[Factor], Field(min_length=1, max_length=10**6)] | None = Field(
+        None, description="in mode federated, how many times as long the work of each client takes, in turn"
+    )
     measured: bool = Field(False, description="take these times from a short calibration on this machine first")
 
 
@@ -188,7 +142,9 @@ class Settings(Group):
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
     mode: ScheduleName = Field(
-        "async", description="async, or sync: the classic loop of one server and one worker that owns the whole pool"
+        "async",
+        description="async; sync: the classic loop of one server and one worker that owns the whole pool; federated: "
+        "workers are clients, which train on their own labels, and servers average",
     )
     mode_options: Options = Field({}, description="parameters of a schedule of your own")
     trainer: TrainerName = Field("fit", description="what a training job computes")
@@ -233,6 +189,9 @@ class Settings(Group):
         None,
         description="whether queries that nobody has drawn go back to their shards when newer ones are there, that a "
         "newer model chose; for max_staleness auto, where null is true",
+    )
+    federated: FederatedSettings | None = Field(
+        None, description="clients, their rounds and how they train, for mode federated"
     )
     query_pool_size: Positive | None = Field(
         None, description="queries that may wait at once; null is two rounds, or two batches a worker if more"

@@ -22,13 +22,15 @@ class Work:
         number: of the job or the batch.
         trained: images times epochs that a model is trained on.
         scored: images that a model predicts.
+        client: that does it, in a federated run; None for others.
     """
 
-    kind: Literal["training", "selection"]
+    kind: Literal["training", "selection", "evaluation"]
     role: int
     number: int
     trained: int
     scored: int
+    client: int | None = None
 
 
 class Now(Protocol):

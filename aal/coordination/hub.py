@@ -129,7 +129,8 @@ class Hub:
             if announced:
                 self._schedule.announce([other for other, _ in announced])
                 newest = self._schedule.models[-1].version
-                self._accuracy = {other.version: accuracy for other, accuracy in announced}.get(newest, self._accuracy)
+                known = {other.version: accuracy for other, accuracy in announced if accuracy is not None}
+                self._accuracy = known.get(newest, self._accuracy)
                 self._end_if_finished()
                 self._notify(Change.MODELS)
             return model.version

@@ -19,6 +19,7 @@ class Change(enum.Flag):
     QUERIES = enum.auto()  # S holds more queries to draw
     LEASES = enum.auto()  # the first lease was taken
     IDLE = enum.auto()  # S is empty and nothing is leased
+    UPDATES = enum.auto()  # a client has sent a local model
     STOP = enum.auto()  # the run is over
 
 
@@ -152,6 +153,7 @@ class SelectionGrant:
             follow each, the newest first.
         decision: why it was given, where the schedule records that.
         waiting: ids that are chosen and not answered yet, by whichever worker.
+        local: file of the client's own last model, in a federated run; empty where it has none.
     """
 
     batch: int
@@ -159,6 +161,7 @@ class SelectionGrant:
     models: tuple[ModelRef, ...]
     decision: Decision | None = None
     waiting: tuple[int, ...] = ()
+    local: str = ""
 
     @property
     def version(self) -> int:
@@ -254,6 +257,7 @@ class Status:
         labels_per_s: labels bought, divided by the time from the first offer to the last answer; None before it.
         trainings: that go on, in the order in which they began.
         is_virtual: whether the seconds are those of a simulation.
+        clients: of a federation, that train at the moment; None of other runs.
     """
 
     seconds: float
@@ -271,3 +275,4 @@ class Status:
     labels_per_s: float | None = None
     trainings: Sequence[Training] = ()
     is_virtual: bool = False
+    clients: int | None = None

@@ -20,7 +20,6 @@ from aal.coordination.clock import Now
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change, Status
 from aal.coordination.partition import Partition
-from aal.coordination.pools import Pools
 from aal.coordination.schedules import schedule_of
 from aal.coordination.schedules.base import Schedule
 from aal.engines.signals import collected
@@ -84,6 +83,7 @@ class Role:
         live: `module:coroutine function` of what was built and its `Context`.
         number: how many of them.
         args: what else `build` takes.
+        part: the part of the hub that it sees, one of `aal.coordination.parts.PARTS`; its name by default.
         processes: that they share; None for one each.
     """
 
@@ -93,6 +93,12 @@ class Role:
     number: int
     args: tuple[Any, ...] = ()
     processes: int | None = None
+    part: str = ""
+
+    @property
+    def sees(self) -> str:
+        """The part of the hub that it sees."""
+        return self.part or self.name
 
     @property
     def slots(self) -> int:
@@ -213,7 +219,7 @@ def open_hub(
     """
     settings, state = plan.settings, plan.resume
     seed = derive(settings.seed, "draw", state.draws if state else 0)
-    pools = Pools(plan.partition, plan.labels, plan.schedule.pool_bound(settings), seed)
+    pools = plan.schedule.make_pools(settings, plan.partition, plan.labels, seed)
     schedule = plan.schedule(settings, pools, **settings.mode_options)
     record = RunRecorder(plan.run / "run.db", durable, state.epoch if state else None)
     if state is None:
@@ -222,6 +228,7 @@ def open_hub(
         pools.restore(state.answers, state.unanswered)
         schedule.restore(state.batches, state.models, state.jobs, state.lost)
         schedule.recall(state.recent_draws, state.recent_selections)
+        schedule.recall_federation(state.federation)
         record.resume(state.seconds, clock.now(), state.ended, plan.meta)
     before = (state.test_accuracy, state.answering) if state else ()
-    return Hub(settings, pools, schedule, plan.classes, record, clock, notify, *before)
+    return plan.schedule.hub_type()(settings, pools, schedule, plan.classes, record, clock, notify, *before)

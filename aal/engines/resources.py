@@ -63,16 +63,29 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
         scoring += sum(4 * _network(s, name)[0] for name in names)
     known = shape[0] * PER_EXAMPLE
     if s.engine == "simulated":
-        computing = TORCH * MIB + training + scoring if s.compute == "full" else 0.0
+        own = math.prod(shape) if s.federated is not None else 0  # of all clients
+        computing = TORCH * MIB + training + scoring + own if s.compute == "full" else 0.0
         whole = IN_ONE_PROCESS * MIB + known + people + 2000 * (servers + workers) + computing
         return [Part("process", "examples", 1, whole, THREADS)]
+    processes = min(s.devices.worker_processes or workers, workers)
+    hub = Part("main and hub", "server_num", 1, (SHARED + MAIN + HUB) * MIB + known, 4 * THREADS)
+    if s.federated is not None:  # clients train, a server holds a sum and a state, an evaluator scores
+        own = _host(SERVER, s.devices.workers) + max(training, scoring) + math.prod(shape) / processes
+        state = max((4 * _network(s, name)[0] for name in names), default=0.0)
+        return [
+            hub,
+            Part("clients", "worker_num", processes, own, COMPUTING_THREADS),
+            Part("server", "server_num", 1, WORKER * MIB + 5 * state, COMPUTING_THREADS),
+            Part("evaluator", "server_num", 1, _host(WORKER, s.devices.servers) + scoring, COMPUTING_THREADS),
+            Part("annotators", "worker_num", 1, ANNOTATORS * MIB + workers * people, THREADS),
+        ]
     return [
-        Part("main and hub", "server_num", 1, (SHARED + MAIN + HUB) * MIB + known, 4 * THREADS),
+        hub,
         Part("servers", "server_num", servers, _host(SERVER, s.devices.servers) + training, COMPUTING_THREADS),
         Part(
             "workers",
             "worker_num",
-            min(s.devices.worker_processes or workers, workers),
+            processes,
             _host(WORKER, s.devices.workers) + scoring,
             COMPUTING_THREADS,
         ),

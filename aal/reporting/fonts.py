@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager
@@ -17,6 +17,12 @@ OWN = "DejaVu Sans"  # comes with matplotlib
 def is_drawable(text: str) -> bool:
     """Returns whether the installed fonts have every character of a text."""
     return not _families(text)[1]
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Returns names of classes for an axis: cut, and with their number where no installed font can draw them."""
+    known = [name if is_drawable(name) else f"{number}: {name}" for number, name in enumerate(names)]
+    return [name if len(name) <= 14 else f"{name[:13]}…" for name in known]
 
 
 def set_fonts(figure: Figure) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from aal.reporting import labelling_plots, plots, training_plots
+from aal.reporting import client_plots, labelling_plots, plots, training_plots
 from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.record import Record, column
 from aal.reporting.targets import mean_curve
@@ -16,6 +16,7 @@ PICTURES = {
     "targets": "Test accuracy against labels: the mean over the targets, and one standard deviation to both sides.",
     "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment (of several networks, "
     "one line each).",
+    "clients": "Which images are whose: a circle has the area of a client's images of a class, labelled ones within.",
     "timeline": "Who did what when. Two tones only keep neighbours apart; a bar too short to be seen is drawn wider.",
     "waits": "How long annotators waited for a query. Left: the share of its time that each waited. Right: the share "
     "of draws whose wait was longer than so many seconds.",
@@ -55,6 +56,8 @@ def draw(record: Record) -> dict[str, Figure]:
         drawn["epochs"] = training_plots.epochs(**record.epochs)
     if record.confusion and len(record.classes) <= training_plots.MOST_CLASSES:
         drawn["confusion"] = training_plots.confusion(confusion(record), record.classes)
+    if record.clients:
+        drawn["clients"] = client_plots.clients(*images_of_clients(record), record.classes)
     chosen, done = record.selections, record.answered
     spans = (
         Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at"))),
@@ -74,6 +77,15 @@ def confusion(record: Record) -> Column:
     for pair in record.confusion:
         counts[pair["truth"], pair["predicted"]] = pair["images"]
     return counts
+
+
+def images_of_clients(record: Record) -> tuple[Column, Column]:
+    """Returns how many images each client (row) has of each class (column), and how many of these are labelled."""
+    place = tuple(column(record.clients, key).astype(int) for key in ("client", "truth"))
+    tables = np.zeros((2, place[0].max() + 1, len(record.classes)))
+    for table, key in zip(tables, ("images", "labelled"), strict=True):
+        table[place] = column(record.clients, key)
+    return tables[0], tables[1]
 
 
 def _series(tested: Rows) -> plots.Series:

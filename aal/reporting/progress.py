@@ -111,13 +111,15 @@ def _words(status: Status) -> str:
     if status.labels >= status.budget:
         return f"{passed}, waits for {_last_trainings(status)}, {model}"
     rate = "" if status.labels_per_s is None else f"{status.labels_per_s:.1f} labels/s, "
-    trained = f", training{_trained_on(status)}" if status.idle_annotators and status.trainings else ""
+    trained = f", training{_trained_on(status)}" if status.idle_annotators and _trained_on(status) else ""
     return f"{passed}, {rate}{model}, {status.waiting} queries wait, {status.idle_annotators} annotators idle{trained}"
 
 
 def _last_trainings(status: Status) -> str:
     """What is left to do when all labels are there."""
     total, trained = status.initial + status.labels, _trained_on(status)
+    if status.clients is not None:
+        return f"the last versions, training{trained}"
     if any(training.labels == total for training in status.trainings):
         return f"the last training{'s' * (len(status.trainings) > 1)}{trained}"
     last = f"the last training on {total} labels"
@@ -126,6 +128,8 @@ def _last_trainings(status: Status) -> str:
 
 def _trained_on(status: Status) -> str:
     """The trainings that go on; on a virtual clock their time passes at once, at their end."""
+    if status.clients is not None:
+        return f" on {status.clients} clients" if status.clients else ""
     shown = [
         f"on {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
         for one in status.trainings

@@ -24,7 +24,8 @@ class Record:
     then; `redundancy` is of the batches for which it was measured; `workers` sums them up; `breaks` are the
     interruptions; `epochs` are those of all trainings, `confusion` what the final model took the test images for;
     `annotators` and `answers_by_class` count labels and how many of them are right; with several
-    targets, `lineages` is the target of each version and `selected_with` the versions of each selection.
+    targets, `lineages` is the target of each version and `selected_with` the versions of each selection; `clients` are
+    the images of each client and class in a federated run.
     """
 
     config: dict[str, Any]
@@ -48,6 +49,7 @@ class Record:
     answers_by_class: Rows
     lineages: dict[int, int]
     selected_with: Rows
+    clients: Rows
 
     @property
     def is_virtual(self) -> bool:
@@ -124,6 +126,7 @@ def read(run: pathlib.Path) -> Record:
             answers_by_class=reader.answers_by_class(),
             lineages=reader.lineages() if config.get("targets") else {},
             selected_with=reader.selected_with() if config.get("targets") else [],
+            clients=reader.clients() if config.get("mode") == "federated" else [],
         )
 
 

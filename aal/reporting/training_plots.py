@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aal.reporting.curves import Floats
-from aal.reporting.fonts import is_drawable
+from aal.reporting.fonts import short_names
 from aal.reporting.plots import COLUMN, PAGE, STYLE, in_percent
 
 MOST_CLASSES = 30  # that a picture of pairs can name
@@ -67,8 +67,7 @@ def confusion(counts: Floats, names: Sequence[str]) -> Figure:
         dark = row != column and mistakes[row, column] > 0.6 * mistakes.max()
         colour = "0.55" if row == column else "white" if dark else "black"
         axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=6)
-    names = [name if is_drawable(name) else f"{number}: {name}" for number, name in enumerate(names)]
-    short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+    short = short_names(names)
     axes.set_xticks(range(len(names)), short, rotation=90 if max(map(len, short)) > 2 else 0)
     axes.set_yticks(range(len(names)), short)
     axes.set(xlabel="Taken for", ylabel="True class")

@@ -46,6 +46,13 @@ RULES = {
         SELECT count(*) FROM models LEFT JOIN jobs ON jobs.number = ticket
         WHERE jobs.labels IS NOT models.labels OR jobs.target IS NOT models.target""",
     "two models are of the same job": "SELECT count(*) - count(DISTINCT ticket) FROM models",
+    "a local model is of no job, or of another client's": """
+        SELECT count(*) FROM local_models LEFT JOIN jobs ON jobs.number = job
+        WHERE jobs.kind IS NOT 'train_local' OR jobs.owner IS NOT client""",
+    "two local models are of the same job": "SELECT count(*) - count(DISTINCT job) FROM local_models",
+    "a version is made of what no client sent": """
+        SELECT count(*) FROM rounds WHERE job NOT IN (SELECT job FROM local_models) OR job IS NULL
+            OR version NOT IN (SELECT version FROM models) OR version IS NULL""",
     "a model's file is not in the run directory": r"""
         SELECT count(*) FROM models WHERE path <> '' AND (path NOT LIKE 'models/%.pt' OR path LIKE '%..%')""",
 }
@@ -54,6 +61,7 @@ OPTIONAL = {
     *(("examples", "worker"), ("examples", "path"), ("models", "val_accuracy"), ("models", "test_accuracy")),
     *(("models", "checksum"), ("jobs", "owner"), ("jobs", "start"), ("breaks", "ended")),
     *(("epochs", "loss"), ("epochs", "val_accuracy")),
+    *(("local_models", "start"), ("local_models", "loss"), ("local_models", "checksum"), ("rounds", "left_out")),
     *(("offers", "version"), ("offers", "newest"), ("selections", "version")),
     *(("grants", "draws_per_s"), ("grants", "selection_s"), ("redundancy", "within"), ("redundancy", "against")),
 }
@@ -72,6 +80,8 @@ TABLES = (
     "withdrawals",
     "grants",
     "redundancy",
+    "local_models",
+    "rounds",
 )
 TYPES = {"INTEGER": "'integer'", "REAL": "'real'", "TEXT": "'text'"}
 

@@ -6,12 +6,14 @@ import pathlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
+from aal.coordination.federation import FederationState, LocalModel
 from aal.coordination.messages import ModelRef, TrainingJob
 from aal.coordination.query_pool import NO_MODEL
 from aal.storage.acknowledged import NAME, acknowledged, check_answers
@@ -34,6 +36,7 @@ class ResumeState:
         answering: times of the first offer and of the last answer.
         recent_draws: times of the last draws.
         recent_selections: seconds of the last selections, from their grants until their batches were in S.
+        federation: what clients had sent.
         jobs: every training job that was given out.
         draws: how often an annotator drew.
         seconds: the last time on record.
@@ -58,6 +61,7 @@ class ResumeState:
     epoch: int = 0
     recent_draws: Sequence[float] = ()
     recent_selections: Sequence[float] = ()
+    federation: FederationState = dataclasses.field(default_factory=FederationState)
 
     @property
     def settings(self) -> Settings:
@@ -74,7 +78,10 @@ UNANSWERED = """SELECT item, version, item IN (SELECT item FROM waits) FROM stan
 LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION ALL SELECT max(got_at) FROM waits
     UNION ALL SELECT max(answered_at) FROM answers UNION ALL SELECT max(published_at) FROM models
     UNION ALL SELECT max(given_at) FROM jobs UNION ALL SELECT max(granted_at) FROM grants
+    UNION ALL SELECT max(delivered_at) FROM local_models
     UNION ALL SELECT max(resumed_at) FROM breaks)"""
+LOCAL_MODELS = """SELECT job, client, version, labels, start, path, started_at, loss, checksum, dropped_out
+    FROM local_models ORDER BY rowid"""
 RECENT_DRAWS = "SELECT got_at FROM waits ORDER BY rowid DESC LIMIT 1000"
 RECENT_SELECTIONS = """SELECT offered_at - granted_at FROM grants JOIN selections USING (worker, batch)
     ORDER BY offered_at DESC LIMIT 100"""
@@ -211,4 +218,23 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         epoch=epoch_of(db),
         recent_draws=[at for (at,) in db.execute(RECENT_DRAWS)][::-1],
         recent_selections=[seconds for (seconds,) in db.execute(RECENT_SELECTIONS)][::-1],
+        federation=_federation(db),
+    )
+
+
+def _local_model(row: tuple[Any, ...]) -> LocalModel:
+    found = dict(zip((one.name for one in dataclasses.fields(LocalModel)), row, strict=True))
+    return LocalModel(**{**found, "dropped_out": bool(found["dropped_out"])})
+
+
+def _federation(db: sqlite3.Connection) -> FederationState:
+    """Returns what clients had sent, and what became of it."""
+    merged: dict[int, list[int]] = {}
+    for version, job in db.execute("SELECT version, job FROM rounds ORDER BY rowid"):
+        merged.setdefault(version, []).append(job)
+    tested = db.execute("SELECT version FROM models WHERE test_accuracy IS NOT NULL")
+    return FederationState(
+        [_local_model(row) for row in db.execute(LOCAL_MODELS)],
+        merged,
+        frozenset(version for (version,) in tested),
     )

@@ -53,6 +53,8 @@ ANNOTATORS = """SELECT annotator, count(*) AS labels, sum(truth >= 0) AS known,
     FROM answers JOIN examples USING (item) GROUP BY annotator ORDER BY annotator"""
 ANSWERS_BY_CLASS = """SELECT truth, count(*) AS labels, sum(label = truth) AS right
     FROM answers JOIN examples USING (item) WHERE truth >= 0 GROUP BY truth"""
+CLIENTS = """SELECT worker AS client, truth, count(*) AS images, count(answers.item) + sum(part = 'initial') AS labelled
+    FROM examples LEFT JOIN answers USING (item) WHERE worker IS NOT NULL AND truth >= 0 GROUP BY worker, truth"""
 LABEL_ERRORS = "SELECT count(*) FROM queries JOIN examples USING (item) WHERE truth >= 0 AND label <> truth"
 
 
@@ -223,6 +225,10 @@ class RunReader:
     def answers_by_class(self) -> Rows:
         """Returns for each known true label the labels bought of it, and how many of them are right."""
         return self.rows(ANSWERS_BY_CLASS)
+
+    def clients(self) -> Rows:
+        """Returns for each client and true class how many images are its own, and how many of these are labelled."""
+        return self.rows(CLIENTS)
 
     def _has(self, table: str) -> bool:
         return bool(self.value("SELECT count(*) FROM sqlite_master WHERE name = ?", table))

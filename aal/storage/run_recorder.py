@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import count, repeat
 from typing import Any
 
+from aal.coordination.federation import AggregatedModel, EvaluatedModel, LocalModel
 from aal.coordination.messages import Decision, QueryBatch, TrainedModel, TrainingJob
 from aal.storage.journal import Journal
 
@@ -18,7 +19,7 @@ MODELS = """INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)
     test_accuracy=excluded.test_accuracy, path=excluded.path, epoch=excluded.epoch, checksum=excluded.checksum"""
 EPOCHS = "INSERT INTO epochs VALUES(?,?,?,?)"
 CONFUSION = "INSERT INTO confusion VALUES(?,?,?,?)"
-FORGET = [f"DELETE FROM {table} WHERE version IN (VALUES(?))" for table in ("epochs", "confusion")]  # noqa: S608
+FORGET = [f"DELETE FROM {table} WHERE version IN (VALUES(?))" for table in ("epochs", "confusion", "rounds")]  # noqa: S608
 GRANTED = "INSERT INTO grants VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 WITHDRAWN = "INSERT INTO withdrawals VALUES(?,?,?)"
 OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
@@ -26,6 +27,11 @@ REDUNDANCY = "INSERT INTO redundancy VALUES(?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
 DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
 ANSWERED = "INSERT INTO answers VALUES(?,?,?,?,?)"
+DELIVERED = "INSERT INTO local_models VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+SHARES = "INSERT INTO rounds VALUES(?,?,?,?,?,?)"
+TESTED = """WITH tested(version, accuracy) AS (VALUES(?,?)) UPDATE models
+    SET test_accuracy = (SELECT accuracy FROM tested WHERE tested.version = models.version)
+    WHERE version IN (SELECT version FROM tested)"""
 
 
 class RunRecorder:
@@ -77,8 +83,23 @@ class RunRecorder:
         pairs = [(version, *pair) for pair in trained.confusion]
         again = [(sql, [(version,)]) for sql in FORGET]
         self._journal.write((MODELS, [row]), *again, (EPOCHS, epochs), (CONFUSION, pairs))
+        if isinstance(trained, AggregatedModel):
+            self._journal.write((SHARES, [(version, *share[:-1], share.left_out or None) for share in trained.shares]))
         if trained.warning:
             self._journal.write((WARNING, [(f"model v{version}: {trained.warning}",)]))
+
+    def local_model_delivered(self, model: LocalModel, at: float) -> None:
+        """Records a local training that has ended."""
+        row = (model.job, model.client, model.version, model.labels, model.start, model.started_at, at)
+        self._journal.write((DELIVERED, [(*row, model.loss, model.path, model.checksum, model.dropped_out)]))
+
+    def model_tested(self, result: EvaluatedModel) -> None:
+        """Records the test accuracy of a version, and what it took the test images for."""
+        self._journal.write(
+            (FORGET[1], [(result.version,)]),
+            (TESTED, [(result.version, result.accuracy)]),
+            (CONFUSION, [(result.version, *pair) for pair in result.confusion]),
+        )
 
     def selection_granted(self, worker: int, batch: int, count: int, decision: Decision) -> None:
         """Records why a selection was granted, when its batch is there."""

@@ -62,6 +62,16 @@ CREATE TABLE IF NOT EXISTS selections(worker INTEGER, batch INTEGER, strategy TE
 CREATE TABLE IF NOT EXISTS grants(worker INTEGER, batch INTEGER, items INTEGER, granted_at REAL, reason TEXT,
     waiting INTEGER, selecting INTEGER, older INTEGER, mark INTEGER, draws_per_s REAL, selection_s REAL,
     deviations REAL);
+-- Of a federated run: one row a local training that has ended, in order of arrival: `job` is its number in `jobs`, `version`
+-- the version of the global model that came next when it was given, `start` the one that it began with (empty: new
+-- weights), `labels` the client's own that it trained on, `loss` the mean of its last epoch; `dropped_out` is 1 where the
+-- client dropped out and its weights never came. The files are removed when nobody needs them any more.
+CREATE TABLE IF NOT EXISTS local_models(job INTEGER, client INTEGER, version INTEGER, labels INTEGER, start INTEGER,
+    started_at REAL, delivered_at REAL, loss REAL, path TEXT, checksum TEXT, dropped_out INTEGER);
+-- Of a federated run: one row a local model that a version was made of: its weight in the average, from 0 to 1; how many
+-- versions had been published since the one that it began with; and why it was left out, if it was.
+CREATE TABLE IF NOT EXISTS rounds(version INTEGER, client INTEGER, job INTEGER, weight REAL, staleness INTEGER,
+    left_out TEXT);
 -- One row a batch whose redundancy was measured: the mean cosine of its images to their nearest neighbour `within` the
 -- batch, and `against` the `waiting` ids that were chosen and not answered yet.
 CREATE TABLE IF NOT EXISTS redundancy(worker INTEGER, batch INTEGER, waiting INTEGER, within REAL, against REAL);

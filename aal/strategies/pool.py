@@ -118,6 +118,10 @@ class CandidatePool:
         assert self._features is not None
         return np.asarray(self._features[self.ids], np.float32)
 
+    def logits_of(self, model_index: int) -> np.ndarray:
+        """Returns the logits by one of several granted models, (n, classes of this model) float32."""
+        return self._scored(model_index).logits
+
     def probabilities_of(self, model_index: int) -> np.ndarray:
         """Returns the class probabilities by one of several granted models, (n, classes of this model) float32."""
         return self._scored(model_index).probabilities

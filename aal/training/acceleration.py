@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+LossFunction: TypeAlias = Callable[..., Tensor]  # from the tensors of a step
 
 log = logging.getLogger("aal")
 
@@ -35,7 +35,7 @@ def fuse_batch_norm(model: nn.Module, *, inplace: bool = False) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def compile_loss(loss_of: LossFunction, model: nn.Module, images: Tensor, labels: Tensor) -> LossFunction:
+def compile_loss(loss_of: LossFunction, model: nn.Module, images: Tensor, *others: Tensor) -> LossFunction:
     """Returns a training step's loss compiled for batches of one size; where PyTorch cannot compile, itself.
 
     On a GPU its passes are recorded as CUDA graphs, since small networks spend most of a step on starting kernels. A
@@ -43,10 +43,10 @@ def compile_loss(loss_of: LossFunction, model: nn.Module, images: Tensor, labels
     works is tried with passes forward and backward, which leave the network as it was.
 
     Args:
-        loss_of: from a batch of images (n, H, W, C) uint8 and labels (n,) to the mean loss.
+        loss_of: from a batch of images (n, H, W, C) uint8, their labels (n,) and what else it takes to the mean loss.
         model: the network in it.
         images: a batch, of the size that all will have.
-        labels: of these.
+        *others: what else it takes, of the shapes that all will have.
     """
     if model in _uncompilable:
         return loss_of
@@ -56,7 +56,7 @@ def compile_loss(loss_of: LossFunction, model: nn.Module, images: Tensor, labels
         compiled: LossFunction = torch.compile(loss_of, dynamic=False, mode=mode)
         with _left_unchanged(model, images.device):
             for _ in range(3):  # compiled, recorded, played
-                compiled(images, labels).backward()
+                compiled(images, *others).backward()
                 model.zero_grad()
     except Exception as error:  # of many kinds: no C compiler, no Triton, a network that no graph can be made of
         _uncompilable.add(model)

@@ -5,6 +5,7 @@ import math
 from aal.config.registry import STRATEGIES
 from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.clock import Work
+from aal.coordination.federation import LocalJob
 from aal.coordination.messages import SelectionGrant, TrainingJob
 from aal.coordination.partition import Sizes
 
@@ -33,6 +34,22 @@ def training_cost(settings: Settings, server: int, job: TrainingJob, sizes: Size
     votes = settings.votes_kept * max(0, sizes.trainable - job.labels)
     scored = validations * sizes.validation + votes + sizes.test
     return Work("training", server, job.number, training.epochs * steps * size, scored)
+
+
+def local_training_cost(settings: Settings, client: int, job: LocalJob, labels: int) -> Work:
+    """Returns how much a client's training on its own labels is; a teacher doubles the images of a step.
+
+    Args:
+        settings: of the run.
+        client: its number.
+        job: to do.
+        labels: of its own.
+    """
+    training, rules = settings.training, settings.federated
+    steps, size = epoch_shape(labels, training)
+    trained = training.epochs * steps * size
+    taught = trained if rules is not None and rules.compensation and job.start is not None else 0
+    return Work("training", client, job.number, trained + taught, taught, client)
 
 
 def selection_cost(

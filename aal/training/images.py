@@ -37,6 +37,31 @@ class ImageBank:
         return self._images.index_select(0, ids)
 
 
+class OwnImages(ImageBank):
+    """Some images of a set and no others, in memory of their own: those of a client, or of the test set.
+
+    Args:
+        path: of (N, H, W, C) uint8, of which only these rows are read.
+        ids: (n,) of them, ascending.
+        device: where the batches are wanted.
+    """
+
+    def __init__(self, path: pathlib.Path, ids: np.ndarray, device: torch.device) -> None:
+        super().__init__(np.load(path, mmap_mode="r")[ids], device)
+        self._ids = torch.as_tensor(ids, device=device)
+
+    def batch(self, ids: Tensor) -> Tensor:
+        """See `ImageBank`.
+
+        Raises:
+            KeyError: one of the ids is not among them.
+        """
+        rows = torch.searchsorted(self._ids, ids)
+        if not torch.equal(self._ids[rows.clamp(max=len(self._ids) - 1)], ids):
+            raise KeyError("images that are not this role's own")
+        return super().batch(rows)
+
+
 @functools.cache
 def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
     """Returns the bank of an .npy file of images or features; the roles of one process share it.

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from aal.config.contradictions import misfit
 from aal.config.errors import UserError
 from aal.config.registry import NETWORKS
+from aal.config.seeding import derive
 from aal.config.settings import Settings, TargetSettings
+from aal.coordination.federation import Facts
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,17 @@ def architecture_of(
     elif settings.width != 1.0:
         raise UserError(f"width: {name} has no such option; leave it out")
     return Architecture(name, classes, channels, image_size, options)
+
+
+def architecture_from(settings: Settings, facts: Facts) -> Architecture:
+    """Returns the one network that the clients and servers of a federated run have."""
+    size = {"classes": len(facts.classes), "channels": facts.channels, "image_size": facts.image_size}
+    return architecture_of(settings, settings.networks[0], **size)
+
+
+def initial_network(settings: Settings, architecture: Architecture, cycle: int) -> nn.Module:
+    """Returns the new network of a cycle: the same for every client and server, for it comes from the seed alone."""
+    return architecture.build(derive(settings.seed, "weights", cycle))
 
 
 def restore_model(

@@ -3,10 +3,9 @@
 import contextlib
 import hashlib
 import logging
-import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,9 +20,11 @@ from aal.coordination.messages import TrainingJob
 from aal.storage.model_files import load_model, save_with_retry
 from aal.training.acceleration import fuse_batch_norm
 from aal.training.devices import explained_memory_errors, is_out_of_memory, release_cached_memory
-from aal.training.images import Ids, ImageBank, Normalisation
+from aal.training.images import Ids, ImageBank, Normalisation, augment
 from aal.training.inference import predict
 from aal.training.networks import Architecture
+from aal.training.objective import Objective
+from aal.training.optimizers import OptimizerState
 
 MEMORY_TRIES, MEMORY_AGAIN_S = 3, 5.0  # of a training on a GPU whose memory others have taken
 
@@ -32,6 +33,19 @@ log = logging.getLogger("aal")
 
 def _no_ids() -> np.ndarray:
     return np.array([], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """What a training goes on from, and the next one from this: the rounds of a client within a cycle.
+
+    Attributes:
+        epochs: of the trainings so far.
+        optimizer: what it kept of each parameter at their end, see `aal.training.optimizers.optimizer_state`.
+    """
+
+    epochs: int = 0
+    optimizer: OptimizerState = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +61,15 @@ class TrainingTask:
         seed: of order, augmentation and dropout.
         validation_ids: (v,) of the images that choose the epoch; without any it is the last.
         validation_labels: (v,) of these.
-        candidates: (c,) of the unlabelled images that snapshots vote on, ascending.
+        classes: how many there are.
+        candidates: (c,) of the unlabelled images, ascending: those that snapshots vote on, or that a trainer learns of.
         snapshots: last epochs that vote; 0 where no votes are wanted.
         freeze: whether only the output layer is trained.
         heartbeat: called before each batch; what it raises ends the training.
         job: that asks for the training; None outside a run.
+        objective: what its steps minimise.
+        teacher: a network whose knowledge of the candidates a trainer may pass on; None without.
+        continuation: of the trainings that this one goes on from; None for one that stands alone.
     """
 
     bank: ImageBank
@@ -62,11 +80,22 @@ class TrainingTask:
     seed: int
     validation_ids: Ids = field(default_factory=_no_ids)
     validation_labels: Ids = field(default_factory=_no_ids)
+    classes: int = 0
     candidates: Ids = field(default_factory=_no_ids)
     snapshots: int = 0
     freeze: bool = False
     heartbeat: Callable[[], None] = lambda: None
     job: TrainingJob | None = None
+    objective: Callable[[nn.Module, "TrainingTask"], Objective] = Objective
+    teacher: nn.Module | None = None
+    continuation: Continuation | None = None
+
+    def augmented(self, ids: Tensor) -> Tensor:
+        """Returns images as a step takes them, (n, H, W, C), cropped and flipped at random where the recipe says so."""
+        images, training = self.bank.batch(ids), self.training
+        if training.crop_padding or training.flip:
+            images = augment(images, crop_padding=training.crop_padding, flip=training.flip)
+        return images
 
     def logits(self, model: nn.Module, ids: Ids) -> Tensor:
         """Returns what the network says of images without augmentation, (n, classes), as the training computes."""
@@ -87,6 +116,7 @@ class FittedModel:
         val_accuracy: its accuracy; None without validation images.
         history: an entry an epoch: epoch, loss (mean over its steps), val_accuracy (None where not validated).
         votes: (snapshots, candidates) classes, as `aal.training.snapshots.SnapshotVotes` collects them; None without.
+        continuation: what the next training goes on from, where this one is one of several.
     """
 
     state_dict: dict[str, Tensor]
@@ -94,6 +124,7 @@ class FittedModel:
     val_accuracy: float | None
     history: list[dict[str, Any]]
     votes: Tensor | None = None
+    continuation: Continuation | None = None
 
 
 class Trainer(Protocol):
@@ -109,25 +140,6 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {
         name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
     }
-
-
-def diverged(history: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what is wrong with a training whose last epoch has no finite loss; nothing when it has one."""
-    last = history[-1] if history else {"loss": 0.0}
-    return "" if math.isfinite(last["loss"]) else f"training: its loss is {last['loss']} in epoch {last['epoch']}"
-
-
-def suspicion(history: Sequence[Mapping[str, Any]], classes: int) -> str:
-    """Returns what a user should know of a training's losses; nothing where they are as they should be."""
-    if problem := diverged(history):
-        return f"{problem}; the best epoch before is kept"
-    least, chance = min((epoch["loss"] for epoch in history), default=0.0), math.log(classes)
-    if least < chance or classes == 1:
-        return ""
-    return (
-        f"training: its loss never fell below that of chance ({least:.3f}, chance {chance:.3f}), so the model knows "
-        "nothing; look at the labels, and at training.learning_rate, weight_decay and crop_padding"
-    )
 
 
 def training_fingerprint(

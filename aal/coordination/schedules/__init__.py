@@ -16,4 +16,8 @@ def schedule_of(settings: Settings) -> "type[Schedule]":
         from aal.coordination.schedules.just_in_time import JustInTime
 
         return JustInTime
+    if settings.mode == "federated" and settings.federated and settings.federated.asynchronous:
+        from aal.coordination.schedules.federated_asynchronous import FederatedAsynchronous
+
+        return FederatedAsynchronous
     return schedule

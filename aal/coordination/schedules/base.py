@@ -6,7 +6,7 @@ training is due, how large a batch is, and when a worker may select.
 
 import abc
 from bisect import insort
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,14 @@ from aal.config.settings import Settings
 from aal.coordination.lineages import Lineages, up_to
 from aal.coordination.messages import ANY, Change, Computing, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
 from aal.coordination.query_pool import NO_MODEL
+from aal.coordination.schedules.needs import RunNeeds
 
 if TYPE_CHECKING:
+    from aal.coordination.federation import FederationState
     from aal.coordination.pools import Pools  # loads NumPy, which a mistake in the settings need not wait for
 
 
-class Schedule(abc.ABC):
+class Schedule(RunNeeds, abc.ABC):
     """Base of all schedules.
 
     Args:
@@ -58,34 +60,6 @@ class Schedule(abc.ABC):
     def trained_on(self) -> int:
         """Labels of the largest job of the target that lags most."""
         return self.lineages.trained_on
-
-    # ------------------------------------------------------------------ what a run needs, from its settings
-
-    @classmethod
-    def server_num(cls, settings: Settings) -> int:
-        """Returns how many servers the run has."""
-        return settings.server_num
-
-    @classmethod
-    def shard_num(cls, settings: Settings) -> int:
-        """Returns how many workers, and so shards of the unlabelled pool, the run has."""
-        return settings.worker_num
-
-    @classmethod
-    def pool_bound(cls, settings: Settings) -> int:
-        """Returns how many queries may wait in S."""
-        return settings.query_pool_size or 2 * max(settings.round_size, settings.server_train_threshold)
-
-    @classmethod
-    def contradictions(cls, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yields keys that are wrong together under this schedule, and what is wrong with them."""
-        if settings.mode == "async" and settings.max_staleness == "auto":
-            return
-        if settings.initial_size == 0:
-            text = "0 is for max_staleness auto in mode async, where annotators begin before there is a model"
-            yield ("initial_size", "max_staleness", "mode"), text
-        if settings.withdraw_stale:
-            yield ("withdraw_stale", "max_staleness", "mode"), "is for max_staleness auto in mode async"
 
     # ------------------------------------------------------------------ what a subclass decides
 
@@ -249,7 +223,7 @@ class Schedule(abc.ABC):
         """Returns how many ids are to be offered at random to annotators who ask for queries."""
         return 0
 
-    def note_draw(self, drawn: int, waiting: int, now: float) -> None:  # noqa: B027 - most need not know
+    def note_draw(self, drawn: int, waiting: int, now: float) -> None:
         """Notes a draw.
 
         Args:
@@ -332,13 +306,16 @@ class Schedule(abc.ABC):
         done = {number for model, number in models if model.version not in lost}
         self._returned = [job for job in jobs if job.number not in done]
 
-    def recall(self, draws: Sequence[float], selections: Sequence[float]) -> None:  # noqa: B027, most measure nothing
+    def recall(self, draws: Sequence[float], selections: Sequence[float]) -> None:
         """Takes in how fast a resumed run went on before, where the schedule measures that.
 
         Args:
             draws: times of the last draws.
             selections: seconds that each of the last selections took.
         """
+
+    def recall_federation(self, state: "FederationState") -> None:
+        """Takes in what the clients of a resumed run had sent, where the schedule has some; called after `restore`."""
 
     def _add_models(self, models: Sequence[ModelRef]) -> None:
         for model in models:

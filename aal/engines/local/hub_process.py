@@ -1,17 +1,18 @@
 """The process of the hub, which every role calls through a proxy that shows its part of the hub alone."""
 
 import functools
-import inspect
 import sys
 import types
+from collections.abc import Sequence
 from multiprocessing.managers import BaseManager
 from multiprocessing.process import BaseProcess
 
 from aal.coordination.clock import WallClock
 from aal.coordination.fence import Fence
 from aal.coordination.hub import Hub
-from aal.coordination.interfaces import AnnotatorHub, Heart, Monitor, ServerHub, WorkerHub
+from aal.coordination.interfaces import Heart, Monitor
 from aal.coordination.monitor import HubMonitor
+from aal.coordination.parts import PARTS, methods_of, part_of
 from aal.engines.base import Plan, open_hub
 
 SWITCH_S = 0.0005  # how long one caller may keep the others waiting; Python's own 0.005 makes draws slow
@@ -42,21 +43,16 @@ def _open(plan: Plan, origin: float) -> HubMonitor:
     return _Hosted.monitor
 
 
-def _methods(interface: type) -> list[str]:
-    return [name for name, _ in inspect.getmembers(interface, inspect.isfunction) if not name.startswith("_")]
-
-
-def _part(methods: list[str], slot: str, incarnation: int) -> types.SimpleNamespace:
+def _part(part: str, slot: str, incarnation: int, members: Sequence[int] = ()) -> types.SimpleNamespace:
     """Returns the part of the hub that a role sees, for one process alone: the former one of its slot is shut out."""
     hosted, fence = _Hosted, _Hosted.fence
     fence.admit(slot, incarnation)
-    calls = {name: getattr(hosted.hub, name) for name in methods}
+    calls = vars(part_of(hosted.hub, part, members))
     calls |= {name: getattr(hosted.monitor, name) for name in HEART}
     return types.SimpleNamespace(**{name: fence.guarded(slot, incarnation, call) for name, call in calls.items()})
 
 
-HEART = _methods(Heart)
-HubManager.register("open", _open, exposed=_methods(Monitor))
-for _role, _interface in {"server": ServerHub, "worker": WorkerHub, "annotators": AnnotatorHub}.items():
-    _names = _methods(_interface)
-    HubManager.register(_role, functools.partial(_part, _names), exposed=[*_names, *HEART])
+HEART = methods_of(Heart)
+HubManager.register("open", _open, exposed=methods_of(Monitor))
+for _name, _interface in PARTS.items():
+    HubManager.register(_name, functools.partial(_part, _name), exposed=[*methods_of(_interface), *HEART])

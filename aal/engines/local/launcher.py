@@ -51,7 +51,8 @@ class Launcher:
         incarnation = self._incarnations[slot.name]
         self._incarnations[slot.name] += 1
         with self._watchdog.limit(self._limit_s, self._hub, FORK_SERVER):
-            proxy = getattr(self._manager, slot.role.name)(slot.name, incarnation)
+            members = list(slot.role.members(slot.index))
+            proxy = getattr(self._manager, slot.role.sees)(slot.name, incarnation, members)
         self._proxies.append(proxy)
         self._admitted[slot] = incarnation, proxy
 

@@ -118,16 +118,16 @@ async def _members(
     heartbeat()
     clock = WallClock(origin, heartbeat)
     roles = (
-        slot.role.run(Context(slot.name, index, run, settings, hub, clock, heartbeat, incarnation))
+        slot.role.run(Context(slot.name, index, run, settings, hub, clock, heartbeat, incarnation, slot.role.number))
         for index in slot.role.members(slot.index)
     )
     await asyncio.gather(*roles)
 
 
 def _set_up(role: Role, settings: Settings) -> Callable[[Computing], None]:
-    if role.name not in ("server", "worker"):
+    if role.name == "annotators":
         return lambda computing: None
     from aal.training.process import set_up_local  # loads PyTorch, which only these processes need
 
     takes_turns = schedule_of(settings).takes_turns
-    return set_up_local("server" if role.name == "server" else "worker", settings, takes_turns)
+    return set_up_local("worker" if role.name == "worker" else "server", settings, takes_turns)

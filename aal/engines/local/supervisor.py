@@ -100,9 +100,11 @@ class Supervisor:
         self._find_hung()
         if self._alive():
             return False
-        if not self._monitor.status().finished:
-            raise RunFailed("every role ended before the budget was bought")
-        return True
+        if self._monitor.status().finished:
+            return True
+        if any(process.exitcode != 0 for process in self._processes.values()):  # killed since it was looked at
+            return False
+        raise RunFailed("every role ended before the budget was bought")
 
     def _alive(self) -> list[BaseProcess]:
         return [process for process in self._processes.values() if process.is_alive()]

@@ -19,6 +19,7 @@ from aal.config.errors import RecordFailed, RunFailed, Stopped, UserError
 from aal.context import Context, at_most_every
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change
+from aal.coordination.parts import part_of
 from aal.engines.base import Display, Engine, Plan, Role, RunResult, RunStatus, open_hub
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
@@ -112,7 +113,8 @@ async def _role(plan: Plan, role: Role, index: int, hub: Hub, clock: VirtualCloc
         hub.computing()
         show()
 
-    context: Context[Hub] = Context(name, index, plan.run, plan.settings, hub, clock, heartbeat)
+    part = part_of(hub, role.sees, (index,))
+    context = Context(name, index, plan.run, plan.settings, part, clock, heartbeat, roles=role.number)
     try:
         await role.run(context)
     except Stopped:

@@ -17,20 +17,26 @@ from aal.strategies.assignment import assign
 from aal.strategies.strategy import build_strategy, passes_of, versions_of
 from aal.training.cost import selection_cost, training_cost
 
+FEDERATED = "aal.engines.simulated.federated_stand_ins"
+
 
 def stand_ins(plan: Plan) -> Plan:
     """Returns the plan with roles that compute nothing, where its settings say so."""
     if plan.settings.compute == "full":
         return plan
-    build = {
-        "server": (f"{__name__}:build_server", (plan.partition.sizes,)),
-        "worker": (f"{__name__}:build_worker", (len(plan.partition.shards),)),
+    sizes, workers = plan.partition.sizes, len(plan.partition.shards)
+    build: dict[str, tuple[str, tuple[object, ...]]] = {
+        "server": (f"{__name__}:build_server", (sizes,)),
+        "worker": (f"{__name__}:build_worker", (workers,)),
+        "client": (f"{FEDERATED}:build_client", (workers,)),
+        "aggregator": (f"{FEDERATED}:build_server", ()),
+        "evaluator": (f"{FEDERATED}:build_evaluator", (sizes,)),
     }
 
     def replaced(role: Role) -> Role:
-        if role.name not in build:
+        if role.sees not in build:
             return role
-        function, args = build[role.name]
+        function, args = build[role.sees]
         return dataclasses.replace(role, build=function, args=args)
 
     return dataclasses.replace(plan, roles=[replaced(role) for role in plan.roles])
@@ -105,7 +111,11 @@ def build_server(context: Context[ServerHub], sizes: Sizes) -> StandInServer:
 
 def build_worker(context: Context[WorkerHub], workers: int) -> StandInWorker:
     """Builds the stand-in of one of `workers` workers."""
-    settings, index = context.settings, context.index
+    return worker_of(context.settings, context.index, workers)
+
+
+def worker_of(settings: Settings, index: int, workers: int) -> StandInWorker:
+    """Returns the stand-in of one of `workers` workers."""
     name = assign(settings, workers)[index]
     strategy = build_strategy(name, settings.query_strategy_options)
     return StandInWorker(index, name, settings.seed, versions_of(strategy), passes_of(strategy))

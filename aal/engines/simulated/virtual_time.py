@@ -128,8 +128,10 @@ class VirtualClock:
     def cost(self, work: Work) -> float:
         """Returns the virtual seconds that work takes; the same whenever it is done."""
         costs = self._costs
-        fixed = costs.per_model_published if work.kind == "training" else costs.per_selection
+        fixed = {"training": costs.per_model_published, "selection": costs.per_selection}.get(work.kind, 0.0)
         seconds = fixed + work.trained * costs.per_image_trained + work.scored * costs.per_image_scored
+        if work.client is not None and costs.client_factors:
+            seconds *= costs.client_factors[work.client % len(costs.client_factors)]
         pace, *_ = uniforms(self._seed, "cost", work.kind, work.role, work.number)
         return seconds * log_normal(costs.relative_std, pace)
 

@@ -1,0 +1,280 @@
+"""The hub of a federation: whatever the order of events, each client buys its share, and every version is whole."""
+
+import contextlib
+import dataclasses
+import math
+import random
+import sqlite3
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from aal.config.errors import Stopped
+from aal.config.settings import Settings
+from aal.coordination.federated_hub import FederatedHub
+from aal.coordination.federation import (
+    AggregatedModel,
+    AggregationJob,
+    Contribution,
+    EvaluatedModel,
+    LocalJob,
+    LocalModel,
+    Share,
+)
+from aal.coordination.messages import ModelRef, Pending, QueryBatch, SelectionGrant
+from aal.coordination.parts import part_of
+from aal.storage.record_checks import RULES, broken_rule
+from aal.storage.resume_state import resume_state_of
+from tests.builders import HandClock, MemoryRecorder, make_hub, make_partition, make_settings
+
+pytestmark = pytest.mark.unit
+NO_SHRINK = (Phase.explicit, Phase.reuse, Phase.generate)
+ANNOTATORS = 2  # of each client
+
+
+class Roles:
+    """Clients, annotators, a server and an evaluator that act one step at a time, in an order that a seed draws."""
+
+    def __init__(self, hub: FederatedHub, clock: HandClock, s: Settings, seed: int, deaths: float) -> None:
+        self.hub, self.clock, self.settings, self.random, self.deaths = hub, clock, s, random.Random(seed), deaths
+        self.tasks: dict[int, LocalJob | SelectionGrant | None] = dict.fromkeys(range(s.worker_num))
+        self.held: dict[int, list[int]] = {number: [] for number in range(ANNOTATORS * s.worker_num)}
+        self.job: AggregationJob | None = None
+        self.model: ModelRef | None = None
+        self.shares: dict[int, tuple[Share, ...]] = {}  # by version
+        self.answered: dict[int, int] = {}
+        self.tested: set[int] = set()
+
+    def step(self) -> bool:
+        """One step of a random role; False when the run is over."""
+        kinds = ["client"] * 4 + ["annotator"] * 4 + ["server"] * 2 + ["evaluator"]
+        name, index = self.random.choice(kinds), self.random.randrange(self.settings.worker_num)
+        self.clock.time += self.random.random()
+        try:
+            if self.random.random() < self.deaths:
+                self.die(name, index)
+            else:
+                getattr(self, name)(index)
+        except Stopped:
+            return not self.hub.status().finished
+        return True
+
+    def die(self, name: str, index: int) -> None:
+        self.hub.release("annotators" if name == "annotator" else name, index if name == "client" else 0)
+        if name == "client":
+            self.tasks[index] = None
+        elif name == "server":
+            self.job = None
+        elif name == "evaluator":
+            self.model = None
+        else:
+            self.held = {annotator: [] for annotator in self.held}
+
+    def client(self, index: int) -> None:
+        task = self.tasks[index]
+        if task is None:
+            given = self.hub.task(index)
+            self.tasks[index] = None if isinstance(given, Pending) else given
+            return
+        self.tasks[index] = None
+        if isinstance(task, SelectionGrant):
+            ids = self.random.sample(self.hub.remaining(index).tolist(), task.count)
+            self.hub.offer(QueryBatch(index, task.batch, ids, "random", (task.version,), 0.0))
+            return
+        own, _ = self.hub.own_labels(index, task.labels)
+        assert (self.hub._pools._owner[own] == index).all()
+        start = task.start.version if task.start else None
+        assert task.start is None or task.start.path == f"v{task.start.version}"
+        drops = self.random.random() < 0.1
+        path = "" if drops else f"{task.number}"
+        self.hub.deliver(LocalModel(task.number, index, task.version, len(own), start, path, 0.0, dropped_out=drops))
+
+    def server(self, _: int) -> None:
+        if self.job is None:
+            given = self.hub.job(0)
+            assert isinstance(given, Pending | AggregationJob)
+            self.job = None if isinstance(given, Pending) else given
+            return
+        job, self.job = self.job, None
+        shares = tuple(Share(one.model.client, one.model.job, 1.0, one.staleness) for one in job.contributions)
+        version = 0 if job.start is None else job.start.version + 1
+        if job.start is None:
+            version = job.cycle * (self.settings.federated.rounds if self.settings.federated else 1)
+        self.hub.publish(AggregatedModel(job.number, 0, "cnn", f"v{version}", 1, 0.0, None, None, shares=shares))
+        self.shares[version] = shares
+
+    def evaluator(self, _: int) -> None:
+        if self.model is None:
+            given = self.hub.evaluation(0)
+            self.model = None if isinstance(given, Pending) else given
+            return
+        self.hub.tested(EvaluatedModel(self.model.version, 0.5, [(0, 0, 4)]))
+        self.tested.add(self.model.version)
+        self.model = None
+
+    def annotator(self, index: int) -> None:
+        number = self.random.randrange(ANNOTATORS) * self.settings.worker_num + index
+        held = self.held[number]
+        if held:
+            example = held.pop()
+            assert self.hub._pools._owner[example] == index, "annotators get queries of their own client"
+            if self.hub.answer([example], [number], [1]) == [True]:
+                self.answered[example] = index
+            return
+        with contextlib.suppress(Stopped):
+            held.extend(self.hub.draw([number], [self.clock.now()], 1))
+
+
+def resumed(roles: Roles, pool: int, lost: int, lose_model: bool) -> Roles:
+    """All processes were killed; others go on from what is on disk, where the newest version's file may be lost."""
+    record = roles.hub._record
+    assert isinstance(record, MemoryRecorder)
+    again = MemoryRecorder()
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        record.journal.left_behind(lost, database)
+        state = resume_state_of(database)
+        assert broken_rule(database, {key: RULES[key] for key in RULES if "file" not in key}, classes=3) is None
+        lines = [line for line in database.iterdump() if line.startswith("INSERT")]
+        again.journal.changes = [((line, [()]),) for line in lines]
+    again.flush()
+    if lose_model and state.models:
+        state = dataclasses.replace(state, lost=frozenset({state.models[-1][0].version}))
+    hub, clock = make_hub(roles.settings, pool, again, roles.clock, state)
+    assert {example for example, _ in state.answers} == set(roles.answered), "an acknowledged answer is never lost"
+    assert isinstance(hub, FederatedHub)
+    successor = Roles(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
+    successor.answered, successor.shares, successor.tested = roles.answered, roles.shares, roles.tested
+    return successor
+
+
+@settings(max_examples=120, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    clients=st.integers(1, 4),
+    batches=st.integers(1, 3),
+    batch=st.integers(1, 5),
+    pool=st.integers(12, 60),
+    rounds=st.integers(1, 3),
+    fraction=st.sampled_from([0.4, 1.0]),
+    all_in_last=st.booleans(),
+    buffer=st.sampled_from([None, None, 1, 2]),
+    seed=st.integers(0, 2**20),
+    deaths=st.sampled_from([0.0, 0.05]),
+    crashes=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 10), st.booleans()), max_size=3),
+)
+def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
+    clients: int,
+    batches: int,
+    batch: int,
+    pool: int,
+    rounds: int,
+    fraction: float,
+    all_in_last: bool,
+    buffer: int | None,
+    seed: int,
+    deaths: float,
+    crashes: list[tuple[int, int, bool]],
+) -> None:
+    federated: dict[str, Any] = {"rounds": rounds, "all_in_last_round": all_in_last}
+    federated |= {"fraction": fraction} if buffer is None else {"asynchronous": {"buffer": min(buffer, clients)}}
+    s = federation(clients, batches, batch, federated)
+    hub, clock = make_hub(s, pool)
+    assert isinstance(hub, FederatedHub)
+    roles = Roles(hub, clock, s, seed, deaths)
+    for steps, lost, lose_model in crashes:
+        if not all(roles.step() for _ in range(steps)):
+            break
+        roles = resumed(roles, pool, lost, lose_model)
+    assert not all(roles.step() for _ in range(30_000)), f"the run never ends: {roles.hub.status()}"
+    status, models = roles.hub.status(), roles.hub._schedule.models
+    assert status.finished and models[-1].version in roles.tested
+    partition = make_partition(s, pool)
+    for client, shard in enumerate(partition.shards):
+        own = sum(owner == client for owner in roles.answered.values())
+        size = len(partition.owned(client))
+        assert own == min(len(shard), batches * -(-size * clients * batch // (pool + 4)))
+    assert models[-1].labels == 4 + len(roles.answered)
+    if buffer is None:
+        assert [model.version for model in models] == list(range(rounds * (batches + 1)))
+        for version, shares in roles.shares.items():
+            is_last = (version + 1) % rounds == 0
+            most = clients if is_last and all_in_last else math.ceil(fraction * clients)
+            assert len({share.client for share in shares}) == len(shares) <= most
+            assert all(share.staleness == 0 for share in shares)
+
+
+def federation(clients: int, batches: int, batch: int, federated: dict[str, Any]) -> Settings:
+    """The settings of a federation."""
+    shape = {"worker_num": clients, "worker_query_num": batches, "query_batch": batch}
+    return make_settings(
+        mode="federated",
+        val_size=0,
+        trainer="fit",
+        server_train_threshold=1,
+        federated=federated,
+        annotators={"number": ANNOTATORS},
+        **shape,
+    )
+
+
+def test_a_process_gets_the_labels_of_its_own_client_alone() -> None:
+    hub, _ = make_hub(federation(2, 1, 2, {"rounds": 1}))
+    part = part_of(hub, "client", (1,))
+    ids, _ = part.own_labels(1, 10)
+    assert sorted(ids.tolist()) == [7, 9]
+    for call in (lambda: part.own_labels(0, 10), lambda: part.task(0), lambda: part.remaining(0)):
+        with pytest.raises(ValueError, match="client 0 is not in this process"):
+            call()
+    with pytest.raises(ValueError, match="client 0 is not in this process"):
+        part.deliver(LocalModel(0, 0, 0, 1, None, "", 0.0))
+    assert vars(part_of(hub, "aggregator", (0,))).keys() == {"job", "publish"}
+    assert vars(part_of(hub, "evaluator", (0,))).keys() == {"evaluation", "tested"}
+
+
+def test_annotators_of_several_clients_do_not_draw_together() -> None:
+    hub, _ = make_hub(federation(2, 1, 2, {"rounds": 1}))
+    with pytest.raises(ValueError, match="several clients"):
+        hub.draw([0, 1], [0.0, 0.0], 2)
+
+
+def test_staleness_is_counted_in_versions_and_old_files_are_named_once() -> None:
+    hub, _ = make_hub(federation(2, 1, 2, {"rounds": 4, "asynchronous": {"buffer": 1}}))
+    assert isinstance(hub, FederatedHub)
+    slow = hub.task(1)
+    assert isinstance(slow, LocalJob) and slow.start is None
+    obsolete: list[str] = []
+    for version in range(3):
+        job = averaged(hub, version)
+        obsolete += job.obsolete
+    hub.deliver(LocalModel(slow.number, 1, slow.version, 2, None, "slow", 0.0))
+    last = hub.job(0)
+    assert isinstance(last, AggregationJob)
+    assert [(one.model.path, one.staleness, one.start) for one in last.contributions] == [("slow", 3, "")]
+    assert last.start is not None and last.start.version == 2
+    assert [*obsolete, *last.obsolete] == ["local-0", "local-1"], "one more version back than is needed"
+
+
+def averaged(hub: FederatedHub, version: int) -> AggregationJob:
+    """Client 0 trains, or selects first, and a version is made of it."""
+    task = hub.task(0)
+    if isinstance(task, SelectionGrant):
+        hub.offer(QueryBatch(0, task.batch, hub.remaining(0)[: task.count].tolist(), "random", (task.version,), 0.0))
+        task = hub.task(0)
+    assert isinstance(task, LocalJob)
+    start = task.start.version if task.start else None
+    hub.deliver(LocalModel(task.number, 0, task.version, 2, start, f"local-{version}", 0.0))
+    job = hub.job(0)
+    assert isinstance(job, AggregationJob) and all(isinstance(one, Contribution) for one in job.contributions)
+    shares = [Share(0, task.number, 0.5, one.staleness) for one in job.contributions]
+    hub.publish(AggregatedModel(job.number, 0, "cnn", f"v{version}", 1, 0.0, None, None, shares=shares))
+    return job
+
+
+def test_each_client_owns_a_share_of_the_initial_labels_and_buys_a_share_rounded_up() -> None:
+    hub, _ = make_hub(federation(3, 1, 5, {"rounds": 1}), pool=62)
+    pools: Any = hub._pools
+    sizes = [len(make_partition(federation(3, 1, 5, {"rounds": 1}), 62).owned(client)) for client in range(3)]
+    assert sizes == [23, 22, 21] and pools.batches == [math.ceil(size * 15 / 66) for size in sizes]
+    assert pools.own_labels == [2, 1, 1] and np.array_equal(hub.labels(0, 9, 0)[0], [6, 9])
