@@ -86,9 +86,9 @@ def _checked(arguments: Namespace) -> Setup:
     if arguments.jobs is not None and arguments.jobs < 1:
         problems.append(f"--jobs {arguments.jobs}: must be at least 1")
     features = dict(word.partition("=")[::2] for word in arguments.features)
-    right = ", ".join(NEEDS_FEATURES)
+    frozen = ", ".join(NEEDS_FEATURES)
     problems += [
-        f"--features {name}: must be SETTING=FILE, of {right}" for name in features if name not in NEEDS_FEATURES
+        f"--features {name}: must be SETTING=FILE, of {frozen}" for name in features if name not in NEEDS_FEATURES
     ]
     problems += [
         f"--features: setting {name} needs some: {name}=FILE, an .npy file or a model file that computes them"
