@@ -172,7 +172,7 @@ def test_any_federation_draws(tmp_path: pathlib.Path, clients: int, classes: int
 
 def test_a_report_draws_the_clients_of_its_record(tmp_path: pathlib.Path) -> None:
     owned = [(0, "initial", 0, 1), (1, "shard", 0, 1), (2, "shard", 0, 0), (3, "shard", 1, 1), (4, "test", None, 0)]
-    tables = {"examples": owned, "answers": [(0, 3, 0, 0, 1.0)], "meta": [("classes", '["a", "b"]')]}
+    tables: dict[str, Any] = {"examples": owned, "answers": [(0, 3, 0, 0, 1.0)], "meta": [("classes", '["a", "b"]')]}
     record = read(make_run(tmp_path / "run", {**CONFIG, "mode": "federated"}, **tables))
     images, labelled = images_of_clients(record)
     assert images.tolist() == [[1, 2], [0, 1]] and labelled.tolist() == [[0, 1], [0, 1]]

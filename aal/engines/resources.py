@@ -63,7 +63,7 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
         scoring += sum(4 * _network(s, name)[0] for name in names)
     known = shape[0] * PER_EXAMPLE
     if s.engine == "simulated":
-        own = math.prod(shape) if s.federated is not None else 0  # of all clients
+        own = float(math.prod(shape)) if s.federated is not None else 0.0  # of all clients
         computing = TORCH * MIB + training + scoring + own if s.compute == "full" else 0.0
         whole = IN_ONE_PROCESS * MIB + known + people + 2000 * (servers + workers) + computing
         return [Part("process", "examples", 1, whole, THREADS)]
