@@ -285,7 +285,9 @@ def _check_same_test(paths: Sequence[str]) -> None:
 
 
 def _test_set(payload: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(payload["data"][key] for key in ("images", "test_share", "seed"))
+    data = payload["data"]  # of a set that is divided for testing, by a share and a seed
+    divided = () if IMAGE_SETS.facts(data["data_type"]).get("own_test") else (data["test_share"], data["seed"])
+    return data["images"], *divided
 
 
 def _together(paths: Sequence[str], found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Worker:
         waiting = np.array(grant.waiting, np.int64)
         if self.features is not None:
             return redundancy_of(*(np.asarray(self.features[ids], np.float32) for ids in (pool.ids[chosen], waiting)))
-        if self.count_waiting:  # which has embedded these already
+        if "waiting" in vars(pool):  # the strategy has embedded these already
             return redundancy_of(pool.subset(chosen).embeddings, pool.waiting.embeddings)
         ids = np.concatenate([pool.ids[chosen], waiting])
         scored = self.cost(grant, pool.ids).scored

@@ -72,7 +72,9 @@ def typiclust(embeddings: np.ndarray, candidates: int, count: int) -> list[int]:
     for turn in range(count):
         members = np.flatnonzero(labels == order[turn % len(order)])
         if len(members):
-            near = np.sort(cdist(embeddings[members], embeddings[members]), axis=1)[:, 1:21]
+            near = np.sort(cdist(embeddings[members], embeddings[members]), axis=1)[
+                :, 1 : 1 + min(20, len(members) // 2)
+            ]
             chosen.append(int(members[near.mean(axis=1).argmin()]))
             labels[chosen[-1]] = -1
     return chosen

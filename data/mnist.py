@@ -1,5 +1,6 @@
-"""MNIST and KMNIST: 60,000 training rows, then 10,000 test rows, grey, 28 pixels a side."""
+"""MNIST and KMNIST: the training rows, then the test rows, grey, 28 pixels a side."""
 
+import dataclasses
 import gzip
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from aal.config.registry import IMAGE_SETS
 from aal.config.settings import Settings
 
 PARTS = ("train", "t10k")
+CLASSES = {"mnist": list("0123456789"), "kmnist": ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]}
 HEADERS = {"images-idx3": 16, "labels-idx1": 8}  # bytes before the numbers
 
 
@@ -28,6 +30,7 @@ class Mnist(TorchvisionSet):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.data_type, settings)
         self._folder = self.root / settings.data_type
+        self._classes = CLASSES[settings.data_type]
 
     def fetch(self) -> None:
         """Opens the set of torchvision where the four files are not there; see `TorchvisionSet.fetch`."""
@@ -48,7 +51,7 @@ class Mnist(TorchvisionSet):
             UserError: a file is damaged.
         """
         if not self._has_files:
-            return super().write(folder)
+            return dataclasses.replace(super().write(folder), classes=self._classes)
         images = [self._read(part, "images-idx3").reshape(-1, 28, 28, 1) for part in PARTS]
         labels = [self._read(part, "labels-idx1").astype(np.int64) for part in PARTS]
         if [len(one) for one in images] != [len(one) for one in labels]:
@@ -57,7 +60,7 @@ class Mnist(TorchvisionSet):
             for part in images:
                 writer.add(part)
         rows = sum(map(len, images))
-        return Contents(np.concatenate(labels), list("0123456789"), test=np.arange(len(images[0]), rows))
+        return Contents(np.concatenate(labels), self._classes, test=np.arange(len(images[0]), rows))
 
     def _read(self, part: str, kind: str) -> np.ndarray:
         path = self._path(part, kind)

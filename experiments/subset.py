@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aal.app.data import open_set, prepare
+from aal.app.eval import ANY_RUN
 from aal.config.loading import resolve
 
 SEED = 0  # of the choice: the same images in every run
@@ -21,8 +22,7 @@ def load(data_dir: Path, of: str = "mnist", images: int = 6000, test: int = 2000
         test: images to keep of those that are.
         after: how many of those that are not for testing are drawn before, and left out.
     """
-    any_run = {"models": "cnn", "initial_size": 1, "val_size": 0, "worker_num": 1, "server_train_threshold": 1}
-    whole = open_set(prepare(resolve({"data_type": of, "data_dir": str(data_dir), **any_run}, "subset")))
+    whole = open_set(prepare(resolve({"data_type": of, "data_dir": str(data_dir), **ANY_RUN}, "subset")))
     assert whole.test is not None
     rng = np.random.RandomState(SEED)
     others = np.setdiff1d(np.arange(len(whole.images)), whole.test)
@@ -32,5 +32,5 @@ def load(data_dir: Path, of: str = "mnist", images: int = 6000, test: int = 2000
         "images": np.asarray(whole.images[rows]),
         "labels": whole.labels[rows],
         "classes": list(whole.classes),
-        "test": range(images, images + test),
+        "test": range(len(drawn[0]), len(rows)),
     }

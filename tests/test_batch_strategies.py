@@ -210,6 +210,22 @@ def test_drawn_labels_stand_for_all_of_them() -> None:
     np.testing.assert_allclose(first, second, atol=0.005)
 
 
+def test_labels_are_drawn_of_all_that_is_chosen_once_there_are_too_many() -> None:
+    _, given = made(40, classes=3, passes=8)
+    assert given.passes is not None
+    probabilities = torch.from_numpy(given.passes)
+    exact, drawn = joint_entropy.Joint(8, 3**11, rng()), joint_entropy.Joint(8, 80_000, rng())
+    for one in range(11):
+        exact.add(probabilities[:, one])
+        drawn.add(probabilities[:, one])
+    assert len(exact.posterior) == 3**11 and len(drawn.posterior) == 80_000
+    first, second = (
+        joint_entropy.expected_entropy(joint.posterior, joint.weights, probabilities[:, 20:])
+        for joint in (exact, drawn)
+    )
+    np.testing.assert_allclose(first, second, atol=0.01)
+
+
 def test_the_best_candidate_is_found_without_looking_at_all() -> None:
     _, given = made(2000, classes=5, passes=12, seed=6)
     assert given.passes is not None
@@ -291,7 +307,28 @@ def test_an_odd_pool_is_chosen_from(name: str, kind: str) -> None:
         assert len(set(first)) == min(count, 30) and first == second, "the seed decides"
 
 
-@pytest.mark.parametrize("name", ["cluster_margin", "bald", "batchbald"])
-def test_a_candidate_with_broken_probabilities_ranks_below_all_others(name: str) -> None:
-    chosen = select_checked(build_strategy(name, {}), name, odd("broken"), 1, rng())
-    assert set(chosen) <= set(range(20, 30))
+@pytest.mark.parametrize("name", ["cluster_margin", "bald", "batchbald", "badge", "coreset", "typiclust"])
+def test_a_candidate_of_a_broken_network_ranks_below_all_others(name: str) -> None:
+    for seed in range(5):
+        chosen = select_checked(build_strategy(name, {}), name, odd("broken"), 10, rng(seed))
+        assert set(chosen) == set(range(20, 30))
+
+
+@pytest.mark.parametrize("name", ["coreset", "typiclust"])
+def test_a_common_offset_of_all_embeddings_changes_nothing(name: str) -> None:
+    pool, given = made(600, labelled=20)
+    given.embeddings = np.round(given.embeddings * 64) / 64  # so that the sum below is exact
+    near = build_strategy(name, {}).select(pool, 30, rng())
+    given.embeddings = given.embeddings + np.float32(4096)
+    far = build_strategy(name, {}).select(CandidatePool(pool.ids, [given], pool._labelled), 30, rng())
+    assert len(set(near)) == 30 and far.tolist() == near.tolist()
+
+
+def test_typiclust_takes_from_small_clusters_before_a_large_one_is_used_up() -> None:
+    rows = np.concatenate([rng().randn(40, 2), 100 + 50 * np.arange(20)[:, None] + 0.1 * rng(1).randn(20, 2)])
+    given = Given(rows.astype(np.float32), np.full((60, 2), 0.5, np.float32))
+    pool = CandidatePool(np.arange(60), [given], lambda: (np.empty(0, np.int64), np.empty(0, np.int64)))
+    chosen = build_strategy("typiclust", {"most_clusters": 21}).select(pool, 50, rng())
+    assert set(range(40, 60)) <= set(chosen.tolist()), (
+        "before the large one gives its last image, each small one gives its own"
+    )

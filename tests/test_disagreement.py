@@ -148,11 +148,11 @@ def test_uncertainty_ranks_what_is_broken_last_and_bears_equal_scores() -> None:
 
 def test_diam_qp_prefers_disagreement_and_avoids_neighbours() -> None:
     pytest.importorskip("osqp", reason="diam_qp needs OSQP")
-    from aal.strategies.quadratic import choose, redundancy
+    from aal.strategies.quadratic import choose, neighbour_kernel
 
     rng = np.random.RandomState(0)
     centres = np.repeat(np.arange(10) * 100.0, 20)[:, None]
-    kernel = redundancy([centres + rng.rand(200, 3), centres + rng.rand(200, 2)])
+    kernel = neighbour_kernel([centres + rng.rand(200, 3), centres + rng.rand(200, 2)])
     assert np.linalg.eigvalsh(kernel).min() > -1e-8 and np.allclose(kernel, kernel.T)
     assert set(choose(kernel, np.where(np.arange(200) < 20, 50.0, 0.0), 10) // 20) == {0}
     alike = np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])

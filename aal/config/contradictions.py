@@ -74,6 +74,18 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _named(error, "query_strategy")
 
 
+def waiting_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds strategies that do not look at what waits, where they should count it."""
+    name = s.query_strategy
+    if not s.count_waiting or (
+        name and (STRATEGIES.is_users_own(name) or STRATEGIES.facts(name).get("counts_waiting"))
+    ):
+        return
+    counting = [one for one, entry in STRATEGIES.entries.items() if entry.facts.get("counts_waiting")]
+    text = f"{name or 'an uncertainty strategy'} does not look at other queries; these do: {', '.join(counting)}"
+    yield ("count_waiting", "query_strategy"), text
+
+
 def dropout_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds built-in networks without the dropout that a strategy needs; others are known when they are there."""
     if s.query_strategy is None or not STRATEGIES.facts(s.query_strategy).get("needs_dropout"):
@@ -161,6 +173,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from image_problems(s)
     yield from strategy_problems(s)
     yield from dropout_problems(s)
+    yield from waiting_problems(s)
     yield from network_problems(s)
     yield from snapshot_problems(s)
     yield from feature_problems(s)

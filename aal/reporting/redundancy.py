@@ -24,15 +24,15 @@ def redundancy_section(record: Record) -> str:
     on = "the features" if record.config.get("features") else ON_EMBEDDINGS
     about = ABOUT.format(rule=COUNTED if record.config.get("count_waiting") else NOT_COUNTED, on=on)
     rows = [
-        ("Within the batch", *_spread(measured["within"])),
-        ("Against what was chosen before and not answered", *_spread(measured["against"])),
+        ("Within the batch", *_quantiles(measured["within"])),
+        ("Against what was chosen before and not answered", *_quantiles(measured["against"])),
     ]
     mean = f"On average {measured['waiting'].mean():.0f} were chosen and not answered.\n"
     head = ("nearest-neighbour cosine", "batches", "mean", "p5", "p50", "p95")
     return f"## Redundancy of the batches\n\n{about}\n{markdown_table(head, rows)}\n{mean}"
 
 
-def _spread(values: Column) -> tuple[str, ...]:
+def _quantiles(values: Column) -> tuple[str, ...]:
     known = present(values)
     if not known.size:
         return ("0", "-", "-", "-", "-")

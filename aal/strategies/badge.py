@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aal.strategies.pool import CandidatePool
 
 
-@STRATEGIES.register("badge")
+@STRATEGIES.register("badge", models="first", counts_waiting=True)
 class Badge:
     """k-means++ on the gradients of the output layer for the predicted class (Ash et al., 2020, algorithm 1).
 
@@ -34,32 +34,43 @@ class Badge:
 
         from aal.strategies.distances import drawn
 
-        rows, errors, norms = _gradients(pool)
-        nearest, free = torch.full_like(norms, torch.inf), torch.ones(len(rows))
+        rows, errors, norms, whole = _gradients(pool)
+        left = torch.ones(len(rows))
+        nearest, free = torch.full_like(norms, torch.inf).where(whole, 0), left.where(whole, 0)
 
-        def lower_to(row: Tensor, error: Tensor, norm: Tensor) -> None:
+        def draw() -> int:
+            return drawn(next(weights for weights in (nearest, free, left) if weights.any()), rng)
+
+        def lower_nearest(row: Tensor, error: Tensor, norm: Tensor) -> None:
             products = (errors @ error).mul_(rows @ row)
             torch.minimum(nearest, products.mul_(-2).add_(norms).add_(norm).clamp_(min=0), out=nearest)
 
         if len(pool.waiting):
-            for other in zip(*_gradients(pool.waiting), strict=True):
-                lower_to(*other)
-        chosen = [drawn(nearest if nearest.any() else free, rng) if len(pool.waiting) else int(norms.argmax())]
+            for *other, is_whole in zip(*_gradients(pool.waiting), strict=True):
+                if is_whole:
+                    lower_nearest(*other)
+        chosen = [draw() if len(pool.waiting) else int(norms.argmax())]
         while True:
             last = chosen[-1]
-            lower_to(rows[last], errors[last], norms[last])
-            nearest[last] = free[last] = 0
+            lower_nearest(rows[last], errors[last], norms[last])
+            nearest[last] = free[last] = left[last] = 0
             if len(chosen) == count:
                 return np.array(chosen, np.int64)
-            chosen.append(drawn(nearest if nearest.any() else free, rng))
+            chosen.append(draw())
 
 
-def _gradients(pool: CandidatePool) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the factors x (n, d) and p - e_y (n, classes) of the gradients, and their squared lengths (n,)."""
+def _gradients(pool: CandidatePool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns the factors of the gradients, their squared lengths, and whether they are numbers.
+
+    Returns:
+        x (n, d), p - e_y (n, classes), (n,), and (n,) bool; where it is False, the others are zeros.
+    """
     import torch
 
-    from aal.strategies.distances import squared_norms, tensor_of
+    from aal.strategies.distances import finite_rows, squared_norms, tensor_of
 
     rows, errors = tensor_of(pool.embeddings), tensor_of(pool.probabilities).clone()
+    whole = torch.from_numpy(finite_rows(pool.embeddings) & finite_rows(pool.probabilities))
     errors[torch.arange(len(errors)), errors.argmax(dim=1)] -= 1
-    return rows, errors, squared_norms(errors).mul_(squared_norms(rows))
+    errors[~whole] = 0
+    return rows, errors, squared_norms(errors).mul_(squared_norms(rows)), whole

@@ -18,13 +18,14 @@ CHUNK = 4096  # candidates whose probabilities of all passes are held at once
 Passes = Annotated[int, Field(ge=2, le=1000)]
 
 
-@STRATEGIES.register("bald", needs_dropout=True)
+@STRATEGIES.register("bald", needs_dropout=True, models="first")
 class Bald(ScoreStrategy):
     """Mutual information of label and weights, H[mean_k p_k] - mean_k H[p_k] (Houlsby et al., 2011; Gal et al., 2017).
 
     p_k are the probabilities of pass k, in which dropout draws a network (Gal et al., 2017, equation 6).
 
-    Cost: `passes` passes; memory of passes times classes numbers for 4,096 candidates at a time.
+    Cost: `passes` passes, in the precision of the device, of which none is repeated in float32; memory of passes times
+    classes numbers for 4,096 candidates at a time.
 
     Args:
         passes: networks drawn.
@@ -51,7 +52,7 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
     return -(probabilities * np.log(np.where(probabilities > 0, probabilities, 1))).sum(axis=-1)
 
 
-@STRATEGIES.register("batchbald", needs_dropout=True)
+@STRATEGIES.register("batchbald", needs_dropout=True, models="first")
 class BatchBald:
     """Greedy maximum of the mutual information of a batch of labels and the weights (Kirsch et al., 2019, algorithm 1).
 

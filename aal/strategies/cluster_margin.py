@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aal.strategies.pool import CandidatePool
 
 
-@STRATEGIES.register("cluster_margin")
+@STRATEGIES.register("cluster_margin", models="first")
 class ClusterMargin:
     """The smallest margins, one of each cluster in turn, the smallest cluster first (Citovsky et al., 2021).
 
@@ -43,7 +43,9 @@ class ClusterMargin:
         from aal.strategies.clustering import average_linkage  # PyTorch: a check of the options need not wait for it
         from aal.strategies.distances import tensor_of
 
-        near = top_k(Margin().score(pool), min(len(pool), self.candidates * count), rng)
+        margins = Margin().uncertainty(pool.probabilities)
+        known = max(count, int(np.isfinite(margins).sum()))  # those of a broken network come last
+        near = top_k(margins, min(known, self.candidates * count), rng)
         rows = tensor_of(pool.embeddings[near])
         return near[in_turn(average_linkage(rows, -(-len(near) // self.cluster_size)), count, rng)]
 

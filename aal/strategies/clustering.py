@@ -16,7 +16,7 @@ LARGEST = 12_000  # rows whose distances to each other are held at once, 550 MiB
 def k_means(rows: Tensor, number: int, rng: np.random.RandomState) -> Tensor:
     """Groups rows by k-means, from k-means++ on a sample.
 
-    Cost: 3 n k d multiplications, and 30 k^2 d for the sample. Memory: two numbers a row, the sample and blocks.
+    Cost: 4 n k d multiplications, and up to 210 k^2 d for the sample. Memory: two numbers a row, the sample and blocks.
 
     Args:
         rows: (n, d) float32.

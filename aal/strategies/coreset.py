@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CACHED_BYTES = 2**21  # of embeddings among which the next ones are looked for: what a core's cache holds
 
 
-@STRATEGIES.register("coreset", scores="embeddings")
+@STRATEGIES.register("coreset", scores="embeddings", models="first", counts_waiting=True)
 class CoreSet:
     """k-centre greedy: again and again the candidate farthest from L and from those chosen (Sener and Savarese, 2018).
 
@@ -33,14 +33,19 @@ class CoreSet:
         """Returns (count,) positions in the order of choice."""
         import torch
 
-        from aal.strategies.distances import tensor_of  # PyTorch: a check of the options need not wait for it
+        from aal.strategies.distances import broken_last, centred, tensor_of  # PyTorch: a check need not wait for it
 
-        rows, centres = tensor_of(pool.embeddings), tensor_of(pool.embeddings[:0])
+        centres = tensor_of(pool.embeddings[:0])
         if len(pool.labelled_ids):
             centres = tensor_of(pool.labelled_embeddings)
         if len(pool.waiting):
             centres = torch.cat([centres, tensor_of(pool.waiting.embeddings)])
-        return farthest_first(rows, centres, count, rng)
+
+        def choose(rows: Tensor, number: int) -> np.ndarray:
+            shifted = centred(rows, centres)
+            return farthest_first(shifted[0], shifted[1], number, rng)
+
+        return broken_last(pool.embeddings, count, rng, choose)
 
 
 def farthest_first(rows: Tensor, centres: Tensor, count: int, rng: np.random.RandomState) -> np.ndarray:

@@ -4,12 +4,13 @@
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+FAR = 100.0  # times the mean squared distance from the mean, beyond which the mean is taken off
 BLOCK = 2**22  # numbers that one block of a matrix of distances holds: 16 MiB
 
 
@@ -23,6 +24,50 @@ def tensor_of(table: np.ndarray) -> Tensor:
         rows = torch.from_numpy(np.ascontiguousarray(table, np.float32))
     broken = ~torch.isfinite(squared_norms(rows))
     return rows.masked_fill(broken[:, None], 0) if broken.any() else rows
+
+
+def finite_rows(table: np.ndarray) -> np.ndarray:
+    """Returns whether the squared length of each row of a table (n, d) is a float32 number, (n,) bool."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        rows = torch.from_numpy(np.ascontiguousarray(table, np.float32))
+    return torch.isfinite(squared_norms(rows)).numpy()
+
+
+def broken_last(
+    table: np.ndarray, count: int, rng: np.random.RandomState, choose: Callable[[Tensor, int], np.ndarray]
+) -> np.ndarray:
+    """Chooses among the rows of a table that are numbers; the others, of a broken network, are taken at random at last.
+
+    Args:
+        table: (n, d).
+        count: how many, at most n.
+        rng: draws among the others.
+        choose: returns positions, from the rows (m, d) float32 that are numbers and how many.
+
+    Returns:
+        (count,) int64 positions in the order of choice.
+    """
+    is_whole = finite_rows(table)
+    whole, broken = np.flatnonzero(is_whole), np.flatnonzero(~is_whole)
+    rows = tensor_of(table if not len(broken) else table[whole])
+    chosen = whole[choose(rows, min(count, len(whole)))] if len(whole) else whole
+    return np.concatenate([chosen, rng.permutation(broken)[: count - len(chosen)]])
+
+
+def centred(rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Returns rows (n, d), and others (m, d), less the mean of the rows where that is far longer than they are wide.
+
+    Distances stay as they are; without it, float32 loses them in the squares of a common offset.
+    """
+    if len(rows) == 0:
+        return (rows, *others)
+    mean = rows.mean(dim=0, dtype=torch.float64)
+    length = float((mean * mean).sum())
+    width = float(squared_norms(rows).mean(dtype=torch.float64)) - length
+    if length <= FAR * max(width, 0.0):
+        return (rows, *others)
+    return tuple(part - mean.to(torch.float32) for part in (rows, *others))
 
 
 def squared_norms(rows: Tensor) -> Tensor:

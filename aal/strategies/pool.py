@@ -132,7 +132,7 @@ class CandidatePool:
 
     def embeddings_of(self, model_index: int) -> np.ndarray:
         """Returns the embeddings by one of several granted models, (n, d of this model) float32."""
-        if model_index == 0:
+        if model_index == 0 or self._features is not None:  # features are the same whatever the model
             return self.embeddings
         found = self._models[model_index].outputs(self.ids, self._precision, True).embeddings
         assert found is not None

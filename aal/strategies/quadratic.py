@@ -9,7 +9,7 @@ from scipy import sparse
 NEIGHBOURS = 0.01  # share of the candidates
 
 
-def redundancy(embeddings: Sequence[np.ndarray]) -> np.ndarray:
+def neighbour_kernel(embeddings: Sequence[np.ndarray]) -> np.ndarray:
     """Returns (n, n) float64, positive semidefinite: over the targets, who is among whose nearest 1 % (Euclidean).
 
     Args:
@@ -22,7 +22,8 @@ def redundancy(embeddings: Sequence[np.ndarray]) -> np.ndarray:
         squares = (one * one).sum(axis=1)
         distances = squares - 2 * one @ one.T  # less a constant of the row
         np.fill_diagonal(distances, np.inf)
-        nearest = np.argpartition(distances, neighbours - 1, axis=1)[:, :neighbours]
+        nearest = np.argpartition(distances, neighbours - 1, axis=1)[:, :neighbours].copy()
+        del distances
         np.put_along_axis(counts, nearest, np.take_along_axis(counts, nearest, axis=1) + 1, axis=1)
     values, vectors = np.linalg.eigh((counts + counts.T) / 2)
     return (vectors * values.clip(0)) @ vectors.T

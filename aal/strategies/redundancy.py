@@ -20,7 +20,8 @@ def redundancy_of(batch: np.ndarray, waiting: np.ndarray) -> Redundancy:
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def _nearest(rows: np.ndarray, others: np.ndarray, is_same: bool = False) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aal.strategies.pool import CandidatePool
 
 
-@STRATEGIES.register("typiclust", scores="embeddings")
+@STRATEGIES.register("typiclust", scores="embeddings", models="first", counts_waiting=True)
 class TypiClust:
     """The most typical candidate of each of the largest clusters without labels (Hacohen et al., 2022, algorithm 1).
 
@@ -23,10 +23,11 @@ class TypiClust:
     ascending order of their labels, then in descending order of size, round by round; each time the candidate is taken
     with the largest typicality, 1 / (mean distance from its nearest neighbours), among the candidates left in its
     cluster (equation 1). The neighbours are at most half of these. As in the authors' code, clusters of up to
-    `smallest_cluster` images are left out, while there are others.
+    `smallest_cluster` images are left out; here they come after the others where one of these would be used up.
 
-    Cost: a pass over the candidates and one over L; 3 (n + m) k d multiplications for k clusters, and the distances
-    within the clusters. Memory: a copy of the embeddings where something is labelled, three numbers an image, blocks.
+    Cost: a pass over the candidates and one over L; 4 (n + m) k d multiplications for k clusters, up to 210 k^2 d for
+    their first centres, and the distances within the clusters. Memory: a copy of the embeddings where something is
+    labelled, three numbers an image, blocks.
 
     Args:
         neighbours: whose distances count.
@@ -47,16 +48,19 @@ class TypiClust:
         import torch  # a check of the options need not wait for it
 
         from aal.strategies.clustering import k_means
-        from aal.strategies.distances import tensor_of
+        from aal.strategies.distances import broken_last, centred, tensor_of
 
-        rows = [tensor_of(pool.embeddings)]
-        if len(pool.labelled_ids):
-            rows.append(tensor_of(pool.labelled_embeddings))
+        others = [tensor_of(pool.labelled_embeddings)] if len(pool.labelled_ids) else []
         if len(pool.waiting):  # counts as labelled
-            rows.append(tensor_of(pool.waiting.embeddings))
-        rows, labelled = torch.cat(rows) if len(rows) > 1 else rows[0], sum(map(len, rows[1:]))
-        clusters = k_means(rows, min(len(rows), labelled + count, self.most_clusters), rng).numpy()
-        return self._typical(rows, clusters, len(pool), count, rng)
+            others.append(tensor_of(pool.waiting.embeddings))
+
+        def choose(candidates: Tensor, number: int) -> np.ndarray:
+            (rows,) = centred(torch.cat([candidates, *others]) if others else candidates)
+            clusters = len(rows) - len(candidates) + number
+            labels = k_means(rows, min(len(rows), clusters, self.most_clusters), rng).numpy()
+            return self._typical(rows, labels, len(candidates), number, rng)
+
+        return broken_last(pool.embeddings, count, rng, choose)
 
     def _typical(
         self, rows: Tensor, clusters: np.ndarray, candidates: int, count: int, rng: np.random.RandomState
@@ -75,9 +79,17 @@ class TypiClust:
         """
         sizes = np.bincount(clusters)
         labels = np.bincount(clusters[candidates:], minlength=len(sizes))
-        order = [place for place in np.lexsort((-sizes, labels)) if sizes[place] > self.smallest_cluster]
-        members = [np.flatnonzero(clusters[:candidates] == place) for place in order]
-        picks = _picks([len(part) for part in members], count)
+        order = np.lexsort((-sizes, labels))
+        left = np.bincount(clusters[:candidates], minlength=len(sizes))  # candidates of each cluster
+        large, small = (
+            order[is_large]
+            for is_large in (sizes[order] > self.smallest_cluster, sizes[order] <= self.smallest_cluster)
+        )
+        picks = _picks(left[large], count)
+        if not picks.any() or (picks == left[large]).any():  # a large one is to give its last image
+            large = np.concatenate([large, small])
+            picks = _picks(left[large], count)
+        members = [np.flatnonzero(clusters[:candidates] == place) for place in large]
         typical, rounds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for part, number in zip(members, picks.tolist(), strict=True):
             typical.append(part[_most_typical(rows[part], self.neighbours, number)])
@@ -87,10 +99,10 @@ class TypiClust:
         return np.concatenate([chosen, rng.permutation(others)[: count - len(chosen)]])
 
 
-def _picks(sizes: list[int], count: int) -> np.ndarray:
+def _picks(sizes: np.ndarray, count: int) -> np.ndarray:
     """Returns how many are taken from each cluster, (clusters,), one of each in turn, until there are enough."""
     picks = np.zeros(len(sizes), np.int64)
-    while (left := min(count, sum(sizes)) - int(picks.sum())) > 0:
+    while (left := min(count, int(sizes.sum())) - int(picks.sum())) > 0:
         picks[np.flatnonzero(picks < sizes)[:left]] += 1
     return picks
 

@@ -60,8 +60,8 @@ def selection_cost(
     A strategy registered with `scores=False` scores nothing, one with `scores="embeddings"` nothing where features
     stand for the embeddings.
 
-    The others score the candidates with each of the granted models. What a strategy computes from the outputs is not
-    counted, nor the images of L that it may look at.
+    The others score the candidates with each of the granted models, those with `models="first"` with the first alone.
+    What a strategy computes from the outputs is not counted, nor the images of L that it may look at.
 
     Args:
         worker: number of the worker.
@@ -71,7 +71,9 @@ def selection_cost(
         passes: of each granted model over the candidates.
         on_features: whether strategies get features as embeddings.
     """
-    scores = STRATEGIES.facts(strategy).get("scores", True)
+    facts = STRATEGIES.facts(strategy)
+    scores = facts.get("scores", True)
     scores_nothing = not scores or (on_features and scores == "embeddings")
-    scored = 0 if scores_nothing else remaining * passes * len(grant.models)
+    models = 1 if facts.get("models") == "first" else len(grant.models)
+    scored = 0 if scores_nothing else remaining * passes * models
     return Work("selection", worker, grant.batch, trained=0, scored=scored)

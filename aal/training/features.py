@@ -108,8 +108,7 @@ def write_features(path: pathlib.Path, network: FeatureNetwork, images: np.ndarr
     set_up_alone()
     bank, model = ImageBank(images, where), fuse_batch_norm(network.model.to(where), inplace=True)
     temporary = path.with_name(TEMPORARY + path.name)
-    rows: np.memmap | None = None
-    with embeddings_of(model) as kept:
+    with embeddings_of(model) as kept, temporary.open("wb") as file:
 
         def embedded(batch: Tensor) -> tuple[Tensor]:
             kept.clear()
@@ -123,11 +122,9 @@ def write_features(path: pathlib.Path, network: FeatureNetwork, images: np.ndarr
             except (RuntimeError, ValueError) as error:
                 reason = str(error).split("\n")[0]
                 raise UserError(f"features: the network fails on images of {images.shape[1:]}: {reason}") from None
-            if rows is None:
-                shape = (len(images), found.shape[1])
-                rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-            rows[ids] = found.numpy()
-    assert rows is not None
-    rows.flush()
+            if start == 0:  # written, not mapped: on a full disk a map kills the process
+                header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), found.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(found.numpy(), "<f4").data)
     sync(temporary)
     temporary.replace(path)
