@@ -15,7 +15,7 @@ from aal.config.cores import core_count
 from aal.coordination.pools import LabelledPool
 from aal.coordination.query_pool import QueryPool
 from aal.storage.journal import execute
-from aal.storage.run_recorder import ANSWERED, DRAWN, OFFERED
+from aal.storage.run_recorder import ANSWERED, DRAWN, LABELLED, OFFERED
 from aal.storage.schema import SCHEMA
 from bench import load_generator as load
 from bench.harness import Source
@@ -77,7 +77,8 @@ def rows_per_s(ids: int = 50_000, commit: int = 1000) -> float:
                 with database:
                     execute(database, OFFERED, ((item, 0, "random", 0, 0, 0.0) for item in items))
                     execute(database, DRAWN, ((0, 0.0, 0.0, item) for item in items))
-                    execute(database, ANSWERED, ((item, item, 0, 0, 0.0) for item in items))
+                    execute(database, ANSWERED, ((item, item, 0, 0, 0.0, "label") for item in items))
+                    execute(database, LABELLED, ((item, item, 0, 1.0, 0, 0.0, None) for item in items))
 
         with contextlib.closing(database):
             return rate_of(ids, write)
@@ -136,7 +137,10 @@ def _moves(size: int) -> dict[str, list[float]]:
         offered_at = time.perf_counter()
         for _ in range(MOVES // CALL):
             items = queries.draw(range(CALL), 1e9)
-            labelled.add([item for number, item in enumerate(items) if queries.settle(item, number)], [0] * CALL)
+            for number, item in enumerate(items):
+                queries.settle(item, number)
+                queries.finish(item)
+            labelled.add(items, [0] * CALL)
         times["offer"].append(1e6 * (offered_at - began_at) / MOVES)
         times["draw"].append(1e6 * (time.perf_counter() - offered_at) / MOVES)
     return times

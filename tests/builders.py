@@ -19,7 +19,7 @@ from aal.coordination.hub import Hub
 from aal.coordination.messages import Change
 from aal.coordination.partition import Partition
 from aal.coordination.schedules import schedule_of
-from aal.engines.base import Plan, Role
+from aal.engines.base import Plan, Role, answers_of
 from aal.storage.journal import Journal, Statement
 from aal.storage.model_files import save_model
 from aal.storage.resume_state import ResumeState
@@ -114,13 +114,14 @@ def make_hub(
     clock, schedule = clock or HandClock(), schedule_of(s)
     partition = make_partition(s, pool)
     labels = np.zeros(10 + pool, np.int64)
-    pools = schedule.make_pools(s, partition, labels, seed=state.draws if state else 0)
+    seed = state.draws if state else 0
+    pools = schedule.make_pools(s, partition, labels, seed, *answers_of(s, partition, 3, seed))
     rules, record = schedule(s, pools), record or MemoryRecorder()
     if state is None:
         record.begin(partition.rows(labels), {})
     else:
-        pools.restore(state.answers, state.unanswered)
-        rules.restore(state.batches, state.models, state.jobs, state.lost)
+        pools.restore(state.labels, state.unanswered, state.said, state.retired)
+        rules.restore(state.batches, state.models, state.jobs, state.lost, state.outdated)
         rules.recall(state.recent_draws, state.recent_selections)
         rules.recall_federation(state.federation)
         record.resume(state.seconds, clock.now(), state.ended, {})
@@ -183,6 +184,10 @@ def make_run(
     db = sqlite3.connect(folder / "run.db")
     db.execute("pragma journal_mode=wal")
     db.executescript(SCHEMA.read_text())
+    if "answers" in tables and "labels" not in tables:  # one answer each
+        answers = [tuple(row) for row in tables["answers"]]
+        labels = [(number, item, label, 1.0, who, at) for number, item, who, label, at in answers]
+        tables = {**tables, "answers": answers, "labels": labels}
     for table, rows in tables.items():
         columns = [name for _, name, *_ in db.execute(f"pragma table_info({table})")]
         for row in rows:

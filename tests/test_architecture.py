@@ -20,13 +20,14 @@ ROOMS = {
     "aal.storage": {"aal.config", "aal.coordination"},
     "aal.training": {"aal.config", "aal.coordination", "aal.storage"},
     "aal.strategies": {"aal.config", "aal.coordination", "aal.training"},
+    "aal.aggregation": {"aal.config"},
     "aal.context": {"aal.config", "aal.coordination"},
     "aal.annotators": {"aal.config", "aal.coordination", "aal.context"},
     "aal.app.data": {"aal.config", "aal.coordination", "aal.storage"},
     "aal.engines": {
         *("aal.config", "aal.coordination", "aal.storage", "aal.training", "aal.strategies", "aal.context"),
     },
-    "aal.reporting": {"aal.config", "aal.coordination", "aal.storage"},
+    "aal.reporting": {"aal.config", "aal.aggregation", "aal.coordination", "aal.storage"},
 }
 
 
@@ -120,7 +121,9 @@ def test_nothing_from_a_file_is_run() -> None:
                 assert "_Loader" in ast.unparse(node), path  # a subclass of SafeLoader
 
 
-REGISTRIES = ["SCHEDULES", "TRAINERS", "STRATEGIES", "LABEL_SOURCES", "NETWORKS", "IMAGE_SETS", "PARTITIONS"]
+REGISTRIES = [
+    *("SCHEDULES", "TRAINERS", "STRATEGIES", "LABEL_SOURCES", "AGGREGATIONS", "NETWORKS", "IMAGE_SETS", "PARTITIONS")
+]
 
 
 @pytest.mark.parametrize("name", REGISTRIES)

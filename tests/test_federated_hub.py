@@ -143,7 +143,7 @@ def resumed(roles: Roles, pool: int, lost: int, lose_model: bool) -> Roles:
     if lose_model and state.models:
         state = dataclasses.replace(state, lost=frozenset({state.models[-1][0].version}))
     hub, clock = make_hub(roles.settings, pool, again, roles.clock, state)
-    assert {example for example, _ in state.answers} == set(roles.answered), "an acknowledged answer is never lost"
+    assert {example for example, _ in state.labels} == set(roles.answered), "an acknowledged answer is never lost"
     assert isinstance(hub, FederatedHub)
     successor = Roles(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
     successor.answered, successor.shares, successor.tested = roles.answered, roles.shares, roles.tested

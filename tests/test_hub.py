@@ -26,9 +26,9 @@ from aal.coordination.messages import (
 )
 from aal.coordination.monitor import HubMonitor
 from aal.coordination.partition import Partition
-from aal.coordination.pools import LABELLED, OUTSIDE, QUERIED, UNLABELLED
+from aal.coordination.shards import LABELLED, OUTSIDE, QUERIED, RETIRED, UNLABELLED
 from aal.storage.journal import Journal
-from aal.storage.resume_state import resume_state_of
+from aal.storage.resume_state import ResumeState, resume_state_of
 from aal.storage.run_recorder import RunRecorder
 from tests.builders import HandClock, MemoryRecorder, make_hub, make_partition, make_settings
 
@@ -80,12 +80,19 @@ class Roles:
             if job is None:
                 self.jobs[index] = _given(self.hub.job(index))
             else:
-                assert len(self.hub.labels(0, job.labels)[0]) == job.labels
+                self.read(job)
                 self.hub.publish(TrainedModel(job.number, index, "cnn", f"{job.number}", 1, 0.0, None, 0.5))
                 self.trained.append((job.target, job.labels))
                 self.jobs[index] = None
         except Stopped:
             del self.jobs[index]
+
+    def read(self, job: TrainingJob) -> None:
+        assert len(self.hub.labels(0, job.labels)[0]) == job.labels
+
+    def compare(self, state: ResumeState) -> None:
+        found = {example for example, _ in state.labels}
+        assert found == set(self.answered), "an acknowledged answer is never lost"
 
     def worker(self, index: int) -> None:
         held = self.grants[index]
@@ -128,11 +135,15 @@ def places(hub: Hub, partition: Partition) -> list[int]:
     unlabelled = [example for worker in range(pools.workers) for example in pools.remaining(worker).tolist()]
     labelled = pools.labelled.between(0, pools.labels)[0].tolist()
     outside = [*partition.test.tolist(), *partition.validation.tolist()]
-    queried = [*pools.queries._waiting, *pools.queries._leases]
+    queried = [*dict.fromkeys([*pools.queries._waiting, *pools.queries.leases.ids])]
+    retired = np.flatnonzero(pools._state == RETIRED).tolist()
+    labelled += [
+        one for one in np.flatnonzero(pools._state == LABELLED).tolist() if one not in labelled
+    ]  # without a label
     for ids, state in ((outside, OUTSIDE), (labelled, LABELLED), (queried, QUERIED), (unlabelled, UNLABELLED)):
         assert (pools._state[np.array(ids, np.int64)] == state).all()
     assert len(unlabelled) == sum(map(pools.left, range(pools.workers)))
-    return sorted(unlabelled + queried + labelled + outside)
+    return sorted(unlabelled + queried + labelled + outside + retired)
 
 
 drawn_roles = st.fixed_dictionaries(
@@ -188,9 +199,9 @@ def resumed(roles: Roles, pool: int, lost: int) -> Roles:
         again.journal.changes = [((line, [()]),) for line in lines]
     again.flush()
     hub, clock = make_hub(roles.settings, pool, again, roles.clock, state)
-    assert {example for example, _ in state.answers} == set(roles.answered), "an acknowledged answer is never lost"
+    roles.compare(state)
     assert_each_in_one_place(hub, make_partition(roles.settings, pool))
-    successor = Roles(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
+    successor = type(roles)(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
     successor.answered, successor.trained = roles.answered, roles.trained
     return successor
 

@@ -63,7 +63,7 @@ class Run:
         """Lets four annotators answer and draw once a second."""
         for _ in range(seconds):
             for example in self.leased:
-                owner = self.hub._pools.queries._leases[example][0]
+                (owner,) = self.hub._pools.queries.leases.holders(example)
                 self.hub.answer([example], [owner], [1])
             self.leased = []
             self.clock.time += 1

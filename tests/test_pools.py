@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aal.coordination import query_pool
+from aal.coordination import leases
+from aal.aggregation.majority import Majority
+from aal.coordination.answers import Answers, Kind
 from aal.coordination.pools import Pools
 from aal.coordination.query_pool import QueryPool
 from tests.builders import make_partition, make_settings
@@ -30,14 +32,23 @@ def test_a_draw_is_uniform_and_seeded() -> None:
     assert [first.draw([0], 1.0) for _ in range(10)] == [second.draw([0], 1.0) for _ in range(10)]
 
 
+def settle(pool: QueryPool, example: int, annotator: int) -> bool:
+    """Answers an id, which leaves the pool with its last answer."""
+    if not pool.settle(example, annotator):
+        return False
+    if not pool.missing(example):
+        pool.finish(example)
+    return True
+
+
 def test_an_answer_counts_once_and_only_from_those_who_drew() -> None:
     pool = QueryPool(5, 0)
     pool.offer([1])
-    assert not pool.settle(1, annotator=0)  # never drawn
+    assert not settle(pool, 1, annotator=0)  # never drawn
     pool.draw([0], deadline=10.0)
-    assert not pool.settle(1, annotator=1)
-    assert pool.settle(1, annotator=0)
-    assert not pool.settle(1, annotator=0)
+    assert not settle(pool, 1, annotator=1)
+    assert settle(pool, 1, annotator=0)
+    assert not settle(pool, 1, annotator=0)
 
 
 def test_a_late_answer_is_paid_work_and_counts_until_another_answers() -> None:
@@ -47,12 +58,12 @@ def test_a_late_answer_is_paid_work_and_counts_until_another_answers() -> None:
     assert pool.expire(9.9) == []
     assert pool.expire(10.0) == [1]
     pool.draw([1], deadline=20.0)
-    assert pool.settle(1, annotator=0)  # the first one to answer
-    assert not pool.settle(1, annotator=1)
+    assert settle(pool, 1, annotator=0)  # the first one to answer
+    assert not settle(pool, 1, annotator=1)
     pool.offer([2])
     pool.draw([0], deadline=30.0)
     pool.expire(30.0)
-    assert pool.settle(2, annotator=0)  # back in S, not leased again
+    assert settle(pool, 2, annotator=0)  # back in S, not leased again
     assert pool.waiting == pool.leased == 0
 
 
@@ -68,7 +79,7 @@ def test_returned_leases_may_exceed_the_bound_since_nothing_is_dropped() -> None
 
 def test_an_example_goes_from_its_shard_to_s_to_l_and_never_twice() -> None:
     partition = make_partition(make_settings(), 10)
-    place = Pools(partition, np.arange(20) % 3, bound=5, seed=0)
+    place = Pools(partition, np.arange(20) % 3, 5, 0, Answers(Majority(3)))
     assert place.labelled.between(0, 9)[1].tolist() == [0, 1, 2, 0], "the initial ids with their true labels"
     place.offer(0, [10, 11])
     for again in ([11], [12, 12], [15], [6], [0]):
@@ -76,7 +87,8 @@ def test_an_example_goes_from_its_shard_to_s_to_l_and_never_twice() -> None:
             place.offer(0, again)
     assert place.remaining(0).tolist() == [12, 13, 14] and place.left(0) == 3
     ids = place.queries.draw([0, 1], 1.0)
-    assert place.answer([*ids, ids[0]], [0, 1, 0], [1, 2, 1]) == ([True, True, False], ids)
+    outcome = place.answer([*ids, ids[0]], [0, 1, 0], [1, 2, 1])
+    assert outcome.kinds == [Kind.LABEL, Kind.LABEL, None] and [one.example for one in outcome.labels] == ids
     assert place.labels == 6 and place.idle
     assert place.labelled.between(4, 99)[0].tolist() == ids and place.labelled.between(4, 99)[1].tolist() == [1, 2]
     with pytest.raises(ValueError, match="worker 0"):
@@ -90,21 +102,21 @@ def test_many_draw_at_once_as_they_would_one_by_one() -> None:
     items = together.draw(range(12), 1.0)
     assert items == [singly.draw([annotator], 1.0)[0] for annotator in range(10)]
     assert sorted(items) == list(range(10)) and singly.draw([10], 1.0) == []
-    assert [together.settle(item, annotator) for annotator, item in enumerate(items)] == [True] * 10
+    assert [settle(together, item, annotator) for annotator, item in enumerate(items)] == [True] * 10
 
 
 def test_deadlines_of_answered_queries_are_forgotten() -> None:
     pool = QueryPool(10, 0)
-    pool.offer([-1])
+    pool.offer([10**6])
     pool.draw([0], deadline=1e5)
-    for item in range(3 * query_pool.STALE_DEADLINES):
+    for item in range(3 * leases.STALE_DEADLINES):
         pool.offer([item])
         pool.draw([0], deadline=1e6 + item)
-        pool.settle(item, 0)
-    assert len(pool._deadlines) < 1.1 * query_pool.STALE_DEADLINES
-    pool.offer([-2])
+        settle(pool, item, 0)
+    assert len(pool.leases._deadlines) < 1.1 * leases.STALE_DEADLINES
+    pool.offer([10**6 + 1])
     pool.draw([0], deadline=5.0)
-    assert pool.expire(5.0) == [-2] and pool.expire(1e5) == [-1]
+    assert pool.expire(5.0) == [10**6 + 1] and pool.expire(1e5) == [10**6]
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -120,10 +132,10 @@ class Interleavings(RuleBasedStateMachine):
         self.now = 0
         self.ends: dict[int, float] = {}
         self.drawn: dict[int, set[int]] = collections.defaultdict(set)
-        self.forget, query_pool.STALE_DEADLINES = query_pool.STALE_DEADLINES, 4
+        self.forget, leases.STALE_DEADLINES = leases.STALE_DEADLINES, 4
 
     def teardown(self) -> None:
-        query_pool.STALE_DEADLINES = self.forget
+        leases.STALE_DEADLINES = self.forget
 
     @precondition(lambda self: self.pool.room)
     @rule(data=st.data(), version=st.integers(-1, 3))
@@ -161,7 +173,7 @@ class Interleavings(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, annotator: int) -> None:
         item = data.draw(st.integers(0, self.next_item - 1))
         may = item not in self.labelled_ids | self.withdrawn and annotator in self.drawn[item]
-        settled = self.pool.settle(item, annotator)
+        settled = settle(self.pool, item, annotator)
         assert settled == may
         if settled:
             self.labelled_ids.add(item)
@@ -169,18 +181,18 @@ class Interleavings(RuleBasedStateMachine):
     @rule(seconds=st.integers(0, 5))
     def expire(self, seconds: int) -> None:
         self.now += seconds
-        due = {item for item in self.pool._leases if self.ends[item] <= self.now}
+        due = {item for item in self.pool.leases.ids if self.ends[item] <= self.now}
         expired = self.pool.expire(self.now)
         assert len(expired) == len(due) and set(expired) == due <= set(self.pool._waiting)
 
     @rule()
     def die(self) -> None:
-        held = list(self.pool._leases)
+        held = self.pool.leases.ids
         assert self.pool.release_all() == held and not self.pool.leased
 
     @invariant()
     def every_item_is_in_exactly_one_place(self) -> None:
-        everywhere = [*self.pool._waiting, *self.pool._leases, *self.labelled_ids, *self.withdrawn]
+        everywhere = [*self.pool._waiting, *self.pool.leases.ids, *self.labelled_ids, *self.withdrawn]
         assert sorted(everywhere) == list(range(self.next_item))
 
 

@@ -11,14 +11,22 @@ from aal.config.errors import RecordFailed, UserError
 from aal.reporting.labels import read_labels
 from aal.storage.acknowledged import NAME, acknowledged
 from aal.storage.earlier_record import EARLIER, compare, set_aside
-from aal.storage.journal import RESCUED, Journal
+from aal.storage.journal import RESCUED, Journal, Statement
 from aal.storage.resume_state import read_resume_state, take_over
 from aal.storage.run_reader import RunReader
-from aal.storage.run_recorder import ANSWERED
+from aal.storage.run_recorder import ANSWERED, LABELLED
 from tests.builders import make_run
 
 pytestmark = pytest.mark.unit
-ANSWER = (ANSWERED, [(0, 7, 1, 2, 3.0)])
+
+
+def answer(number: int, item: int, annotator: int, label: int, at: float) -> tuple[Statement, Statement]:
+    """What is written for an answer that an image needs no other of."""
+    row = (number, item, annotator, label, at, "label")
+    return (ANSWERED, [row]), (LABELLED, [(number, item, label, 1.0, annotator, at, None)])
+
+
+ANSWER = answer(0, 7, 1, 2, 3.0)
 
 
 def answers(path: pathlib.Path) -> list[tuple[int, int]]:
@@ -47,7 +55,7 @@ def written(folder: pathlib.Path, number: int = 10) -> pathlib.Path:
         db.execute("INSERT INTO meta VALUES('config', ?)", ((folder / "config.yaml").read_text(),))
     journal = Journal(path)
     for item in range(number):
-        journal.write((ANSWERED, [(item, item, 1, item % 3, 2.0 + item)]))
+        journal.write(*answer(item, item, 1, item % 3, 2.0 + item))
         journal.flush()
     journal.close()
     return path
@@ -74,7 +82,7 @@ def test_a_record_that_is_no_longer_where_it_was_ends_the_run_and_no_answer_is_l
 ) -> None:
     path = tmp_path / "run.db"
     journal = Journal(path)
-    journal.write(ANSWER)
+    journal.write(*ANSWER)
     journal.flush()
     if act == "delete":
         path.unlink()
@@ -85,7 +93,7 @@ def test_a_record_that_is_no_longer_where_it_was_ends_the_run_and_no_answer_is_l
         (tmp_path / "other").replace(path)
     else:
         path.with_name("run.db-wal").unlink()
-    journal.write((ANSWERED, [(1, 8, 1, 0, 4.0)]))
+    journal.write(*answer(1, 8, 1, 0, 4.0))
     with pytest.raises(RecordFailed, match=r"run\.db(-wal)?: was moved, deleted or replaced while the run went on"):
         journal.flush()
     journal.close()
@@ -96,15 +104,15 @@ def test_a_record_that_is_no_longer_where_it_was_ends_the_run_and_no_answer_is_l
 def test_a_writer_from_before_a_resume_changes_nothing_more(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "run.db"
     stopped = Journal(path)
-    stopped.write(ANSWER, ("INSERT INTO meta VALUES(?,?)", [("seed", "0"), ("config", "compute: none")]))
+    stopped.write(*ANSWER, ("INSERT INTO meta VALUES(?,?)", [("seed", "0"), ("config", "compute: none")]))
     stopped.flush()
     state = take_over(path)
-    assert state is not None and state.answers == [(7, 2)]
-    stopped.write((ANSWERED, [(1, 8, 1, 0, 4.0)]))
+    assert state is not None and state.labels == [(7, 2)]
+    stopped.write(*answer(1, 8, 1, 0, 4.0))
     with pytest.raises(RecordFailed, match="another program has gone on with this run; this one changes nothing more"):
         stopped.flush()
     goes_on = Journal(path, epoch=state.epoch)
-    goes_on.write((ANSWERED, [(1, 9, 1, 1, 5.0)]))
+    goes_on.write(*answer(1, 9, 1, 1, 5.0))
     goes_on.flush()
     stopped.close()
     goes_on.close()
@@ -124,7 +132,7 @@ def test_a_record_never_lacks_the_count_of_its_answers_whenever_it_is_killed(tmp
 
 def test_a_sound_record_is_taken_up(path: pathlib.Path) -> None:
     state = read_resume_state(path)
-    assert state is not None and state.answers == [(item, item % 3) for item in range(10)]
+    assert state is not None and state.labels == [(item, item % 3) for item in range(10)]
     assert len(read_labels(path.parent)) == 11
 
 
@@ -132,10 +140,11 @@ def test_a_record_without_its_write_ahead_log_is_refused(tmp_path: pathlib.Path)
     path = written(tmp_path / "run", number=2)
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM answers")
+        db.execute("DELETE FROM labels")
     path.with_name(NAME).unlink()
     journal = Journal(path)
     for number in range(2):
-        journal.write((ANSWERED, [(number, number, 1, 2, 3.0)]))
+        journal.write(*answer(number, number, 1, 2, 3.0))
         journal.flush()
     copy = tmp_path / "copy"  # as it is after a kill
     shutil.copytree(path.parent, copy)

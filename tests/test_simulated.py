@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from aal.config.errors import RunFailed
 from aal.config.settings import CostSettings
+from aal.coordination.answers import Kind, Said
 from aal.coordination.clock import Work
 from aal.coordination.messages import Change, Pending
 from aal.engines.base import RunResult, RunStatus
@@ -126,7 +127,8 @@ def test_who_leaves_a_line_lets_the_next_one_try() -> None:
 def test_a_simulation_never_deletes_answers_that_it_cannot_repeat(tmp_path: pathlib.Path) -> None:
     plan = imagined_plan(tmp_path / "run", worker_num=1, query_batch=10, server_train_threshold=10)
     meta = {"config": yaml.safe_dump({"engine": "local", "annotators": {"source": "simulated"}})}
-    state = ResumeState([(10, 1)], [], [0], [], None, [], 1, 5.0, None, meta)
+    said = [Said(10, 0, 1, Kind.LABEL)]
+    state = ResumeState([(10, 1)], said, [], [], [0], [], None, [], 1, 5.0, None, meta)
     (plan.run / "run.db").write_text("answers")
     result = SimulatedEngine().run(dataclasses.replace(plan, resume=state), Progress())
     assert result.exit_code == 2 and "1 answers that a simulation cannot repeat" in result.cause

@@ -11,6 +11,7 @@ from aal.config.errors import Stopped
 from aal.coordination.clock import Clock
 from aal.coordination.interfaces import AnnotatorHub
 from aal.coordination.messages import Change
+from aal.coordination.query_pool import NO_QUERY
 
 
 class AnnotatorClient:
@@ -103,8 +104,14 @@ class AnnotatorClient:
         while self._draws:
             annotators, asked_at, _ = zip(*itertools.islice(self._draws, self.AT_ONCE), strict=True)
             ids = self._hub.draw(annotators, asked_at, len(self._draws))
+            blocked = []
             for example in ids:
-                self._draws.popleft()[-1].set_result(example)
-            if len(ids) < len(annotators):
+                draw = self._draws.popleft()
+                if example == NO_QUERY:
+                    blocked.append(draw)
+                else:
+                    draw[-1].set_result(example)
+            self._draws.extend(blocked)
+            if blocked or len(ids) < len(annotators):
                 break
         return before - len(self._draws)

@@ -7,6 +7,7 @@ from typing import Any
 
 from aal.config.errors import UserError
 from aal.config.registry import (
+    AGGREGATIONS,
     IMAGE_SETS,
     LABEL_SOURCES,
     NETWORKS,
@@ -193,6 +194,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from schedule_problems(s)
     yield from trainer_problems(s)
     yield from label_source_problems(s)
+    yield from answer_problems(s)
 
 
 def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -251,6 +253,23 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("annotators.source", "annotators"), f"{text}; see docs/extending.md"
     except UserError as error:
         yield from _named(error, "annotators")
+
+
+def answer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds more answers than there are people, and checks where no label is known."""
+    people = s.annotators
+    most = people.answers_at_most or people.answers_per_item
+    if problem := AGGREGATIONS.problem(people.aggregation):
+        yield ("annotators.aggregation", "annotators"), problem
+    if most < people.answers_per_item:
+        text = f"{most} are fewer than answers_per_item, {people.answers_per_item}"
+        yield ("annotators.answers_at_most", "annotators"), text
+    asked = most + people.cannot_tell - 1
+    if asked > people.number and not LABEL_SOURCES.facts(people.source).get("is_open"):
+        text = f"{people.number} are too few: an image may have to be shown to {asked} different ones"
+        yield ("annotators.number", "annotators"), text
+    if people.gold_share and not {"initial_size", "val_size"} & s.left_open and not s.initial_size + s.val_size:
+        yield ("annotators.gold_share", "initial_size", "val_size"), "needs known images, initial or validation ones"
 
 
 def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -251,6 +251,7 @@ def _plain(name: str) -> str:
 SCHEDULES = Registry("SCHEDULES", "mode", "aal.coordination.schedules")
 TRAINERS = Registry("TRAINERS", "trainer", "aal.app.server_train", "aal.training.trainers")
 STRATEGIES = Registry("STRATEGIES", "query_strategy", "aal.strategies")
+AGGREGATIONS = Registry("AGGREGATIONS", "annotators.aggregation", "aal.aggregation", options="annotators.aggregation")
 LABEL_SOURCES = Registry("LABEL_SOURCES", "annotators.source", "aal.annotators", options="annotators.options")
 NETWORKS = Registry(
     "NETWORKS",

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from aal.config.federated import FederatedSettings
 from aal.config.fields import Count, Group, Positive
-from aal.config.registry import IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
+from aal.config.registry import AGGREGATIONS, IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
 from aal.config.training_settings import TrainingSettings
 
 
@@ -55,6 +55,7 @@ StrategyName = Annotated[Name, BeforeValidator(STRATEGIES.canonical)]
 ModelName = Annotated[Name, BeforeValidator(NETWORKS.canonical)]
 ScheduleName = Annotated[Name, BeforeValidator(SCHEDULES.canonical)]
 TrainerName = Annotated[Name, BeforeValidator(TRAINERS.canonical)]
+AggregationName = Annotated[Name, BeforeValidator(AGGREGATIONS.canonical)]
 LabelSourceName = Annotated[Name, BeforeValidator(LABEL_SOURCES.canonical)]
 Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usable_path)]
 Factor = Annotated[float, Field(gt=0, le=10**6)]
@@ -78,6 +79,21 @@ class AnnotatorSettings(Group):
     seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
     relative_std: RelativeStd = Field(0.3, description="standard deviation of that time, as a share of the mean")
     error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
+    answers_per_item: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="different annotators who answer each image; budgets count images, whatever answers they get"
+    )
+    answers_at_most: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="where no class has more than half of the answers, another annotator is asked, up to so many"
+    )
+    aggregation: AggregationName = Field(
+        "majority", description=f"how answers become a label: {AGGREGATIONS.choices()}"
+    )
+    cannot_tell: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="annotators who cannot tell what an image is, before nobody else is asked"
+    )
+    gold_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of known images mixed in as a check; their answers are no labels and not of the budget"
+    )
     lease_s: Annotated[float, Field(gt=0, le=10**9)] = Field(
         600.0, description="seconds after which an unanswered query returns to the pool"
     )

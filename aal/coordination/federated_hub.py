@@ -10,6 +10,7 @@ from aal.coordination.federated_interfaces import FederatedRecord
 from aal.coordination.federation import EvaluatedModel, LocalJob, LocalModel
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change, ModelRef, Pending, SelectionGrant, Status
+from aal.coordination.query_pool import NO_QUERY
 
 if TYPE_CHECKING:
     from aal.coordination.schedules.federation import Federation
@@ -63,7 +64,7 @@ class FederatedHub(Hub):
         """Leases queries of one client to its own annotators; see `Hub.draw`."""
         ids = super().draw(annotators, asked_at, idle)
         with self._lock:
-            self._idle[annotators[0] % self._pools.workers] = idle - len(ids)
+            self._idle[annotators[0] % self._pools.workers] = idle - len(ids) + ids.count(NO_QUERY)
             self._idle_annotators = sum(self._idle.values())
         return ids
 

@@ -7,14 +7,13 @@ while it holds the lock.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import compress
 
 import numpy as np
 
-from aal.config.errors import RecordFailed, Stopped
 from aal.config.settings import Settings
+from aal.coordination.annotator_calls import AnnotatorCalls
 from aal.coordination.clock import Now
 from aal.coordination.interfaces import Record
 from aal.coordination.messages import (
@@ -30,11 +29,10 @@ from aal.coordination.messages import (
     TrainingJob,
 )
 from aal.coordination.pools import Pools
-from aal.coordination.query_pool import NO_MODEL
 from aal.coordination.schedules.base import Schedule
 
 
-class Hub:
+class Hub(AnnotatorCalls):
     """See the module's text; implements `ServerHub`, `WorkerHub` and `AnnotatorHub`.
 
     Args:
@@ -61,22 +59,12 @@ class Hub:
         accuracy: float | None = None,
         answering: tuple[float | None, float | None] = (None, None),
     ) -> None:
-        self._lease_s = settings.annotators.lease_s
-        self._pools = pools
-        self._schedule = schedule
-        self._classes = classes
-        self._record = record
-        self._clock = clock
-        self._notify = notify
-        self._lock = threading.RLock()
+        super().__init__(settings, pools, schedule, classes, record, clock, notify, answering)
+        self._fitting = threading.Lock()  # one aggregation at a time, which no draw waits for
         self._settled: list[tuple[ModelRef, float | None]] = []  # on their way to the disk, in order of version
         self._accuracy = accuracy
         self._warning = ""
-        self._first_offer_at, self._last_answer_at = answering
         self._given_at: dict[int, float] = {}  # of each job
-        self._idle_annotators = 0
-        self._stopped = False
-        self._finished = False
         self._end_if_finished()
 
     # ------------------------------------------------------------------ servers
@@ -90,10 +78,26 @@ class Hub:
             if isinstance(job, TrainingJob):
                 self._given_at[job.number] = now
                 self._record.job_given(job, server, now)
-            return job
+        if isinstance(job, TrainingJob):
+            self._revise_labels()
+        return job
+
+    def _revise_labels(self) -> None:
+        """Lets the aggregation learn from all answers, and L hold what it makes of them."""
+        with self._fitting:
+            with self._lock:
+                answers = self._pools.answers
+                columns = answers.columns()
+            found = answers.aggregation.fit(*columns)
+            if found is not None:
+                with self._lock:
+                    if changed := self._pools.revise(*found):
+                        self._record.labels_revised(changed)
 
     def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and labels number `start` to `stop` of L, in order of arrival, as int64 arrays.
+
+        Those whose label was taken back are left out.
 
         Args:
             start: first of them.
@@ -175,96 +179,6 @@ class Hub:
             self._notify(Change.QUERIES | Change.ROOM)  # room, for the batch may be smaller than its grant
         self._record.throttle()
 
-    def _put_into_pool(self, batch: QueryBatch, now: float) -> int:
-        """Offers a batch under the next number of its worker; returns the number."""
-        models = self._schedule.models
-        self._pools.offer(batch.worker, batch.ids, max(batch.versions, default=NO_MODEL))
-        self._first_offer_at = now if self._first_offer_at is None else self._first_offer_at
-        batch = replace(batch, batch=self._schedule.count_batch(batch.worker))
-        self._record.batch_offered(batch, models[-1].version if models else None, now)
-        return batch.batch
-
-    # ------------------------------------------------------------------ annotators
-
-    def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
-        """Leases random queries to annotators in the order of asking, as far as S goes.
-
-        Where the schedule has ids offered at random, those that S lacks are offered first.
-
-        Args:
-            annotators: who wait for a query; like all columns, Python's own numbers, which SQLite takes as they are.
-            asked_at: since when, each.
-            idle: how many wait in all; of many, the longest waiting may ask for the others.
-
-        Returns:
-            The ids for the first ones, one each.
-
-        Raises:
-            Stopped: every label is bought, or the run is over.
-        """
-        with self._lock:
-            self._check()
-            self._idle_annotators = 0
-            if self._schedule.all_answered:
-                raise Stopped
-            now = self._clock.now()
-            self._pools.queries.expire(now)
-            for worker, chosen in self._pools.at_random(self._schedule.random_queries(len(annotators))).items():
-                self._put_into_pool(QueryBatch(worker, 0, chosen, "random", (), now), now)
-            had_leases = self._pools.queries.leased
-            ids = self._pools.queries.draw(annotators, now + self._lease_s)
-            self._idle_annotators = idle - len(ids)
-            self._schedule.note_draw(len(ids), self._idle_annotators, now)
-            if ids:
-                self._record.queries_drawn(annotators, asked_at, now, ids)
-                self._notify(Change.ROOM if had_leases else Change.ROOM | Change.LEASES)
-        self._record.throttle()
-        return ids
-
-    def answer(self, ids: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> list[bool]:
-        """Moves answered ids from S to L, once; returns for each answer whether it was taken.
-
-        When it returns, the taken ones are on disk. Answers are taken even after the shutdown request: they are paid
-        for.
-
-        Args:
-            ids: that were answered.
-            annotators: by whom, each.
-            labels: with which class, each.
-
-        Raises:
-            Stopped: they could not be written to disk, and were not taken.
-            ValueError: a label is not one of the classes.
-        """
-        for _, annotator, label in zip(ids, annotators, labels, strict=True):
-            if not 0 <= label < self._classes:
-                raise ValueError(f"annotator {annotator}: label {label} of {self._classes} classes")
-        with self._lock:
-            arrival = self._pools.labels - self._pools.initial
-            taken, new = self._pools.answer(ids, annotators, labels)
-            if new:
-                people, classes = compress(annotators, taken), compress(labels, taken)
-                self._last_answer_at = self._clock.now()
-                self._record.labels_answered(arrival, new, people, classes, self._last_answer_at)
-                self._notify(Change.LABELS | Change.IDLE if self._pools.idle else Change.LABELS)
-        self._flush()
-        return taken
-
-    # ------------------------------------------------------------------ leases, for a clock that waits for them
-
-    def first_deadline(self) -> float | Pending:
-        """Returns when the first of the leases may run out."""
-        with self._lock:
-            self._check()
-            deadline = self._pools.queries.first_deadline()
-            return Pending(Change.LEASES) if deadline is None else deadline
-
-    def expire_leases(self) -> None:
-        """Returns queries whose lease has run out to S."""
-        with self._lock:
-            if self._pools.queries.expire(self._clock.now()):
-                self._notify(Change.QUERIES)
-
     # ------------------------------------------------------------------ the engine
 
     def release(self, role: str, index: int) -> None:
@@ -312,12 +226,6 @@ class Hub:
                 ],
             )
 
-    def stop(self) -> None:
-        """Requests shutdown: every role learns of it at its next call."""
-        with self._lock:
-            self._stopped = True
-            self._notify(Change.STOP)
-
     def close(self, ended: str, **facts: str) -> str | None:
         """Ends the record of the run.
 
@@ -331,20 +239,3 @@ class Hub:
         self.stop()
         self._record.close(ended, self._clock.now(), **facts)
         return self._record.failure
-
-    def _end_if_finished(self) -> None:
-        if self._schedule.finished:
-            self._finished = True
-            self.stop()
-
-    def _flush(self) -> None:
-        """Waits until all is on disk. When that fails the run is over: nothing more may be acknowledged."""
-        try:
-            self._record.flush()
-        except RecordFailed:
-            self.stop()
-            raise Stopped from None
-
-    def _check(self) -> None:
-        if self._stopped:
-            raise Stopped

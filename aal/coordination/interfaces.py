@@ -5,7 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from aal.coordination.answers import Said
 from aal.coordination.clock import Work
+from aal.coordination.labelled_pool import Label
 from aal.coordination.messages import (
     Computing,
     Decision,
@@ -64,11 +66,26 @@ class AnnotatorHub(Protocol):
     """What label sources may call. Every call returns at once and may raise `Stopped`."""
 
     def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
-        """Leases random queries of S to annotators in the order of asking, as far as S goes."""
+        """Leases random queries of S to annotators in the order of asking, as far as S goes.
+
+        `NO_QUERY` stands for somebody who has had all that wait.
+        """
         ...
 
     def answer(self, ids: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> list[bool]:
-        """Moves answered ids from S to L, once; returns when they are on disk."""
+        """Takes answers, `CANNOT_TELL` among them; returns which were taken, when they are on disk."""
+        ...
+
+    def undo(self, annotator: int, count: int = 1) -> list[int]:
+        """Takes back the last answers of an annotator, who holds their ids again; returns these, the last one first."""
+        ...
+
+    def correct(self, ids: Sequence[int], labels: Sequence[int], supervisor: int) -> list[bool]:
+        """Lets a supervisor decide labels; returns of each whether there was something to correct."""
+        ...
+
+    def pass_on(self, example: int, annotator: int, other: int) -> bool:
+        """Passes a lease on to another annotator; False where that one has had the id, or nobody holds it."""
         ...
 
 
@@ -188,10 +205,22 @@ class Record(Protocol):
         """Records draws, a column each."""
         ...
 
-    def labels_answered(
-        self, arrival: int, ids: Iterable[int], annotators: Iterable[int], labels: Iterable[int], at: float
+    def answered(
+        self, number: int, said: Sequence[Said], labels: Sequence[Label], retired: Sequence[int], at: float
     ) -> None:
-        """Records answers that were taken, a column each; `arrival` is the place of the first in L."""
+        """Records what annotators said and what it came to.
+
+        Args:
+            number: of the first of it, from 0 in the whole run.
+            said: by annotators, in order.
+            labels: that are new in L, changed, or taken back.
+            retired: ids that are to have no label.
+            at: when.
+        """
+        ...
+
+    def labels_revised(self, labels: Sequence[Label]) -> None:
+        """Records what an aggregation has made anew of answers that were there."""
         ...
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ class Lineages:
     def __init__(self, number: int) -> None:
         self.number = number
         self._last = {target: (0, -1) for target in range(number)}  # labels and number of its last job
+        self._revisions = dict.fromkeys(range(number), 0)  # of the labels of its last job
         self._jobs = dict.fromkeys(range(number), 0)
         self._versions = dict.fromkeys(range(number), 0)
         self._newest: dict[int, ModelRef] = {}
@@ -28,6 +29,11 @@ class Lineages:
     def trained_on(self) -> int:
         """Labels of the largest job of the target that lags most."""
         return self._last[self.lagging][0]
+
+    @property
+    def revision(self) -> int:
+        """The revision of the labels that every target has been trained on."""
+        return min(self._revisions.values())
 
     @property
     def rounds(self) -> int:
@@ -44,8 +50,14 @@ class Lineages:
         """The newest version of each target that has one, in the order of the targets."""
         return tuple(self._newest[target] for target in sorted(self._newest))
 
-    def note_job(self, job: TrainingJob) -> None:
-        """Counts a job for its target; a surplus over the threshold is absorbed."""
+    def note_job(self, job: TrainingJob, revision: int = 0) -> None:
+        """Counts a job for its target; a surplus over the threshold is absorbed.
+
+        Args:
+            job: that was given out.
+            revision: of the labels that it reads.
+        """
+        self._revisions[job.target] = max(self._revisions[job.target], revision)
         self._jobs[job.target] += 1
         self._last[job.target] = max(self._last[job.target], (job.labels, job.number))
 

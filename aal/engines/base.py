@@ -13,9 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from aal.config.errors import INTERRUPTED, RecordFailed, RunFailed, UserError
+from aal.config.registry import AGGREGATIONS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
 from aal.context import Context
+from aal.coordination.answers import Answers
+from aal.coordination.checks import Checks
 from aal.coordination.clock import Now
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change, Status
@@ -203,6 +206,22 @@ class Engine(abc.ABC):
         """Called in the handler of each signal."""
 
 
+def answers_of(settings: Settings, partition: Partition, classes: int, seed: int) -> tuple[Answers, Checks | None]:
+    """Returns what is to be made of answers, and the known images to mix in, None for none.
+
+    Args:
+        settings: of the run.
+        partition: where every example begins.
+        classes: number of classes.
+        seed: of what is shown when.
+    """
+    people = settings.annotators
+    aggregation = AGGREGATIONS.load(people.aggregation)(classes)
+    answers = Answers(aggregation, people.answers_per_item, people.answers_at_most or people.answers_per_item)
+    known = np.concatenate([partition.initial, partition.validation])
+    return answers, Checks(people.gold_share, known, derive(seed, "checks")) if people.gold_share else None
+
+
 def open_hub(
     plan: Plan, clock: Now, durable: bool = True, notify: Callable[[Change], None] = lambda change: None
 ) -> Hub:
@@ -219,14 +238,15 @@ def open_hub(
     """
     settings, state = plan.settings, plan.resume
     seed = derive(settings.seed, "draw", state.draws if state else 0)
-    pools = plan.schedule.make_pools(settings, plan.partition, plan.labels, seed)
+    answers, checks = answers_of(settings, plan.partition, plan.classes, seed)
+    pools = plan.schedule.make_pools(settings, plan.partition, plan.labels, seed, answers, checks)
     schedule = plan.schedule(settings, pools, **settings.mode_options)
     record = RunRecorder(plan.run / "run.db", durable, state.epoch if state else None)
     if state is None:
         record.begin(plan.partition.rows(plan.labels, plan.paths), plan.meta)
     else:
-        pools.restore(state.answers, state.unanswered)
-        schedule.restore(state.batches, state.models, state.jobs, state.lost)
+        pools.restore(state.labels, state.unanswered, state.said, state.retired)
+        schedule.restore(state.batches, state.models, state.jobs, state.lost, state.outdated)
         schedule.recall(state.recent_draws, state.recent_selections)
         schedule.recall_federation(state.federation)
         record.resume(state.seconds, clock.now(), state.ended, plan.meta)

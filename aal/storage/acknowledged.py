@@ -19,9 +19,10 @@ NAME = "acknowledged.txt"
 TEXT = "run.db holds {count:>12} acknowledged answers, checksum {checksum:08x}\n"  # always of the same length
 READ = re.compile(r"run\.db holds +(\d+) acknowledged answers, checksum ([0-9a-f]{8})\n")
 ANSWERS = "SELECT arrival, item, annotator, label, answered_at FROM answers WHERE arrival >= ? ORDER BY arrival LIMIT ?"
+ROWS = ANSWERS.replace("answered_at FROM", "answered_at, kind FROM")
 # As one text, which SQLite puts together without Python's lock; times in nanoseconds, so that no digits are rounded.
-AS_TEXT = f"""SELECT count(*), group_concat(arrival || ' ' || item || ' ' || annotator || ' ' || label || ' ' ||
-    CAST(answered_at * 1e9 AS INTEGER) || ';', '') FROM ({ANSWERS})"""  # noqa: S608 - our own names
+AS_TEXT = f"""SELECT count(*), group_concat(arrival || ' ' || item || ' ' || annotator || ' ' ||
+    coalesce(label, kind) || ' ' || CAST(answered_at * 1e9 AS INTEGER) || ';', '') FROM ({ROWS})"""  # noqa: S608 - our own names
 AT_ONCE = 100_000  # answers of a text
 
 

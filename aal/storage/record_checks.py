@@ -10,8 +10,11 @@ from aal.config.errors import UserError
 # Each counts the rows that are wrong. SQLite stores any value in any column, so a flipped bit can change its type.
 # The first ones hold for every record, the others for one that a run goes on with.
 ANSWER_RULES = {
-    "two answers have the same place in L, or a place is empty": """
+    "the answers are not numbered in order": """
         SELECT count(*) FROM (SELECT min(arrival) low, max(arrival) high, count(*) number FROM answers)
+        WHERE number > 0 AND (low <> 0 OR high <> number - 1)""",
+    "two labels have the same place in L, or a place is empty": """
+        SELECT count(*) FROM (SELECT min(arrival) low, max(arrival) high, count(*) number FROM labels)
         WHERE number > 0 AND (low <> 0 OR high <> number - 1)""",
     "an image was offered twice": """
         SELECT count(*) FROM (SELECT item, count(*) AS times FROM offers GROUP BY item)
@@ -19,9 +22,14 @@ ANSWER_RULES = {
         WHERE times - coalesce(withdrawn, 0) NOT IN (0, 1)""",
     "an image was withdrawn that was not offered": """
         SELECT count(*) FROM withdrawals WHERE item NOT IN (SELECT item FROM offers) OR item IS NULL""",
-    "an image was answered twice": "SELECT count(*) - count(DISTINCT item) FROM answers",
+    "an image was labelled twice": "SELECT count(*) - count(DISTINCT item) FROM labels",
+    "an image was answered twice by the same annotator": """
+        SELECT count(*) FROM (SELECT 2 * sum(kind = 'undo') - count(*) AS balance FROM answers
+            WHERE kind <> 'correction' GROUP BY item, annotator) WHERE balance NOT IN (0, -1)""",
     "an answer is for an image that was not offered": """
-        SELECT count(*) FROM answers WHERE item NOT IN (SELECT item FROM standing_queries) OR item IS NULL""",
+        SELECT count(*) FROM answers WHERE item IS NULL OR item NOT IN (
+            SELECT item FROM standing_queries UNION ALL SELECT item FROM answers WHERE kind = 'check')""",
+    "a label has no answer": "SELECT count(*) FROM labels WHERE item NOT IN (SELECT item FROM answers)",
 }
 RULES = {
     **ANSWER_RULES,
@@ -29,7 +37,11 @@ RULES = {
         SELECT count(*) FROM offers LEFT JOIN examples USING (item)
         WHERE part IS NOT 'shard' OR examples.worker IS NOT offers.worker""",
     "a label is not one of the classes": """
-        SELECT count(*) FROM answers WHERE typeof(label) <> 'integer' OR label NOT BETWEEN 0 AND :classes - 1""",
+        SELECT count(*) FROM (SELECT label FROM labels UNION ALL SELECT label FROM answers)
+        WHERE label IS NOT NULL AND (typeof(label) <> 'integer' OR label NOT BETWEEN 0 AND :classes - 1)""",
+    "an answer has no label, or one that it should not have": """
+        SELECT count(*) FROM answers WHERE kind NOT IN ('label', 'cannot tell', 'check', 'undo', 'correction')
+            OR (kind = 'label' AND label IS NULL) OR (kind IN ('cannot tell', 'undo') AND label IS NOT NULL)""",
     "the batches do not hold as many queries as were offered": """
         SELECT (SELECT coalesce(sum(items), 0) FROM selections) <> (SELECT count(*) FROM offers)""",
     "a batch is of no worker, or has no place among its batches": """
@@ -40,7 +52,7 @@ RULES = {
     "the jobs are not numbered in order": "SELECT count(*) <> coalesce(max(number) + 1, 0) FROM jobs",
     "a job is of labels that are not there": """
         SELECT count(*) FROM jobs WHERE typeof(labels) <> 'integer' OR labels < 1 OR labels >
-            (SELECT count(*) FROM answers) + (SELECT count(*) FROM examples WHERE part = 'initial')""",
+            (SELECT count(*) FROM labels) + (SELECT count(*) FROM examples WHERE part = 'initial')""",
     "the models are not numbered in order": "SELECT count(*) <> coalesce(max(version) + 1, 0) FROM models",
     "a model is of no job, or of another's": """
         SELECT count(*) FROM models LEFT JOIN jobs ON jobs.number = ticket
@@ -59,6 +71,7 @@ RULES = {
 # Columns that may be empty.
 OPTIONAL = {
     *(("examples", "worker"), ("examples", "path"), ("models", "val_accuracy"), ("models", "test_accuracy")),
+    *(("answers", "label"), ("labels", "label"), ("labels", "changed_at")),
     *(("models", "checksum"), ("jobs", "owner"), ("jobs", "start"), ("breaks", "ended")),
     *(("epochs", "loss"), ("epochs", "val_accuracy")),
     *(("local_models", "start"), ("local_models", "loss"), ("local_models", "checksum"), ("rounds", "left_out")),
@@ -72,6 +85,8 @@ TABLES = (
     "offers",
     "waits",
     "answers",
+    "labels",
+    "retired",
     "jobs",
     "breaks",
     "selections",

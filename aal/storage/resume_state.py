@@ -13,6 +13,7 @@ import yaml
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
+from aal.coordination.answers import Kind, Said
 from aal.coordination.federation import FederationState, LocalModel
 from aal.coordination.messages import ModelRef, TrainingJob
 from aal.coordination.query_pool import NO_MODEL
@@ -28,8 +29,10 @@ class ResumeState:
     """The durable state of a run; leases, grants and waits end with the processes that had them.
 
     Attributes:
-        answers: (id, label) in order of arrival in L, the initial ones not among them.
-        unanswered: (id, version that chose it, whether it was drawn) of queries that have no answer; they return to S.
+        labels: (id, label, or None where it was taken back) in the order of L, the initial ones not among them.
+        said: all that annotators said, in order.
+        retired: ids that are to have no label.
+        unanswered: (id, version that chose it, who drew it) of queries that have no label; they return to S.
         batches: the worker of every batch that was offered.
         models: (model, number of its job) in order of version.
         test_accuracy: of the newest model whose file is sound.
@@ -43,11 +46,14 @@ class ResumeState:
         ended: how the run says it ended; None when it was killed.
         meta: its meta table.
         lost: versions in use whose files are missing, damaged or not those that were published; they are trained again.
+        outdated: numbers of the jobs that were given out before a label was last changed; None if none ever was.
         epoch: of the record, which whoever goes on with the run must hold.
     """
 
-    answers: list[tuple[int, int]]
-    unanswered: list[tuple[int, int, bool]]
+    labels: list[tuple[int, int | None]]
+    said: list[Said]
+    retired: list[int]
+    unanswered: list[tuple[int, int, frozenset[int]]]
     batches: list[int]
     models: list[tuple[ModelRef, int]]
     test_accuracy: float | None
@@ -58,6 +64,7 @@ class ResumeState:
     meta: dict[str, str]
     answering: tuple[float | None, float | None] = (None, None)
     lost: frozenset[int] = frozenset()
+    outdated: frozenset[int] | None = None
     epoch: int = 0
     recent_draws: Sequence[float] = ()
     recent_selections: Sequence[float] = ()
@@ -73,8 +80,11 @@ class ResumeState:
         return self.ended == "finished" and not self.lost and settings.budget <= self.settings.budget
 
 
-UNANSWERED = """SELECT item, version, item IN (SELECT item FROM waits) FROM standing_queries
-    WHERE item NOT IN (SELECT item FROM answers)"""
+UNANSWERED = """SELECT item, version, group_concat(DISTINCT annotator)
+    FROM standing_queries LEFT JOIN waits USING (item)
+    WHERE item NOT IN (SELECT item FROM labels WHERE label IS NOT NULL) AND item NOT IN (SELECT item FROM retired)
+    GROUP BY item ORDER BY item"""
+OUTDATED = "SELECT number FROM jobs WHERE given_at <= (SELECT max(changed_at) FROM labels)"
 LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION ALL SELECT max(got_at) FROM waits
     UNION ALL SELECT max(answered_at) FROM answers UNION ALL SELECT max(published_at) FROM models
     UNION ALL SELECT max(given_at) FROM jobs UNION ALL SELECT max(granted_at) FROM grants
@@ -100,8 +110,8 @@ def read_resume_state(path: pathlib.Path) -> ResumeState | None:
     if not _is_there(path, known):
         return None
     with _opened(path) as db:
-        check_answers(path, db, known)
         create_tables(db)
+        check_answers(path, db, known)
         if not _has_begun(db):
             return None
         check_record(path, db)
@@ -198,10 +208,17 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
     unanswered = db.execute(UNANSWERED)
     batches = db.execute("SELECT worker FROM selections ORDER BY offered_at, worker, batch")
     return ResumeState(
-        answers=db.execute("SELECT item, label FROM answers ORDER BY arrival").fetchall(),
+        labels=db.execute("SELECT item, label FROM labels ORDER BY arrival").fetchall(),
+        said=[
+            Said(item, annotator, label, Kind(kind))
+            for item, annotator, label, kind in db.execute(
+                "SELECT item, annotator, label, kind FROM answers ORDER BY arrival"
+            )
+        ],
+        retired=[item for (item,) in db.execute("SELECT item FROM retired")],
         unanswered=[
-            (example, NO_MODEL if version is None else version, bool(was_drawn))
-            for example, version, was_drawn in unanswered
+            (example, NO_MODEL if version is None else version, _numbers(drawers))
+            for example, version, drawers in unanswered
         ],
         batches=[worker for (worker,) in batches],
         models=[(ref, model[4]) for ref, model in zip(refs, models, strict=True)],
@@ -215,6 +232,7 @@ def resume_state_of(db: sqlite3.Connection) -> ResumeState:
         ended=meta.get("ended"),
         meta=meta,
         answering=db.execute("SELECT (SELECT min(offered_at) FROM offers), max(answered_at) FROM answers").fetchone(),
+        outdated=_outdated(db),
         epoch=epoch_of(db),
         recent_draws=[at for (at,) in db.execute(RECENT_DRAWS)][::-1],
         recent_selections=[seconds for (seconds,) in db.execute(RECENT_SELECTIONS)][::-1],
@@ -238,3 +256,14 @@ def _federation(db: sqlite3.Connection) -> FederationState:
         merged,
         frozenset(version for (version,) in tested),
     )
+
+
+def _numbers(text: str | None) -> frozenset[int]:
+    return frozenset(map(int, text.split(","))) if text else frozenset()
+
+
+def _outdated(db: sqlite3.Connection) -> frozenset[int] | None:
+    """Returns the numbers of the jobs that were given out before a label was last changed; None if none ever was."""
+    if db.execute("SELECT max(changed_at) FROM labels").fetchone() == (None,):
+        return None
+    return frozenset(number for (number,) in db.execute(OUTDATED))

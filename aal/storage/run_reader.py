@@ -13,6 +13,7 @@ from aal.config.errors import UserError
 from aal.config.program import resuming
 from aal.storage.acknowledged import acknowledged, check_answers
 from aal.storage.record_checks import broken_rule, unsound_file, wrong_type
+from aal.storage.schema import read_as_now
 
 Column = npt.NDArray[np.float64]
 Columns = dict[str, Column]
@@ -37,7 +38,7 @@ LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS sour
     FROM queries JOIN examples USING (item)
     LEFT JOIN (SELECT worker, offered_at, min(batch) AS batch FROM selections GROUP BY worker, offered_at)
         USING (worker, offered_at)
-    WHERE answered_at IS NOT NULL ORDER BY arrival, id"""
+    WHERE label IS NOT NULL ORDER BY arrival, id"""
 GRANTS = (
     "SELECT granted_at, reason, waiting, mark, draws_per_s, selection_s, deviations FROM grants ORDER BY granted_at"
 )
@@ -47,14 +48,15 @@ WITHDRAWN = """SELECT count(*) AS withdrawn, (SELECT count(*) FROM withdrawals
 # S as it fills and empties; an id whose lease ran out counts as drawn.
 POOL_CHANGES = """SELECT at, sum(change) AS change FROM (
     SELECT offered_at AS at, 1 AS change FROM offers UNION ALL SELECT withdrawn_at, -1 FROM withdrawals
-    UNION ALL SELECT min(got_at), -1 FROM waits GROUP BY item) GROUP BY at ORDER BY at"""
+    UNION ALL SELECT min(got_at), -1 FROM waits WHERE item IN (SELECT item FROM offers) GROUP BY item)
+    GROUP BY at ORDER BY at"""
 ANNOTATORS = """SELECT annotator, count(*) AS labels, sum(truth >= 0) AS known,
         sum(truth >= 0 AND label = truth) AS right
-    FROM answers JOIN examples USING (item) GROUP BY annotator ORDER BY annotator"""
+    FROM standing_answers JOIN examples USING (item) WHERE kind = 'label' GROUP BY annotator ORDER BY annotator"""
 ANSWERS_BY_CLASS = """SELECT truth, count(*) AS labels, sum(label = truth) AS right
-    FROM answers JOIN examples USING (item) WHERE truth >= 0 GROUP BY truth"""
-CLIENTS = """SELECT worker AS client, truth, count(*) AS images, count(answers.item) + sum(part = 'initial') AS labelled
-    FROM examples LEFT JOIN answers USING (item) WHERE worker IS NOT NULL AND truth >= 0 GROUP BY worker, truth"""
+    FROM labels JOIN examples USING (item) WHERE truth >= 0 AND label IS NOT NULL GROUP BY truth"""
+CLIENTS = """SELECT worker AS client, truth, count(*) AS images, count(labels.item) + sum(part = 'initial') AS labelled
+    FROM examples LEFT JOIN labels USING (item) WHERE worker IS NOT NULL AND truth >= 0 GROUP BY worker, truth"""
 LABEL_ERRORS = "SELECT count(*) FROM queries JOIN examples USING (item) WHERE truth >= 0 AND label <> truth"
 
 
@@ -98,11 +100,9 @@ class RunReader:
         """
         known = acknowledged(self.path)
         try:
-            check_answers(self.path, self._db, known)
             is_empty = not self._has("answers")
-            if not self._has("withdrawals"):  # a record of an earlier version
-                self._db.execute("CREATE TEMP TABLE withdrawals(item)")
-                self._db.execute("CREATE TEMP VIEW standing_queries AS SELECT * FROM offers")
+            read_as_now(self._db)
+            check_answers(self.path, self._db, known)
             problem = unsound_file(self.path, self._db) or wrong_type(self._db, may_be_empty=True)
             if known and not is_empty:
                 problem = problem or broken_rule(self._db)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping
-from itertools import count, repeat
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
+from aal.coordination.answers import Kind, Said
+from aal.coordination.labelled_pool import NO_LABEL, Label
 from aal.coordination.federation import AggregatedModel, EvaluatedModel, LocalModel
 from aal.coordination.messages import Decision, QueryBatch, TrainedModel, TrainingJob
 from aal.storage.journal import Journal
@@ -26,7 +28,14 @@ OFFERED = "INSERT INTO offers VALUES(?,?,?,?,?,?)"
 REDUNDANCY = "INSERT INTO redundancy VALUES(?,?,?,?,?)"
 SELECTIONS = "INSERT INTO selections VALUES(?,?,?,?,?,?,?,?)"
 DRAWN = "INSERT INTO waits VALUES(?,?,?,?)"
-ANSWERED = "INSERT INTO answers VALUES(?,?,?,?,?)"
+ANSWERED = "INSERT INTO answers VALUES(?,?,?,?,?,?)"
+LABELLED = """INSERT INTO labels VALUES(?,?,?,?,?,?,?) ON CONFLICT(arrival) DO UPDATE SET label=excluded.label,
+    confidence=excluded.confidence, annotator=excluded.annotator, changed_at=excluded.changed_at,
+    answered_at=CASE WHEN excluded.label IS NULL THEN answered_at ELSE excluded.answered_at END"""
+REVISED = """INSERT INTO labels(arrival, item, label, confidence) VALUES(?,?,?,?)
+    ON CONFLICT(arrival) DO UPDATE SET label=excluded.label, confidence=excluded.confidence"""
+RETIRED = "INSERT OR REPLACE INTO retired VALUES(?,?)"
+BACK = "DELETE FROM retired WHERE item IN (VALUES(?))"
 DELIVERED = "INSERT INTO local_models VALUES(?,?,?,?,?,?,?,?,?,?,?)"
 SHARES = "INSERT INTO rounds VALUES(?,?,?,?,?,?)"
 TESTED = """WITH tested(version, accuracy) AS (VALUES(?,?)) UPDATE models
@@ -128,11 +137,32 @@ class RunRecorder:
         """Records draws, a column each; the shortest column says how many."""
         self._journal.write((DRAWN, zip(annotators, asked_at, repeat(got_at), ids)))
 
-    def labels_answered(
-        self, arrival: int, ids: Iterable[int], annotators: Iterable[int], labels: Iterable[int], at: float
+    def answered(
+        self, number: int, said: Sequence[Said], labels: Sequence[Label], retired: Sequence[int], at: float
     ) -> None:
-        """Records answers that were taken, a column each; `arrival` is the place of the first in L."""
-        self._journal.write((ANSWERED, zip(count(arrival), ids, annotators, labels, repeat(at))))
+        """Records what annotators said and what it came to.
+
+        Args:
+            number: of the first of it, from 0 in the whole run.
+            said: by annotators, in order.
+            labels: that are new in L, changed, or taken back.
+            retired: ids that are to have no label.
+            at: when.
+        """
+        answers = [(number + place, *one[:3], at, one.kind.value) for place, one in enumerate(said)]
+        rows = [
+            (one.place, one.example, _or_null(one), one.confidence, one.annotator, at, None if one.is_new else at)
+            for one in labels
+        ]
+        back = [(one.example,) for one in said if one.kind in (Kind.UNDO, Kind.CORRECTION)]
+        self._journal.write(
+            (ANSWERED, answers), (LABELLED, rows), (BACK, back), (RETIRED, [(example, at) for example in retired])
+        )
+
+    def labels_revised(self, labels: Sequence[Label]) -> None:
+        """Records what an aggregation has made anew of answers that were there."""
+        rows = [(one.place, one.example, _or_null(one), one.confidence) for one in labels]
+        self._journal.write((REVISED, rows))
 
     def flush(self) -> None:
         """Waits until everything recorded so far is on disk; raises `RecordFailed` where it cannot be."""
@@ -151,3 +181,7 @@ class RunRecorder:
     def failure(self) -> str | None:
         """Why nothing can be written any more."""
         return str(self._journal.failure) if self._journal.failure else None
+
+
+def _or_null(label: Label) -> int | None:
+    return None if label.label == NO_LABEL else label.label

@@ -8,13 +8,36 @@ SCHEMA = pathlib.Path(__file__).with_name("schema.sql")
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Creates what a record lacks: all of it, or what was added since an earlier version."""
-    is_new = not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'withdrawals'").fetchone()[0]
-    if is_new:  # the view of records of earlier versions does not know of withdrawals
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not {"withdrawals", "labels"} <= tables:  # the view of records of earlier versions does not know of them
         connection.execute("DROP VIEW IF EXISTS queries")
+    is_earlier = "answers" in tables and "labels" not in tables
+    if is_earlier:  # each answer was a label
+        connection.execute("ALTER TABLE answers ADD COLUMN kind TEXT DEFAULT 'label'")
     connection.executescript(SCHEMA.read_text(encoding="utf-8"))
+    if is_earlier:
+        connection.execute(
+            "INSERT INTO labels SELECT arrival, item, label, 1.0, annotator, answered_at, NULL FROM answers"
+        )
     if "checksum" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(models)")}:
         connection.execute("ALTER TABLE models ADD COLUMN checksum TEXT")
     connection.commit()
+
+
+def read_as_now(connection: sqlite3.Connection) -> None:
+    """Lets a record of an earlier version, which is only read, look as if it had the tables of this one."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if "withdrawals" not in tables:
+        connection.execute("CREATE TEMP TABLE withdrawals(item)")
+        connection.execute("CREATE TEMP VIEW standing_queries AS SELECT * FROM offers")
+    if "answers" in tables and "labels" not in tables:
+        connection.execute("CREATE TEMP VIEW answers AS SELECT *, 'label' AS kind FROM main.answers")
+        connection.execute("CREATE TEMP VIEW standing_answers AS SELECT * FROM answers")
+        connection.execute(
+            "CREATE TEMP VIEW labels AS SELECT arrival, item, label, 1.0 AS confidence, annotator, answered_at, "
+            "NULL AS changed_at FROM main.answers"
+        )
+        connection.execute("CREATE TEMP TABLE retired(item, retired_at)")
 
 
 def epoch_of(connection: sqlite3.Connection) -> int:

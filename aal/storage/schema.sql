@@ -21,9 +21,22 @@ CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, v
     offered_at REAL);
 -- One row a draw: from asking for a query to having one.
 CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL, item INTEGER);
--- One row a label that was taken; `arrival` is its place in L, from 0: the initial labels come before all of them.
+-- One row for everything that an annotator said of an image, in order; rows are never changed. `kind` is: label;
+-- cannot tell (an answer without a label); check (of a known image, which becomes no label); undo (this annotator takes
+-- the answer before it back); correction (the last word, by a supervisor; without a label: the image is to have none).
 CREATE TABLE IF NOT EXISTS answers(arrival INTEGER PRIMARY KEY, item INTEGER, annotator INTEGER, label INTEGER,
-    answered_at REAL);
+    answered_at REAL, kind TEXT DEFAULT 'label');
+-- The answers that stand: the last of each annotator for each image, unless it was taken back.
+CREATE VIEW IF NOT EXISTS standing_answers AS
+    SELECT arrival, item, annotator, label, answered_at, kind
+    FROM (SELECT *, max(arrival) FROM answers WHERE kind <> 'correction' GROUP BY item, annotator) WHERE kind <> 'undo';
+-- One row a label that was bought, as it is now: what all answers to the image come to, how sure that is (0 to 1), who
+-- gave the last of them and when. `arrival` is its place in L, from 0: the initial labels come before all of them. A
+-- label that was taken back is empty; `changed_at` is when people last changed it.
+CREATE TABLE IF NOT EXISTS labels(arrival INTEGER PRIMARY KEY, item INTEGER, label INTEGER, confidence REAL,
+    annotator INTEGER, answered_at REAL, changed_at REAL);
+-- One row an image that is to have no label, because people could not tell what it is or a supervisor said so.
+CREATE TABLE IF NOT EXISTS retired(item INTEGER PRIMARY KEY, retired_at REAL);
 -- One row an offer that was taken back: the query went to its shard when a batch came that `version` had chosen.
 CREATE TABLE IF NOT EXISTS withdrawals(item INTEGER, version INTEGER, withdrawn_at REAL);
 -- The offers that stand: of each id its last one, unless it was withdrawn as often as it was offered.
@@ -32,18 +45,19 @@ CREATE VIEW IF NOT EXISTS standing_queries AS
     FROM (SELECT *, max(rowid), count(*) AS times FROM offers GROUP BY item)
     LEFT JOIN (SELECT item, count(*) AS withdrawn FROM withdrawals GROUP BY item) USING (item)
     WHERE times > coalesce(withdrawn, 0);
--- One row an offer that stands: its answer and its draw, as far as it has come. Of several draws (a lease ran out) it is
--- the one of who answered, or else the last.
+-- One row an offer that stands: its label and its draw, as far as it has come. Of several draws it is the one of who
+-- gave the last answer, or else the last.
 CREATE VIEW IF NOT EXISTS queries AS
     SELECT offers.item, worker, strategy, version, newest, offered_at, draws.got_at AS drawn_at,
-        coalesce(answers.annotator, draws.annotator) AS annotator, answered_at, label, arrival
+        coalesce(labels.annotator, draws.annotator) AS annotator, answered_at, label, arrival
     FROM standing_queries AS offers
     LEFT JOIN (
-        SELECT waits.item, waits.annotator, got_at, max(waits.rowid)
-        FROM waits LEFT JOIN answers ON answers.item = waits.item
-        WHERE answers.item IS NULL OR answers.annotator = waits.annotator GROUP BY waits.item
+        SELECT item, annotator, got_at, max(place) FROM (
+            SELECT waits.item, waits.annotator, got_at,
+                waits.rowid + CASE WHEN labels.annotator = waits.annotator THEN 1000000000000 ELSE 0 END AS place
+            FROM waits LEFT JOIN labels ON labels.item = waits.item) GROUP BY item
     ) AS draws ON draws.item = offers.item
-    LEFT JOIN answers ON answers.item = offers.item;
+    LEFT JOIN labels ON labels.item = offers.item;
 -- One row a training job that was given out, published or not: its training set is the first `labels` of L, or those of
 -- them that began in the shard of worker `owner`; it starts from the weights of version `start`, or from
 -- scratch, and trains number `network` of the networks in `models`.

@@ -31,7 +31,7 @@ class Asynchronous(Schedule):
     def training_due(self) -> bool:
         """Whether L has grown by the threshold, or no further label can come before a training."""
         growth = self.pools.labels - self.trained_on
-        if self.issued < self.lineages.number or (growth > 0 and self.all_answered):
+        if self.issued < self.lineages.number or ((growth > 0 or self.is_revised) and self.all_answered):
             return True
         if growth == 0 or self._trainings_spent:
             return False

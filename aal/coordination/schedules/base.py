@@ -101,7 +101,7 @@ class Schedule(RunNeeds, abc.ABC):
         elif self.training_due():
             job = self.new_job(server)
             self.issued += 1
-            self.lineages.note_job(job)
+            self.lineages.note_job(job, self.pools.revision)
         else:
             return Pending(self.changes_for_job)
         del self._idle_servers[server]
@@ -223,13 +223,14 @@ class Schedule(RunNeeds, abc.ABC):
         """Returns how many ids are to be offered at random to annotators who ask for queries."""
         return 0
 
-    def note_draw(self, drawn: int, waiting: int, now: float) -> None:
+    def note_draw(self, drawn: int, waiting: int, now: float, blocked: int = 0) -> None:
         """Notes a draw.
 
         Args:
             drawn: queries that were leased.
             waiting: annotators who found none.
             now: the time.
+            blocked: of these, annotators who have had every query that waits.
         """
 
     @property
@@ -258,7 +259,12 @@ class Schedule(RunNeeds, abc.ABC):
     def finished(self) -> bool:
         """Whether every label that can be bought is bought and in a published model."""
         is_settled = not self._held and not self._returned and not self._unannounced
-        return self.all_answered and self.pools.labels == self.trained_on and is_settled
+        return self.all_answered and self.pools.labels == self.trained_on and not self.is_revised and is_settled
+
+    @property
+    def is_revised(self) -> bool:
+        """Whether a label was changed or taken back since a job of some target was given out that reads it."""
+        return self.lineages.revision < self.pools.revision
 
     @property
     def all_answered(self) -> bool:
@@ -287,6 +293,7 @@ class Schedule(RunNeeds, abc.ABC):
         models: Sequence[tuple[ModelRef, int]],
         jobs: Sequence[TrainingJob],
         lost: Collection[int] = (),
+        outdated: Collection[int] | None = None,
     ) -> None:
         """Goes on where a former hub ended: batches and models count, jobs without a model return.
 
@@ -295,14 +302,16 @@ class Schedule(RunNeeds, abc.ABC):
             models: (model, number of its job) in order of version.
             jobs: every job that was given out.
             lost: versions whose files are lost; their jobs return too, and make the same versions again.
+            outdated: numbers of the jobs that were given out before a label was last changed; None if none ever was.
         """
+        self.pools.revision = int(outdated is not None)
         for worker in batches:
             self.count_batch(worker)
         self._lost = {number: model.version for model, number in models if model.version in lost}
         self._add_models([model for model, _ in models if model.version not in lost])
         self.issued = len(jobs)
         for job in jobs:
-            self.lineages.note_job(job)
+            self.lineages.note_job(job, int(outdated is not None and job.number not in outdated))
         done = {number for model, number in models if model.version not in lost}
         self._returned = [job for job in jobs if job.number not in done]
 

@@ -23,6 +23,8 @@ from aal.coordination.schedules.base import Schedule
 if TYPE_CHECKING:
     import numpy as np
 
+    from aal.coordination.answers import Answers
+    from aal.coordination.checks import Checks
     from aal.coordination.client_pools import ClientPools
     from aal.coordination.hub import Hub
     from aal.coordination.partition import Partition
@@ -64,11 +66,19 @@ class Federation(Schedule):
         return 1
 
     @classmethod
-    def make_pools(cls, settings: Settings, partition: "Partition", labels: "np.ndarray", seed: int) -> "ClientPools":
+    def make_pools(
+        cls,
+        settings: Settings,
+        partition: "Partition",
+        labels: "np.ndarray",
+        seed: int,
+        answers: "Answers",
+        checks: "Checks | None" = None,
+    ) -> "ClientPools":
         """See the base."""
         from aal.coordination.client_pools import ClientPools
 
-        return ClientPools(partition, labels, settings.round_size, seed)
+        return ClientPools(partition, labels, settings.round_size, seed, answers, settings.annotators.cannot_tell)
 
     @classmethod
     def hub_type(cls) -> "type[Hub]":

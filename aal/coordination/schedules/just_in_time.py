@@ -41,6 +41,8 @@ class JustInTime(Asynchronous):
         self._has_selected = False
         self._missed = False
         self._waiting_annotators = 0
+        self._blocked = 0  # annotators who have had all that waits
+        self._answers = settings.annotators.answers_per_item  # draws for each id; what S holds is counted in draws
 
     @classmethod
     def pool_bound(cls, settings: Settings) -> int:
@@ -126,16 +128,20 @@ class JustInTime(Asynchronous):
         rate, older = self._rate.per_s(now), queries.older(newest) if self._withdraws else 0
         selecting, by_newest = self._being_selected(newest, now)
         mark, demand = self._mark(rate, now)
-        stock, replaced, reason = queries.waiting + selecting, 0, "low"
-        if stock > mark and older - demand > demand and not by_newest:  # else more is drawn meanwhile than is replaced
-            stock, replaced, reason = stock - older, older, "newer model"
+        stock, replaced, reason = queries.draws + selecting * self._answers, 0, "low"
+        outdated = older * self._answers
+        if self._blocked and not selecting:  # they have had all that there is
+            stock = 0
+        elif stock > mark and outdated - demand > demand and not by_newest:  # else more is drawn than is replaced
+            stock, replaced, reason = stock - outdated, older, "newer model"
         seconds, deviations = self._lead.mean, self._safety.deviations
         decision = Decision(now, reason, queries.waiting, selecting, older, mark, rate, seconds, deviations)
         if stock > mark:
             return 0, decision
         left = min(self.still_to_offer(), queries.bound - queries.waiting) - selecting + replaced
         allowed = min(self.settings.query_batch, self.pools.left(worker), left)
-        return min(allowed, max(1, self._wanted(rate, mark, demand, now) - stock)), decision
+        lacking = math.ceil((self._wanted(rate, mark, demand, now) - stock) / self._answers)
+        return min(allowed, max(1, lacking)), decision
 
     def _mark(self, rate: float | None, now: float) -> tuple[int, float]:
         """Returns the queries at which a selection is due, and how many of them are drawn during one on average.
@@ -152,14 +158,14 @@ class JustInTime(Asynchronous):
 
     @property
     def _highest_mark(self) -> int:
-        """The queries above which S has no room for a whole batch."""
-        return max(0, self.pools.queries.bound - self.settings.query_batch)
+        """The draws above which S has no room for a whole batch."""
+        return max(0, self.pools.queries.bound - self.settings.query_batch) * self._answers
 
     def _wanted(self, rate: float | None, mark: int, demand: float, now: float) -> int:
         """Returns the queries that are needed until the next model can choose others; many, where that is not known."""
         trainings = [(now - self._given.get(job.number, now), job.labels) for _, job in self._held.values()]
         if rate is None or self._training.mean is None or not trainings:
-            return mark + self.settings.query_batch
+            return mark + self.settings.query_batch * self._answers
         per_label = self._training.mean
         # One that is late by some time is expected to be so for as long again.
         remaining = min(abs(per_label * labels - elapsed) for elapsed, labels in trainings)
@@ -188,7 +194,8 @@ class JustInTime(Asynchronous):
         """Returns how many queries of models before `version` are not needed when a batch of `size` ids comes."""
         if not self._withdraws:
             return 0
-        kept, _ = self._mark(self._rate.per_s(now), now)
+        mark, _ = self._mark(self._rate.per_s(now), now)
+        kept = math.ceil(mark / self._answers)
         return max(self.pools.queries.waiting + size - max(kept, size), size - self.still_to_offer())
 
     def note_offer(self, worker: int, now: float) -> SelectionGrant:
@@ -215,18 +222,23 @@ class JustInTime(Asynchronous):
 
     def random_queries(self, asked: int) -> int:
         """Returns how many ids are offered at random: before the first selection, as many as S lacks."""
-        return 0 if self._has_selected else min(asked - self.pools.queries.waiting, self.still_to_offer())
+        if self._has_selected:
+            return 0
+        lacking = max(asked - self.pools.queries.draws, min(asked, self._blocked))
+        return min(math.ceil(lacking / self._answers), self.still_to_offer())
 
-    def note_draw(self, drawn: int, waiting: int, now: float) -> None:
+    def note_draw(self, drawn: int, waiting: int, now: float, blocked: int = 0) -> None:
         """Notes a draw: the rate, whether S was found empty, and since when a selection is due."""
+        self._blocked = blocked
         waiting = 0 if self.pools.queries.waiting else waiting  # of many who ask, the last ones ask again at once
-        self._rate.note(drawn, waiting, now)
+        self._rate.note(drawn, waiting or blocked, now)
         mark, _ = self._mark(self._rate.per_s(now), now)
         could_be_more = mark < self._highest_mark and len(self._selecting) < self.pools.workers
         if waiting > self._waiting_annotators and could_be_more and self.still_to_offer():
             self._missed = True
         self._waiting_annotators = waiting
-        if not self._has_selected or self.pools.queries.waiting + self._promised > mark:
+        stock = self.pools.queries.draws + self._promised * self._answers
+        if not self._has_selected or (stock > mark and not blocked):
             self._due_since = None
         elif self._due_since is None:
             self._due_since = now

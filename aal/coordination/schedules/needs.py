@@ -8,6 +8,8 @@ from aal.config.settings import Settings
 if TYPE_CHECKING:  # these load NumPy, which a mistake in the settings need not wait for
     import numpy as np
 
+    from aal.coordination.answers import Answers
+    from aal.coordination.checks import Checks
     from aal.coordination.hub import Hub
     from aal.coordination.partition import Partition
     from aal.coordination.pools import Pools
@@ -47,7 +49,15 @@ class RunNeeds:
             yield ("withdraw_stale", "max_staleness", "mode"), "is for max_staleness auto in mode async"
 
     @classmethod
-    def make_pools(cls, settings: Settings, partition: "Partition", labels: "np.ndarray", seed: int) -> "Pools":
+    def make_pools(
+        cls,
+        settings: Settings,
+        partition: "Partition",
+        labels: "np.ndarray",
+        seed: int,
+        answers: "Answers",
+        checks: "Checks | None" = None,
+    ) -> "Pools":
         """Returns the pools of a new run.
 
         Args:
@@ -55,14 +65,19 @@ class RunNeeds:
             partition: where every id begins.
             labels: (n,) true labels, -1 where unknown.
             seed: of the draws.
+            answers: of all annotators.
+            checks: known images to mix in; None for none.
         """
         from aal.coordination.pools import Pools
 
-        return Pools(partition, labels, cls.pool_bound(settings), seed)
+        bound, cannot_tell = cls.pool_bound(settings), settings.annotators.cannot_tell
+        return Pools(partition, labels, bound, seed, answers, cannot_tell, checks)
 
     @classmethod
     def hub_type(cls) -> "type[Hub]":
         """Returns the class of the hub, which has the calls that the roles of the run need."""
-        from aal.coordination.hub import Hub
+        from aal.coordination.answers import Answers
+    from aal.coordination.checks import Checks
+    from aal.coordination.hub import Hub
 
         return Hub

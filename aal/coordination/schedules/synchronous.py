@@ -42,7 +42,7 @@ class Synchronous(Schedule):
     def training_due(self) -> bool:
         """Whether a round is answered and has not been trained on."""
         growth = self.pools.labels - self.trained_on
-        if self.issued < self.lineages.number or (growth > 0 and self.all_answered):
+        if self.issued < self.lineages.number or ((growth > 0 or self.is_revised) and self.all_answered):
             return True
         return growth > 0 and not self._trainings_spent and self._round_is_over
 

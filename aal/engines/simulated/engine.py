@@ -135,12 +135,12 @@ def _check_repeatable(plan: Plan) -> None:
         UserError: they are those of another engine, or of people.
     """
     state = plan.resume
-    if state is not None and state.answers:
+    if state is not None and state.said:
         before = yaml.safe_load(state.meta["config"])
         source = before.get("annotators", {}).get("source", "simulated")
         if before.get("engine") != "simulated" or source != "simulated":
             raise UserError(
-                f"{plan.run}: its record holds {len(state.answers)} answers that a simulation cannot repeat; resume it "
+                f"{plan.run}: its record holds {len(state.said)} answers that a simulation cannot repeat; resume it "
                 "with the engine and the label source that it began with"
             )
 

@@ -1,0 +1,1 @@
+"""How several answers become one label, and how far people agree."""
