@@ -84,7 +84,7 @@ def test_labels_that_a_model_had_not_seen_are_counted_when_a_query_is_drawn(tmp_
     assert (before.unseen, before.by_initial) == (49.5, 0.25)  # a new model each 100 labels
     change(folder, "update offers set offered_at = 0")
     assert read_results([run], tmp_path)[0].unseen == 49.5
-    change(folder, "update offers set version = 0 where item in (select item from answers where arrival >= 200)")
-    change(folder, "delete from answers where arrival >= 200")
+    change(folder, "update offers set version = 0 where item in (select item from labels where arrival >= 200)")
+    change(folder, "delete from labels where arrival >= 200")
     (after,) = read_results([run], tmp_path)
     assert (after.unseen, after.by_initial) == (49.5, 0.5)

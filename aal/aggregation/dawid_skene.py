@@ -75,9 +75,10 @@ def dawid_skene(
     posterior = np.bincount(items * classes + labels, minlength=number * classes).reshape(number, classes)
     posterior = posterior / posterior.sum(axis=1, keepdims=True)
     before = -np.inf
+    prior, errors = maximisation(items, annotators, labels, posterior, smoothing)
     for _ in range(ITERATIONS):
-        prior, errors = maximisation(items, annotators, labels, posterior, smoothing)
         posterior, likelihood = expectation(items, annotators, labels, prior, errors)
+        prior, errors = maximisation(items, annotators, labels, posterior, smoothing)
         if (mean := float(likelihood.mean())) - before < TOLERANCE:
             break
         before = mean
