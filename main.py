@@ -114,7 +114,7 @@ def start(
     settings, fitted = fit_to(images, settings)
     _check_networks(settings, images)
     partition = split(images, settings, schedule_of(settings).shard_num(settings), chooser(settings, images))
-    _check_images(settings, images, partition)
+    _check_images(settings, images, partition, progress)
     settings = _calibrated(settings, images, partition, progress)
     run = new_directory(settings.name, out)
     with contextlib.suppress(KeyboardInterrupt), new_run(settings, run):
@@ -248,16 +248,16 @@ def _check_machine(settings: Settings) -> None:
     placed(settings, settings.server_num, settings.worker_num)
 
 
-def _check_images(settings: Settings, images: ImageSet, partition: Partition) -> None:
-    """Reports crops that the images are too small for, and labels that simulated annotators cannot know."""
+def _check_images(settings: Settings, images: ImageSet, partition: Partition, progress: Progress) -> None:
+    """Reports crops that the images are too small for, and annotators who cannot answer."""
+    from aal.annotators.readiness import check_label_source
     from aal.config.contradictions import crop_problem
 
     if settings.compute == "full" and (problem := crop_problem(settings, images.images.shape[1])):
         raise UserError(f"training.crop_padding: {problem}")
-    unknown = sum(int((images.labels[shard] < 0).sum()) for shard in partition.shards)
-    if unknown and settings.annotators.source == "simulated":
-        text = f"simulated annotators give true labels, and those of {unknown} images are unknown"
-        raise UserError(f"annotators.source: {text}; name a label source of your own")
+    about = check_label_source(settings, images.labels, partition.shards, images.classes, images.paths)
+    if about is not None:
+        progress.announce(about)
 
 
 def _check_networks(settings: Settings, images: ImageSet) -> None:

@@ -65,6 +65,10 @@ class AnnotatorClient:
     def _numbered(self, annotator: int) -> int:
         return annotator * self._groups + self._group
 
+    def pass_on(self, example: int, annotator: int, other: int) -> bool:
+        """Passes a query on to another annotator; False when that one has had it, or the lease has run out."""
+        return self._hub.pass_on(example, self._numbered(annotator), self._numbered(other))
+
     async def run(self) -> None:
         """Serves until the run is over; then `draw` and `answer` raise `Stopped` for all who still wait."""
         pause = self.FIRST_PAUSE_S

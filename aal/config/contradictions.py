@@ -268,6 +268,11 @@ def answer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if asked > people.number and not LABEL_SOURCES.facts(people.source).get("is_open"):
         text = f"{people.number} are too few: an image may have to be shown to {asked} different ones"
         yield ("annotators.number", "annotators"), text
+    if (people.answers is None) == (people.source == "recorded"):
+        yield (
+            ("annotators.answers", "annotators.source", "annotators"),
+            "goes with source recorded, and that with answers",
+        )
     if people.gold_share and not {"initial_size", "val_size"} & s.left_open and not s.initial_size + s.val_size:
         yield ("annotators.gold_share", "initial_size", "val_size"), "needs known images, initial or validation ones"
 

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from aal.config.federated import FederatedSettings
@@ -72,13 +72,18 @@ class AnnotatorSettings(Group):
     """Who answers."""
 
     source: LabelSourceName = Field(
-        "simulated", description="simulated, or a label source of one's own as package.module:object"
+        "simulated",
+        description="simulated; recorded, which answers implies; or one of one's own as package.module:object",
     )
     options: Options = Field({}, description="parameters of the label source")
     number: Annotated[int, Field(ge=1, le=10**6)] = Field(10, description="annotators who label at once")
     seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
     relative_std: RelativeStd = Field(0.3, description="standard deviation of that time, as a share of the mean")
     error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
+    answers: Path | None = Field(
+        None,
+        description="recorded answers, which source recorded gives again: a CSV of item, annotator, label, seconds",
+    )
     answers_per_item: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="different annotators who answer each image; budgets count images, whatever answers they get"
     )
@@ -97,6 +102,13 @@ class AnnotatorSettings(Group):
     lease_s: Annotated[float, Field(gt=0, le=10**9)] = Field(
         600.0, description="seconds after which an unanswered query returns to the pool"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_recorded(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("answers") is not None:
+            return {"source": "recorded", **given}
+        return given
 
 
 class DeviceSettings(Group):

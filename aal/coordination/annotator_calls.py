@@ -167,7 +167,10 @@ class AnnotatorCalls:
     def pass_on(self, example: int, annotator: int, other: int) -> bool:
         """Passes a lease on to another annotator; False where that one has had the id, or nobody holds it."""
         with self._lock:
-            return self._pools.queries.pass_on(example, annotator, other)
+            is_passed = self._pools.pass_on(example, annotator, other)
+            if is_passed:
+                self._record.queries_drawn([other], [None], self._clock.now(), [example])
+            return is_passed
 
     def _check_label(self, label: int, who: str) -> None:
         if label != CANNOT_TELL and not 0 <= label < self._classes:

@@ -40,6 +40,15 @@ class Checks:
         self._shown[annotator].add(example)
         self._open.add((example, annotator))
 
+    def pass_on(self, example: int, annotator: int, other: int) -> bool:
+        """Lets another annotator answer who has not been shown this id; whether there is such an id."""
+        if (example, annotator) not in self._open or example in self._shown[other]:
+            return False
+        self._open.remove((example, annotator))
+        self._shown[annotator].discard(example)
+        self.show(example, other)
+        return True
+
     def settle(self, example: int, annotator: int) -> bool:
         """Takes in an answer; whether this annotator was shown the id and had not answered."""
         if (example, annotator) not in self._open:

@@ -200,9 +200,9 @@ class Record(Protocol):
         ...
 
     def queries_drawn(
-        self, annotators: Iterable[int], asked_at: Iterable[float], got_at: float, ids: Iterable[int]
+        self, annotators: Iterable[int], asked_at: Iterable[float | None], got_at: float, ids: Iterable[int]
     ) -> None:
-        """Records draws, a column each."""
+        """Records draws, a column each; None in the place of `asked_at` for what another annotator passed on."""
         ...
 
     def answered(

@@ -128,6 +128,12 @@ class Pools(Shards):
             drawn.pop()
         return drawn
 
+    def pass_on(self, example: int, annotator: int, other: int) -> bool:
+        """Passes a lease on to another annotator; False where there is none, or the other has had the id."""
+        if self._checks is not None and self._checks.pass_on(example, annotator, other):
+            return True
+        return self.queries.pass_on(example, annotator, other)
+
     def answer(self, ids: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> Outcome:
         """Takes in answers; an id that has all that it needs goes from S to L, once.
 

@@ -71,7 +71,7 @@ RULES = {
 # Columns that may be empty.
 OPTIONAL = {
     *(("examples", "worker"), ("examples", "path"), ("models", "val_accuracy"), ("models", "test_accuracy")),
-    *(("answers", "label"), ("labels", "label"), ("labels", "changed_at")),
+    *(("waits", "asked_at"), ("answers", "label"), ("labels", "label"), ("labels", "changed_at")),
     *(("models", "checksum"), ("jobs", "owner"), ("jobs", "start"), ("breaks", "ended")),
     *(("epochs", "loss"), ("epochs", "val_accuracy")),
     *(("local_models", "start"), ("local_models", "loss"), ("local_models", "checksum"), ("rounds", "left_out")),

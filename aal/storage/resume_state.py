@@ -92,7 +92,7 @@ LAST_TIME = """SELECT max(t) FROM (SELECT max(offered_at) t FROM offers UNION AL
     UNION ALL SELECT max(resumed_at) FROM breaks)"""
 LOCAL_MODELS = """SELECT job, client, version, labels, start, path, started_at, loss, checksum, dropped_out
     FROM local_models ORDER BY rowid"""
-RECENT_DRAWS = "SELECT got_at FROM waits ORDER BY rowid DESC LIMIT 1000"
+RECENT_DRAWS = "SELECT got_at FROM waits WHERE asked_at IS NOT NULL ORDER BY rowid DESC LIMIT 1000"
 RECENT_SELECTIONS = """SELECT offered_at - granted_at FROM grants JOIN selections USING (worker, batch)
     ORDER BY offered_at DESC LIMIT 100"""
 

@@ -43,6 +43,12 @@ GRANTS = (
     "SELECT granted_at, reason, waiting, mark, draws_per_s, selection_s, deviations FROM grants ORDER BY granted_at"
 )
 REDUNDANCY = "SELECT waiting, within, against FROM redundancy ORDER BY rowid"
+# Everything that annotators answered, the last draw of who did it, and whether it is right, where that is known.
+ANSWERS = """SELECT answers.item, answers.annotator, label, truth, max(got_at) AS drawn_at, answered_at,
+        kind = 'check' AS is_check
+    FROM answers JOIN examples USING (item)
+    LEFT JOIN waits ON waits.item = answers.item AND waits.annotator = answers.annotator AND got_at <= answered_at
+    WHERE arrival IN (SELECT arrival FROM standing_answers) GROUP BY arrival ORDER BY arrival"""
 WITHDRAWN = """SELECT count(*) AS withdrawn, (SELECT count(*) FROM withdrawals
     WHERE item IN (SELECT item FROM standing_queries)) AS chosen_again FROM withdrawals"""
 # S as it fills and empties; an id whose lease ran out counts as drawn.
@@ -172,9 +178,24 @@ class RunReader:
         """Returns worker, versions and times of each offered id, in order of offering."""
         return self.columns(QUERY_TIMES)
 
+    def answers(self) -> Columns:
+        """Returns item, annotator, label (NaN: could not tell), truth, drawn_at, answered_at and is_check of answers.
+
+        A row for each answer that stands, in order.
+        """
+        return self.columns(ANSWERS)
+
+    def confidences(self) -> dict[int, float]:
+        """Returns for each bought label, by item, how sure it is, from 0 to 1."""
+        return dict(self.query("SELECT item, confidence FROM labels WHERE label IS NOT NULL"))
+
+    def retired(self) -> int:
+        """Returns how many images are to have no label."""
+        return int(self.value("SELECT count(*) FROM retired"))
+
     def waits(self) -> Columns:
         """Returns annotator, asked_at and got_at of every draw."""
-        return self.columns("SELECT annotator, asked_at, got_at FROM waits")
+        return self.columns("SELECT annotator, asked_at, got_at FROM waits WHERE asked_at IS NOT NULL")
 
     def selections(self) -> Columns:
         """Returns worker, batch, version, items, started_at, offered_at of each selection, by worker, then by time."""

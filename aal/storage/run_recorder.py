@@ -132,9 +132,9 @@ class RunRecorder:
             self._journal.write((REDUNDANCY, [(batch.worker, batch.batch, *dataclasses.astuple(batch.redundancy))]))
 
     def queries_drawn(
-        self, annotators: Iterable[int], asked_at: Iterable[float], got_at: float, ids: Iterable[int]
+        self, annotators: Iterable[int], asked_at: Iterable[float | None], got_at: float, ids: Iterable[int]
     ) -> None:
-        """Records draws, a column each; the shortest column says how many."""
+        """Records draws, a column each; None in the place of `asked_at` for what another annotator passed on."""
         self._journal.write((DRAWN, zip(annotators, asked_at, repeat(got_at), ids)))
 
     def answered(

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS confusion(version INTEGER, truth INTEGER, predicted I
 -- withdrawn may be offered again.
 CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, version INTEGER, newest INTEGER,
     offered_at REAL);
--- One row a draw: from asking for a query to having one.
+-- One row a draw: from asking for a query to having one; without `asked_at`, another annotator passed it on.
 CREATE TABLE IF NOT EXISTS waits(annotator INTEGER, asked_at REAL, got_at REAL, item INTEGER);
 -- One row for everything that an annotator said of an image, in order; rows are never changed. `kind` is: label;
 -- cannot tell (an answer without a label); check (of a known image, which becomes no label); undo (this annotator takes

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import yaml
 
 from aal.config.errors import RecordFailed, RunFailed, Stopped, UserError
+from aal.config.registry import LABEL_SOURCES
 from aal.context import Context, at_most_every
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change
@@ -138,7 +139,7 @@ def _check_repeatable(plan: Plan) -> None:
     if state is not None and state.said:
         before = yaml.safe_load(state.meta["config"])
         source = before.get("annotators", {}).get("source", "simulated")
-        if before.get("engine") != "simulated" or source != "simulated":
+        if before.get("engine") != "simulated" or not LABEL_SOURCES.facts(source).get("repeats"):
             raise UserError(
                 f"{plan.run}: its record holds {len(state.said)} answers that a simulation cannot repeat; resume it "
                 "with the engine and the label source that it began with"
