@@ -52,7 +52,7 @@ mode=sync
 | python | 3.11.9 |
 Hardware: a | b; other programs left 1.3 cores to the run, in the mean"""
 CONTRACT = (
-    "data_type mode engine seed labels trainings curve final_test_accuracy mean_curve_accuracy aubc"
+    "data_type mode engine seed labels answers trainings curve final_test_accuracy mean_curve_accuracy aubc"
     " annotator_wait_s annotators_waited query_interval_s staleness staleness_when_answered queries labels_per_s wall_s"
     " rounds_ahead eval_precision"
 )

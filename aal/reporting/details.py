@@ -16,9 +16,8 @@ def annotators_table(record: Record) -> str:
     """Returns what each annotator did: labels, how many of them are right, seconds for one, the share waited."""
     if not record.annotators:
         return ""
-    done = record.answered
-    seconds = (record.queries["answered_at"] - record.queries["drawn_at"])[done]
-    who = record.queries["annotator"][done]
+    seconds = record.answers["answered_at"] - record.answers["drawn_at"]
+    who = record.answers["annotator"]
     waited = record.waited_by_annotator()
     rows = []
     for row in record.annotators:

@@ -37,7 +37,7 @@ def main_figures(record: Record, summary: dict[str, Any]) -> str:
         *(() if mixed else _of_one_curve(summary)),  # a mean over networks would say nothing
         (f"Labels per {'virtual ' * virtual}second", rounded(summary["labels_per_s"])),
         ("Wrong labels", f"{record.label_errors:,} ({percent(record.label_errors, labels['bought'])})"),
-        ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - labels['bought']):,}"),
+        ("Draws that brought no answer", f"{max(0, record.waits['got_at'].size - summary['answers']['given']):,}"),
         ("Images that could not be read", rounded(record.meta.get("skipped_images"))),
         ("Labels during training", f"{during:,} ({percent(during, labels['bought'])})"),
         ("Servers trained", percent(trained, servers * (summary["wall_s"] or 0))),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from aal.reporting.answers import answers_summary
 from aal.reporting.curves import aubc
 from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.labels import round_of
@@ -17,6 +18,7 @@ def summary_of(record: Record) -> dict[str, Any]:
     """Returns what `summary.json` holds; what an unfinished run does not know yet is null.
 
     - labels: `initial` from the start, `bought` = answered queries, `total` = both.
+    - answers: what annotators said; see `answers_summary`.
     - trainings: published models.
     - curve: the models in order of version. `labels` is the training set, `queries` those of them that were bought,
       `seconds` the time of publication.
@@ -59,6 +61,7 @@ def summary_of(record: Record) -> dict[str, Any]:
     return {
         **{key: record.config.get(key) for key in ("data_type", "mode", "engine", "seed")},
         "labels": {"initial": record.initial, "bought": bought, "total": record.initial + bought},
+        "answers": answers_summary(record),
         "trainings": len(curve),
         "curve": curve,
         **_figures(curve),

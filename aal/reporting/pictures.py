@@ -58,11 +58,11 @@ def draw(record: Record) -> dict[str, Figure]:
         drawn["confusion"] = training_plots.confusion(confusion(record), record.classes)
     if record.clients:
         drawn["clients"] = client_plots.clients(*images_of_clients(record), record.classes)
-    chosen, done = record.selections, record.answered
+    chosen = record.selections
     spans = (
         Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at"))),
         Spans(chosen["worker"], chosen["started_at"], chosen["offered_at"]),
-        Spans(*(record.queries[key][done] for key in ("annotator", "drawn_at", "answered_at"))),
+        Spans(*(record.answers[key] for key in ("annotator", "drawn_at", "answered_at"))),
     )
     if any(span.end.size for span in spans):
         number = (record.config.get("annotators") or {}).get("number", 0)

@@ -23,9 +23,10 @@ class Record:
     `max_staleness: auto`, `withdrawn` counts queries that were taken back, `pool_changes` is how S filled and emptied
     then; `redundancy` is of the batches for which it was measured; `workers` sums them up; `breaks` are the
     interruptions; `epochs` are those of all trainings, `confusion` what the final model took the test images for;
-    `annotators` and `answers_by_class` count labels and how many of them are right; with several
-    targets, `lineages` is the target of each version and `selected_with` the versions of each selection; `clients` are
-    the images of each client and class in a federated run.
+    `answers` are those of annotators that stand, in order, `labels` what they come to, by id, `confidences` how sure
+    these are, `retired` counts images that are to have no label; `annotators` and `answers_by_class` count labels and
+    how many of them are right; with several targets, `lineages` is the target of each version and `selected_with` the
+    versions of each selection; `clients` are the images of each client and class in a federated run.
     """
 
     config: dict[str, Any]
@@ -34,6 +35,10 @@ class Record:
     label_errors: int
     models: Rows
     queries: Columns
+    answers: Columns
+    labels: dict[int, int]
+    confidences: dict[int, float]
+    retired: int
     waits: Columns
     selections: Columns
     grants: Rows
@@ -77,18 +82,18 @@ class Record:
         return waited / (waited + labelled) if waited + labelled > 0 else None
 
     def waited_by_annotator(self) -> Column:
-        """Returns the same of each annotator (annotators,), by number; NaN of those who never drew."""
+        """Returns the same of each annotator (annotators,), by number; NaN of those who never answered."""
         waited, labelled = self._waited_and_labelled()
         with np.errstate(invalid="ignore"):
-            return waited / (waited + labelled)
+            return np.where(labelled > 0, waited / (waited + labelled), np.nan)
 
     def _waited_and_labelled(self) -> tuple[Column, Column]:
         """Seconds (annotators,) that each waited, over all draws, and took from draw to answer."""
-        done = self.answered & ~np.isnan(self.queries["drawn_at"])
-        labelled = (self.queries["answered_at"] - self.queries["drawn_at"])[done]
+        done = ~np.isnan(self.answers["drawn_at"])
+        labelled = (self.answers["answered_at"] - self.answers["drawn_at"])[done]
         waited = np.nan_to_num(self.waits["got_at"] - self.waits["asked_at"])
-        who = (self.waits["annotator"].astype(int), self.queries["annotator"][done].astype(int))
-        annotators = np.concatenate([who[0], self.queries["annotator"][self.answered].astype(int)])
+        who = (self.waits["annotator"].astype(int), self.answers["annotator"][done].astype(int))
+        annotators = np.concatenate([who[0], self.answers["annotator"].astype(int)])
         number = annotators.max(initial=-1) + 1
         return np.bincount(who[0], waited, number).astype(float), np.bincount(who[1], labelled, number).astype(float)
 
@@ -111,6 +116,10 @@ def read(run: pathlib.Path) -> Record:
             label_errors=reader.label_errors(),
             models=models,
             queries=reader.query_times(),
+            answers=reader.answers(),
+            labels=reader.bought_labels(),
+            confidences=reader.confidences(),
+            retired=reader.retired(),
             waits=reader.waits(),
             selections=reader.selections(),
             grants=reader.grants(),

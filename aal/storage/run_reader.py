@@ -185,6 +185,10 @@ class RunReader:
         """
         return self.columns(ANSWERS)
 
+    def bought_labels(self) -> dict[int, int]:
+        """Returns the label of each image that was bought, by item."""
+        return dict(self.query("SELECT item, label FROM labels WHERE label IS NOT NULL"))
+
     def confidences(self) -> dict[int, float]:
         """Returns for each bought label, by item, how sure it is, from 0 to 1."""
         return dict(self.query("SELECT item, confidence FROM labels WHERE label IS NOT NULL"))
