@@ -1,5 +1,6 @@
-"""`python -m aal.export RUN --format csv|folder|coco|huggingface` gives out the labels of a run, finished or not."""
+"""`python -m aal.export RUN --format FORMAT` gives out the labels of a run, finished or not."""
 
+import collections
 import csv
 import io
 import json
@@ -16,11 +17,14 @@ from aal.config.errors import UserError, of_system
 from aal.config.loading import read_config, resolve
 from aal.config.program import command
 from aal.config.terminal import ArgumentParser, run_command, write_line
-from aal.reporting.labels import COLUMNS, read_labels
+from aal.label_studio import task_of
+from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS, read_answers, read_labels
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
 
-FORMATS = ("csv", "folder", "coco", "huggingface")
+FORMATS = ("csv", "answers", "folder", "coco", "huggingface", "labelstudio")
+WHO = ("annotator", "answered_at", "confidence")
+TABLES = {"csv": "labels.csv", "answers": "answers.csv"}
 
 
 class Images:
@@ -39,6 +43,7 @@ class Images:
         settings = resolve(read_config(run / "config.yaml"), str(run / "config.yaml"))
         if settings.examples is not None:
             raise UserError(f"{run}: its images were imagined (examples: {settings.examples}); use --format csv")
+        self.run = run
         self.root = pathlib.Path(settings.data_dir).expanduser()
         prepared = open_set(prepare(settings))
         with RunReader(run) as reader:
@@ -92,10 +97,11 @@ def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pat
 
     Args:
         run: the run directory; the run may still go on.
-        kind: csv (a table), folder (a copy of each image in a folder of its class), coco (annotations of whole images,
-            COCO's JSON) or huggingface (the layout `imagefolder` of the library datasets).
-        out: the file of csv, the directory of the others, which must be absent or empty; by default `labels.csv`
-            or `export-<kind>` in the run directory.
+        kind: csv (a table), answers (a table of all single answers, as `annotators.answers` takes it), folder (a copy
+            of each image in a folder of its class), coco (annotations of whole images, COCO's JSON), huggingface (the
+            layout `imagefolder` of the library datasets) or labelstudio (its tasks with annotations, as JSON).
+        out: the file of a table, the directory of the others, which must be absent or empty; by default `labels.csv`,
+            `answers.csv` or `export-<kind>` in the run directory.
 
     Returns:
         The file or the directory.
@@ -115,11 +121,12 @@ def _labels_of(run: pathlib.Path) -> Rows:
 
 
 def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -> pathlib.Path:
-    out = out or run / ("labels.csv" if kind == "csv" else f"export-{kind}")
+    out = out or run / TABLES.get(kind, f"export-{kind}")
     try:
-        if kind == "csv":
+        if kind in TABLES:
+            columns, table = (COLUMNS, rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(read_answers(run)))
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out, _csv(COLUMNS, ([row[key] for key in COLUMNS] for row in rows)))
+            write_whole(out, _csv(columns, ([row[key] for key in columns] for row in table)))
             return out
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out {out}: is not an empty directory; name a new one")
@@ -128,11 +135,18 @@ def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -
             "folder": _write_folders,
             "coco": _write_coco,
             "huggingface": _write_imagefolder,
+            "labelstudio": _write_label_studio,
         }
         writers[kind](rows, Images(run), out)
     except OSError as error:
         raise of_system(error, f"--out {out}: cannot be written: {error.strerror or error}") from None
     return out
+
+
+def _with_label(answers: Rows) -> Rows:
+    """Returns the answers that have a label; a time that is not known is left empty."""
+    known = [row for row in answers if row["label"] is not None]
+    return [{**row, "seconds": "" if row["seconds"] != row["seconds"] else f"{row['seconds']:.3f}"} for row in known]
 
 
 def _csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
@@ -178,6 +192,7 @@ def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
             {
                 **{"id": number, "image_id": row["id"], "category_id": row["label"], "iscrowd": 0},
                 **{"bbox": [0, 0, entry["width"], entry["height"]], "area": entry["width"] * entry["height"]},
+                **{"attributes": {key: row[key] for key in WHO}},
             }
             for number, (row, entry) in enumerate(zip(rows, entries, strict=True), 1)
         ],
@@ -186,12 +201,30 @@ def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
 
 
 def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
-    """`metadata.csv` with label, id and source of each file; `load_dataset("imagefolder", data_dir=...)` reads it."""
+    """`metadata.csv` with label, id, source and who gave it; `load_dataset("imagefolder", data_dir=...)` reads it."""
     names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in rows]
     for row, name in zip(rows, names, strict=True):
         images.copy(row, out / name)
-    table = ((name, row["class"], row["id"], row["path"]) for name, row in zip(names, rows, strict=True))
-    write_whole(out / "metadata.csv", _csv(("file_name", "label", "id", "path"), table))
+    table = (
+        (name, row["class"], row["id"], row["path"], *(row[key] for key in WHO))
+        for name, row in zip(names, rows, strict=True)
+    )
+    write_whole(out / "metadata.csv", _csv(("file_name", "label", "id", "path", *WHO), table))
+
+
+def _write_label_studio(rows: Rows, images: Images, out: pathlib.Path) -> None:
+    """`tasks.json`; source files are named relative to the data directory, other images are written beside it."""
+    answers: dict[int, list[tuple[int, str | None, float]]] = collections.defaultdict(list)
+    for answer in read_answers(images.run):
+        answers[answer["item"]].append((answer["annotator"], answer["label"], answer["seconds"]))
+    tasks = []
+    for row in rows:
+        name = row["path"]
+        if images.source(row) is None:
+            name = f"images/{row['id']:06d}.png"
+            images.copy(row, out / name)
+        tasks.append(task_of(row, name, answers[row["id"]]))
+    write_whole(out / "tasks.json", (json.dumps(tasks, indent=1) + "\n").encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

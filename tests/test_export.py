@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 from aal import export as command
+from aal.annotators.recorded import Answer, Answers
 from aal.app.data import open_set, prepare
 from aal.app.main import start
 from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.export import export
+from aal.label_studio import images
 from aal.reporting.labels import COLUMNS, read_labels
 from tests.builders import make_run
 
@@ -78,10 +80,10 @@ def test_the_table_holds_every_label_in_order(run: pathlib.Path, capsys: pytest.
         head, *rows = csv.reader(file)
     assert head == COLUMNS
     assert [row[0] for row in rows] == ["1", "4", "0", "3"]
-    assert rows[0] == ["1", "", "1", NAMES[1], "initial", "", "", "", "", ""]
+    assert rows[0] == ["1", "", "1", NAMES[1], "initial", "", "", "", "", "", ""]
     # Batch 2 of 2 workers with 10 each begins after 40 labels, in round 1 of 30; batch 1 after 20, in round 0.
-    assert rows[2] == ["0", "", "1", NAMES[1], "annotator", "6", "9.5", "margin", "0", "1"]
-    assert rows[3] == ["3", "", "0", NAMES[0], "annotator", "7", "9.75", "entropy", "1", "0"]
+    assert rows[2] == ["0", "", "1", NAMES[1], "annotator", "6", "9.5", "margin", "0", "1", "1.0"]
+    assert rows[3] == ["3", "", "0", NAMES[0], "annotator", "7", "9.75", "entropy", "1", "0", "1.0"]
 
 
 def test_each_batch_of_mode_sync_is_a_round(run: pathlib.Path) -> None:
@@ -134,6 +136,51 @@ def test_huggingface_gets_an_imagefolder(photos: pathlib.Path) -> None:
     assert [row["label"] for row in rows] == ["cat", "dog", "dog", "cat"]
     assert [row["path"] for row in rows] == [f"{name} of 3.png" for name in ("cat/1", "dog/1", "cat/0", "dog/0")]
     assert [size_of(out / row["file_name"])[0] for row in rows] == [41, 44, 40, 43]
+
+
+def test_single_answers_are_given_out_as_a_run_takes_them(run: pathlib.Path) -> None:
+    with export(run, "answers").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"item": "0", "path": "", "annotator": "6", "label": NAMES[1], "seconds": "0.500"}
+    classes = [*NAMES, *"23456789"]
+    answers = Answers(str(run / "answers.csv"), classes, None, 1.0)
+    assert answers.names == ["6", "7"] and answers.of(3) == [Answer(1, 0, 4.75)] and not answers.of(1)
+
+
+def test_label_studio_gets_every_answer_and_its_export_is_an_image_set(photos: pathlib.Path) -> None:
+    with sqlite3.connect(photos / "run.db") as db:
+        db.execute("INSERT INTO waits VALUES(8, 5.0, 5.0, 0)")
+        db.execute("INSERT INTO answers VALUES(2, 0, 8, NULL, 9.5, 'cannot tell')")
+    db.close()
+    tasks = json.loads((export(photos, "labelstudio") / "tasks.json").read_text())
+    assert [task["id"] for task in tasks] == [1, 4, 0, 3]
+    first, bought = tasks[0], tasks[2]
+    assert bought["data"] == {"image": "/data/local-files/?d=cat/0%20of%203.png"}
+    given = [(one["completed_by"], one["was_cancelled"], one["lead_time"]) for one in bought["annotations"]]
+    assert given == [(6, False, 0.5), (8, True, 4.5)]
+    assert bought["annotations"][0]["result"][0]["value"] == {"choices": ["dog"]}
+    assert bought["predictions"][0]["score"] == 1.0 and not first["predictions"]
+    data_dir = photos.parent / "photos"
+    found = images(data_dir, str(photos / "export-labelstudio" / "tasks.json"))
+    assert found["labels"] == ["cat", "dog", "dog", "cat"]
+    assert found["images"][2] == str(data_dir / "cat" / "0 of 3.png")
+    two = {"completed_by": 1, "result": [{"type": "choices", "value": {"choices": ["dog"]}}]}
+    skipped = {"completed_by": 2, "result": [], "was_cancelled": True}
+    project = [
+        {"data": {"image": "/data/upload/3/1a2b3c4d-1%20of%203.png"}, "annotations": [two, two, skipped]},
+        {"data": {"image": "/data/local-files/?d=photos/dog/2%20of%203.png"}, "annotations": [skipped]},
+        {"image": "cat/0 of 3.png", "choice": "cat"},
+    ]
+    (data_dir / "1 of 3.png").write_bytes((data_dir / "cat" / "1 of 3.png").read_bytes())
+    export_file = photos / "project.json"
+    export_file.write_text(json.dumps(project))
+    tree = {"data_type": "aal.label_studio:images", "data_dir": str(data_dir), "image_size": 32, "models": "cnn"}
+    options = {"export": str(export_file), "classes": ["cat", "dog"]}
+    prepared = open_set(prepare(resolve({**tree, "data_options": options}, "test")))
+    assert np.asarray(prepared.labels).tolist() == [1, -1, 0] and list(prepared.classes) == ["cat", "dog"]
+    export_file.write_text(json.dumps([{"data": {"image": "../../../etc/passwd"}}]))
+    with pytest.raises(UserError, match=r"task 1: '../../../etc/passwd' is not under data_dir"):
+        images(data_dir, str(export_file))
 
 
 @pytest.mark.parametrize("kind", ["folder", "mini-imagenet", "torchvision:EuroSAT", "scans_by_path:load"])

@@ -6,14 +6,19 @@ from typing import Any
 from aal.config.loading import read_config
 from aal.storage.run_reader import Rows, RunReader
 
-COLUMNS = ["id", "path", "label", "class", "source", "annotator", "answered_at", "strategy", "version", "round"]
+COLUMNS = [
+    *("id", "path", "label", "class", "source", "annotator", "answered_at", "strategy", "version", "round"),
+    "confidence",
+]
+ANSWER_COLUMNS = ["item", "path", "annotator", "label", "seconds"]
 
 
 def read_labels(run: pathlib.Path) -> Rows:
     """Returns a row of COLUMNS for each label of L: the initial ones by id, then the bought ones in order of arrival.
 
     `path` is relative to the run's `data_dir`, None where an image has no source file; `source` is initial or
-    annotator; `version` is that of the model that chose the id, `round` the round of labelling of its batch.
+    annotator; `annotator` gave the last answer, `confidence` is how sure the label is, from 0 to 1; `version` is that
+    of the model that chose the id, `round` the round of labelling of its batch.
 
     Args:
         run: the run directory.
@@ -26,9 +31,35 @@ def read_labels(run: pathlib.Path) -> Rows:
         reader.check()
         rows, names = reader.labels(), reader.classes()
     for row in rows:
-        row["class"] = names[row["label"]] if row["label"] < len(names) else str(row["label"])
+        row["class"] = _name(row["label"], names)
         row["round"] = round_of(row["batch"], config)
     return [{key: row[key] for key in COLUMNS} for row in rows]
+
+
+def read_answers(run: pathlib.Path) -> Rows:
+    """Returns a row of ANSWER_COLUMNS for each answer that stands, in order, as `annotators.answers` takes them.
+
+    `label` is the name of a class, None where the annotator could not tell; `seconds` is from draw to answer, NaN where
+    that is not known. Answers to known images, which are a check, are left out.
+
+    Args:
+        run: the run directory.
+    """
+    with RunReader(run) as reader:
+        reader.check()
+        answers, names, paths = reader.answers(), reader.classes(), reader.paths()
+    rows = []
+    for place in (answers["is_check"] == 0).nonzero()[0].tolist():
+        item, label = int(answers["item"][place]), answers["label"][place]
+        seconds = float(answers["answered_at"][place] - answers["drawn_at"][place])
+        name = None if label != label else _name(int(label), names)
+        values = (item, paths.get(item), int(answers["annotator"][place]), name, seconds)
+        rows.append(dict(zip(ANSWER_COLUMNS, values, strict=True)))
+    return rows
+
+
+def _name(label: int, names: list[str]) -> str:
+    return names[label] if label < len(names) else str(label)
 
 
 def round_of(batch: int | None, config: dict[str, Any]) -> int | None:

@@ -31,10 +31,11 @@ WORKERS = """SELECT worker, group_concat(DISTINCT strategy) AS strategy, count(*
     FROM selections WHERE version IS NOT NULL GROUP BY worker ORDER BY worker"""
 # The labels of L: the initial ones by id, then the bought ones in order of arrival. {path} is a column or NULL.
 LABELS = """SELECT item AS id, {path} AS path, truth AS label, 'initial' AS source, NULL AS annotator,
-        NULL AS answered_at, NULL AS strategy, NULL AS version, NULL AS batch, -1 AS arrival
+        NULL AS answered_at, NULL AS strategy, NULL AS version, NULL AS batch, NULL AS confidence, -1 AS arrival
     FROM examples WHERE part = 'initial'
     UNION ALL
-    SELECT item, {path}, label, 'annotator', annotator, answered_at, strategy, version, batch, arrival
+    SELECT item, {path}, label, 'annotator', annotator, answered_at, strategy, version, batch,
+        (SELECT confidence FROM labels WHERE labels.arrival = queries.arrival), queries.arrival
     FROM queries JOIN examples USING (item)
     LEFT JOIN (SELECT worker, offered_at, min(batch) AS batch FROM selections GROUP BY worker, offered_at)
         USING (worker, offered_at)
@@ -266,6 +267,11 @@ class RunReader:
         """
         columns = {name for (name,) in self.query("SELECT name FROM pragma_table_info('examples')")}
         return self.rows(LABELS.format(path="path" if "path" in columns else "NULL"))  # older records have no paths
+
+    def paths(self) -> dict[int, str]:
+        """Returns the source file of every example that has one, relative to `data_dir`, by id."""
+        columns = {name for (name,) in self.query("SELECT name FROM pragma_table_info('examples')")}
+        return dict(self.query("SELECT item, path FROM examples WHERE path IS NOT NULL")) if "path" in columns else {}
 
     def examples(self) -> list[tuple[int, str, int | None, int]]:
         """Returns id, part, worker and true label of every example, by id."""
