@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aal.coordination import leases
 from aal.aggregation.majority import Majority
+from aal.coordination import leases
 from aal.coordination.answers import Answers, Kind
 from aal.coordination.pools import Pools
 from aal.coordination.query_pool import QueryPool

@@ -143,7 +143,9 @@ class ClientPools(Pools):
         sizes = np.bincount(self._owner[self._owner >= 0], minlength=clients)
         self.batches = [-(-int(size) * a_cycle // int(sizes.sum())) for size in sizes]
         self.own_labels = np.bincount(owner, minlength=clients).tolist()
-        self.queries: ClientQueues = ClientQueues([2 * size for size in self.batches], seed, self._owner, answers.wanted)
+        self.queries: ClientQueues = ClientQueues(
+            [2 * size for size in self.batches], seed, self._owner, answers.wanted
+        )
 
     def restore(
         self,

@@ -68,10 +68,10 @@ class Leases:
 
     def expired(self, now: float) -> list[tuple[int, int]]:
         """Returns (id, annotator) of the leases that have run out; they go on until they are ended."""
-        found = []
+        found: dict[tuple[int, int], None] = {}  # one that ended and began again may be noted twice
         while self._deadlines and self._deadlines[0][0] <= now:
-            found += self._going_on(*self._pop())
-        return found
+            found |= dict.fromkeys(self._going_on(*self._pop()))
+        return list(found)
 
     def first_deadline(self) -> float | None:
         """Returns when the first lease runs out; None while there is none."""

@@ -7,8 +7,8 @@ from itertools import repeat
 from typing import Any
 
 from aal.coordination.answers import Kind, Said
-from aal.coordination.labelled_pool import NO_LABEL, Label
 from aal.coordination.federation import AggregatedModel, EvaluatedModel, LocalModel
+from aal.coordination.labelled_pool import NO_LABEL, Label
 from aal.coordination.messages import Decision, QueryBatch, TrainedModel, TrainingJob
 from aal.storage.journal import Journal
 

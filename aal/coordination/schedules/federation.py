@@ -269,9 +269,10 @@ class Federation(Schedule):
         models: Sequence[tuple[ModelRef, int]],
         jobs: Sequence[TrainingJob],
         lost: Collection[int] = (),
+        outdated: Collection[int] | None = None,
     ) -> None:
         """See the base; an average that had begun is begun again, as another job, unless its version was published."""
-        super().restore(batches, models, [job for job in jobs if job.kind == AGGREGATE], lost)
+        super().restore(batches, models, [job for job in jobs if job.kind == AGGREGATE], lost, outdated)
         self.issued = len(jobs)
         self._returned = [job for job in self._returned if job.number in self._lost]
         self._given = {job.owner: job for job in jobs if job.kind == TRAIN_LOCAL and job.owner is not None}

@@ -76,8 +76,6 @@ class RunNeeds:
     @classmethod
     def hub_type(cls) -> "type[Hub]":
         """Returns the class of the hub, which has the calls that the roles of the run need."""
-        from aal.coordination.answers import Answers
-    from aal.coordination.checks import Checks
-    from aal.coordination.hub import Hub
+        from aal.coordination.hub import Hub
 
         return Hub
