@@ -6,6 +6,7 @@ Examples:
   python reproduce.py table1 --scale paper --data_type cifar-100 --seeds 5
   python reproduce.py diam --scale cpu (several target models; diam --help lists its options)
   python reproduce.py strategies --settings balanced --methods random margin
+  python reproduce.py people --answers answers.csv (one, two or three answers an image)
 
 Runs that are finished are not run again: the same command goes on with a sweep that was stopped.
 """
@@ -41,6 +42,10 @@ def _reproduce(words: list[str]) -> int:
         from aal.app.experiments.diam_2022.command import reproduce
 
         return reproduce(words[1:])
+    if words[:1] == ["people"]:
+        from aal.app.experiments.people.command import run as run_people
+
+        return run_people(words[1:])
     if words[:1] == ["strategies"]:
         from aal.app.experiments.labels_saved.command import run
 
