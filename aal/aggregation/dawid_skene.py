@@ -95,10 +95,10 @@ def dawid_skene(
 class DawidSkene:
     """The label that is most likely by the errors that each annotator is found to make (Dawid and Skene, 1979).
 
-    Errors are estimated anew before each training, from all answers, and from `PRIOR` more to images of each class of
-    which `TRUST` are right: without these, people who gave few answers are believed anything (measured: of two answers
-    to each of 1,500 images by 600 people 62 % of the labels were right, with them 81 %, by majority 82 %). Of annotators
-    who were not there yet only these count.
+    Errors are estimated anew before each training, from all answers, and from `PRIOR` more to images of each class, of
+    which `TRUST` are right. Without these, people who gave few answers are believed anything: of two real answers to
+    each of 1,500 images, 62 % of the labels were right, with them 81 %, by majority 82 %. Of annotators who were not
+    there yet only these count.
 
     Args:
         classes: how many there are.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from aal.reporting.freshness import when_answered
 from aal.reporting.record import Record, column, final_model
@@ -74,7 +75,17 @@ def _final_accuracy(record: Record, summary: dict[str, Any]) -> tuple[str, str]:
         std = summary["target_std"]["final_test_accuracy"]
         return f"Final test accuracy, mean of {len(summary['targets'])} targets", f"{accuracy} ± {percent(std)}"
     name = f" ({_final_network(record)})" if "networks" in summary else ""
-    return f"Final test accuracy{name}", f"{accuracy}{of_fewer}"
+    return f"Final test accuracy{name}", f"{accuracy}{of_fewer}{_interval(record)}"
+
+
+def _interval(record: Record) -> str:
+    """The 95 % interval of the final accuracy that the number of test images leaves (Wilson, 1927); empty of none."""
+    tested = sum(row["images"] for row in record.confusion)
+    if not tested:
+        return ""
+    right = sum(row["images"] for row in record.confusion if row["truth"] == row["predicted"])
+    low, high = binomtest(right, tested).proportion_ci(method="wilson")
+    return f" [{100 * low:.1f}, {100 * high:.1f}] of {tested:,} test images"
 
 
 def _final_network(record: Record) -> str:

@@ -21,6 +21,7 @@ from aal.reporting.tables import markdown_table
 from aal.reporting.units import percent
 
 MOST = 3  # answers an image
+METHODS = ("answers an image", "majority", "Dawid-Skene as published", "`dawid_skene` of a run")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_results(plan: Iterable[Run], runs: pathlib.Path) -> list[Result]:
 
 
 def shares_right(setup: Setup) -> list[tuple[float, ...]]:
-    """Returns the share of right labels of all images by majority, by Dawid-Skene, and as runs use it, for the first 1 ... 3 answers."""
+    """Returns the answers an image, and how many labels are right by majority, by Dawid-Skene, and as runs use that."""
     settings = plan_of(setup)[0].settings
     images = open_set(prepare(settings))
     answers = Answers(setup.answers, images.classes, None, 1.0)
