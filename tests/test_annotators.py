@@ -80,7 +80,7 @@ def test_a_label_source_of_ones_own_answers(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("own", "problem"),
     [
-        ({"source": "nobody"}, "annotators.source: must be simulated or package.module:object, not nobody"),
+        ({"source": "nobody"}, "annotators.source: must be recorded, simulated or package.module:object, not nobody"),
         ({"source": "tests.test_annotators:Slowpoke"}, "annotators.options.seconds: must be given"),
         (
             {"source": "tests.test_annotators:Slowpoke", "options": {"seconds": "long"}},
