@@ -21,7 +21,8 @@ SECTIONS = sections()
 FREE = ("data_options.", "model_options.", "query_strategy_options.", "annotators.options.")  # of a user's own objects
 OTHERS = {"allow_pickle"}  # keyword arguments of Python
 ENDINGS = "csv|json|md|npz|png|py|sql|svg|toml|txt|yaml"
-MADE = {  # files that runs and commands write, or that readers write themselves
+MADE = {
+    "tasks.json",  # files that runs and commands write, or that readers write themselves
     *(
         "config.yaml",
         "seeds.yaml",
