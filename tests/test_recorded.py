@@ -26,8 +26,8 @@ def test_people_answer_as_they_did_and_each_image_at_most_once(tmp_path: pathlib
         people = 0 if item < 13 else 1 if item < 18 else 3
         rows += [f"{item},p{(item + one) % 7},{(item + one) % 10},{1 + one}" for one in range(people)]
     answers = written(tmp_path / "answers.csv", rows)
-    people = {"answers": answers, "number": 4, "answers_per_item": 2, "gold_share": 0.0}
-    plan = imagined_plan(tmp_path / "run", 40, annotators=people, **SIZES)
+    who = {"answers": answers, "number": 4, "answers_per_item": 2, "gold_share": 0.0}
+    plan = imagined_plan(tmp_path / "run", 40, annotators=who, **SIZES)
     assert plan.settings.annotators.source == "recorded"
     assert SimulatedEngine().run(plan, Progress(None)).exit_code == 0
     given = query(plan.run, "SELECT item, annotator, label FROM answers WHERE kind = 'label' ORDER BY item, arrival")
