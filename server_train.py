@@ -249,7 +249,7 @@ class Server:
                 heartbeat=heartbeat,
             )
 
-        val_accuracy, test = fitted.val_accuracy, reported(split.test)
+        val_accuracy, test = fitted.val_accuracy, reported(split.test) if len(split.test) else None
         if val_accuracy is not None and s.training.precision != precision:  # it was computed in that of the training
             val_accuracy = reported(split.validation).accuracy
         return model_payload(
@@ -262,9 +262,9 @@ class Server:
             labels=job.labels,
             epoch=fitted.epoch,
             val_accuracy=val_accuracy,
-            test_accuracy=test.accuracy,
+            test_accuracy=test.accuracy if test else None,
             precision=precision,
-            confusion=[(*pair, int(test.confusion[*pair])) for pair in np.argwhere(test.confusion).tolist()],
+            confusion=_pairs(test.confusion) if test else [],
             history=fitted.history,
             **({} if fitted.votes is None else {"snapshots": snapshots_payload(task, fitted.votes)}),
         )
@@ -319,6 +319,11 @@ async def serve(server: JobRunner, context: Context[ServerHub]) -> None:
                 log.warning("v%d: %s", version, trained.warning)
     except Stopped:
         return
+
+
+def _pairs(confusion: np.ndarray) -> list[tuple[int, int, int]]:
+    """Returns (true class, predicted class, images) of each pair that occurs."""
+    return [(truth, taken, int(confusion[truth, taken])) for truth, taken in np.argwhere(confusion).tolist()]
 
 
 def _tested(trained: TrainedModel) -> str:

@@ -46,17 +46,47 @@ class AnnotatorClient:
         self._draws: deque[tuple[int, float, asyncio.Future[int]]] = deque()
         self._answers: list[tuple[int, int, int, asyncio.Future[bool]]] = []
         self._event = asyncio.Event()
-        self.closed = False  # whether the run is over
+        self.closed = False  # whether nothing is served any more
+        self.is_over = False  # whether that is because the hub says that the run is over
 
     async def draw(self, annotator: int) -> int:
         """Waits for a query; returns its id, leased to this annotator. Raises `Stopped` at the end of the run."""
+        return await self.request(annotator, self._clock.now())
+
+    def request(self, annotator: int, asked_at: float) -> "asyncio.Future[int]":
+        """Asks for a query for an annotator who waits since `asked_at`; one that is cancelled takes none.
+
+        Raises:
+            Stopped: the run is over.
+        """
+        if self.closed:
+            raise Stopped
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._draws.append((self._numbered(annotator), self._clock.now(), future))
+        self._draws.append((self._numbered(annotator), asked_at, future))
         self._event.set()
-        return await future
+        return future
+
+    def draw_now(self, annotator: int, count: int) -> list[int]:
+        """Returns at most `count` queries that are there, for an annotator who does not wait; none while others do.
+
+        Raises:
+            Stopped: the run is over.
+        """
+        if self.closed:
+            raise Stopped
+        if count <= 0 or any(not future.done() for *_, future in self._draws):
+            return []
+        try:
+            drawn = self._hub.draw([self._numbered(annotator)] * count, [self._clock.now()] * count, 0)
+            return [example for example in drawn if example != NO_QUERY]
+        except Stopped:
+            self.is_over = True
+            raise
 
     async def answer(self, example: int, annotator: int, label: int) -> bool:
         """Gives an answer; it is on disk when this returns. False when another annotator had answered before."""
+        if self.closed:
+            raise Stopped
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._answers.append((example, self._numbered(annotator), label, future))
         self._event.set()
@@ -82,6 +112,7 @@ class AnnotatorClient:
                 poll_s = pause if self._draws else self.LONGEST_PAUSE_S
                 await self._clock.changed(self._event, Change.QUERIES, poll_s)
         except Stopped:
+            self.is_over = True
             with contextlib.suppress(Stopped):
                 self._send_answers()
         finally:

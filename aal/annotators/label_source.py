@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from aal.annotators.client import AnnotatorClient
-from aal.config.errors import RunFailed, Stopped, UserError
+from aal.config.errors import RunFailed, Stopped, UserError, innermost
 from aal.config.registry import LABEL_SOURCES, check_options
 from aal.config.settings import AnnotatorSettings
 from aal.context import Context
@@ -144,7 +144,7 @@ async def annotate(source: LabelSource, context: Context[AnnotatorHub]) -> None:
             await client.run()
             labelling.cancel()
     except BaseExceptionGroup as failures:  # what is wrong, not that it came from a group
-        raise _innermost(failures) from None
+        raise innermost(failures) from None
 
 
 async def _label(source: LabelSource, client: AnnotatorClient, clock: Clock) -> None:
@@ -154,7 +154,3 @@ async def _label(source: LabelSource, client: AnnotatorClient, clock: Clock) -> 
         await asyncio.sleep(0)
         if not client.closed:
             raise RunFailed("the label source ended before the run did; annotate() must go on until Stopped is raised")
-
-
-def _innermost(error: BaseException) -> BaseException:
-    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

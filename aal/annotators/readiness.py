@@ -9,6 +9,8 @@ from aal.annotators.recorded import answers_of
 from aal.config.errors import UserError
 from aal.config.settings import Settings
 
+INSTEAD = "name a label source of your own, or let people label (annotators.number=0 people.supervisors=[me])"
+
 
 def check_label_source(
     settings: Settings,
@@ -31,9 +33,9 @@ def check_label_source(
     """
     people, pool = settings.annotators, np.concatenate(list(shards))
     unknown = int((labels[pool] < 0).sum())
-    if unknown and people.source == "simulated":
+    if unknown and people.source == "simulated" and people.number:
         text = f"simulated annotators give true labels, and those of {unknown} images are unknown"
-        raise UserError(f"annotators.source: {text}; name a label source of your own")
+        raise UserError(f"annotators.source: {text}; {INSTEAD}")
     if people.source != "recorded":
         return None
     answers = answers_of(LabellingTask(people, settings.seed, labels, classes, paths=paths))

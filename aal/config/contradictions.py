@@ -194,6 +194,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from schedule_problems(s)
     yield from trainer_problems(s)
     yield from label_source_problems(s)
+    yield from people_problems(s)
     yield from answer_problems(s)
 
 
@@ -255,6 +256,35 @@ def label_source_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _named(error, "annotators")
 
 
+def people_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what is wrong with people in a browser, and a run in which nobody labels."""
+    people = s.people
+    if not people.label:
+        if s.annotators.number == 0:
+            text = "0 label nothing; name people who label in a browser, as people.supervisors=[me]"
+            yield ("annotators.number", "annotators", "people"), text
+        return
+    names = [*people.supervisors, *people.annotators]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield ("people.annotators", "people"), f"{twice[0]} is named twice"
+    if s.annotators.number and s.annotators.source != "simulated":
+        text = f"0 beside people, not {s.annotators.number}: they label beside simulated annotators, or alone"
+        yield ("annotators.number", "annotators", "people"), text
+    if s.federated is not None:
+        yield (
+            ("people.supervisors", "people", "mode"),
+            "people would see the images of every client; not in a federation",
+        )
+    if s.engine != "local":
+        yield ("people.supervisors", "people", "engine"), "people label in real time: engine local"
+    if (people.tls_certificate is None) != (people.tls_key is None):
+        yield ("people.tls_certificate", "people"), "goes with people.tls_key; give both or neither"
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        text = f"a page needs {' and '.join(missing)}: pip install 'aal-labelling[web]', or pip install .[web] here"
+        yield ("people.supervisors", "people"), text
+
+
 def answer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Finds more answers than there are people, and checks where no label is known."""
     people = s.annotators
@@ -265,7 +295,7 @@ def answer_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         text = f"{most} are fewer than answers_per_item, {people.answers_per_item}"
         yield ("annotators.answers_at_most", "annotators"), text
     asked = most + people.cannot_tell - 1
-    if asked > people.number and not LABEL_SOURCES.facts(people.source).get("is_open"):
+    if 0 < people.number < asked and not (s.people.label or LABEL_SOURCES.facts(people.source).get("is_open")):
         text = f"{people.number} are too few: an image may have to be shown to {asked} different ones"
         yield ("annotators.number", "annotators"), text
     if (people.answers is None) == (people.source == "recorded"):
@@ -288,6 +318,8 @@ def image_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if (side := known_side(s)) and (problem := crop_problem(s, side)):
         yield ("training.crop_padding", "training"), problem
     facts = IMAGE_SETS.facts(s.data_type)
+    if s.classes is not None and s.data_type != "folder":
+        yield ("classes", "data_type"), f"are for data_type folder; {s.data_type} knows its own"
     if s.image_size is not None and "image_size" in facts:
         yield ("image_size", "data_type"), f"{s.data_type} has a size of its own, {facts['image_size']}; leave it out"
     if s.test_share is not None and ("own_test" in facts or "test_share" in facts):

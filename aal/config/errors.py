@@ -49,3 +49,8 @@ def is_mendable(error: OSError) -> bool:
 def of_system(error: OSError, text: str) -> UserError | RunFailed:
     """Returns what stands for an error of the system: a `UserError` where the user can mend it, else a `RunFailed`."""
     return UserError(text) if is_mendable(error) else RunFailed(text)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Returns what went wrong first in a group of tasks, not that it came from a group."""
+    return innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

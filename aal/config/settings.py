@@ -1,19 +1,15 @@
 """Every setting of a run: its type, its range, one sentence. YAML and key=value are the same tree."""
 
-import pathlib
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from aal.config.federated import FederatedSettings
-from aal.config.fields import Count, Group, Positive
+from aal.config.fields import Classes, Count, Group, Name, Path, Positive, listed
+from aal.config.people import PeopleSettings
 from aal.config.registry import AGGREGATIONS, IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
 from aal.config.training_settings import TrainingSettings
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 def _bound(value: object) -> object:
@@ -25,9 +21,9 @@ def _bound(value: object) -> object:
 
 def _whole_targets(value: object) -> object:
     """Lets the name of a network stand for a target, and names each target that has no name after its network."""
-    if not isinstance(listed := _listed(value), list):
-        return listed
-    whole = [{"model": one} if isinstance(one, str) else one for one in listed]
+    if not isinstance(targets := listed(value), list):
+        return targets
+    whole = [{"model": one} if isinstance(one, str) else one for one in targets]
     return [{"name": one["model"], **one} if isinstance(one, dict) and "model" in one else one for one in whole]
 
 
@@ -39,17 +35,6 @@ def _different_names(targets: "list[TargetSettings] | None") -> "list[TargetSett
     return targets
 
 
-def _usable_path(text: str) -> str:
-    try:
-        pathlib.Path(text).expanduser()
-    except RuntimeError:
-        raise PydanticCustomError("no_home", "must be a path; the home folder that ~ stands for is unknown") from None
-    if "\0" in text:
-        raise PydanticCustomError("null_byte", "must be a path, which holds no null byte")
-    return text
-
-
-Name = Annotated[str, Field(max_length=200)]
 DataType = Annotated[Name, BeforeValidator(IMAGE_SETS.canonical)]
 StrategyName = Annotated[Name, BeforeValidator(STRATEGIES.canonical)]
 ModelName = Annotated[Name, BeforeValidator(NETWORKS.canonical)]
@@ -57,10 +42,9 @@ ScheduleName = Annotated[Name, BeforeValidator(SCHEDULES.canonical)]
 TrainerName = Annotated[Name, BeforeValidator(TRAINERS.canonical)]
 AggregationName = Annotated[Name, BeforeValidator(AGGREGATIONS.canonical)]
 LabelSourceName = Annotated[Name, BeforeValidator(LABEL_SOURCES.canonical)]
-Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usable_path)]
 Factor = Annotated[float, Field(gt=0, le=10**6)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?|(GPU|MIG)-[\w/-]{1,100})$")]
-Devices = Annotated[list[Device], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
+Devices = Annotated[list[Device], Field(min_length=1, max_length=1000), BeforeValidator(listed)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Seconds = Annotated[float, Field(ge=0, le=10**6)]
 RelativeStd = Annotated[float, Field(ge=0, le=10)]
@@ -76,7 +60,9 @@ class AnnotatorSettings(Group):
         description="simulated; recorded, which answers implies; or one of one's own as package.module:object",
     )
     options: Options = Field({}, description="parameters of the label source")
-    number: Annotated[int, Field(ge=1, le=10**6)] = Field(10, description="annotators who label at once")
+    number: Annotated[int, Field(ge=0, le=10**6)] = Field(
+        10, description="annotators who label at once; 0 where only people label, in a browser"
+    )
     seconds_per_label: Seconds = Field(1.0, description="mean time of one label")
     relative_std: RelativeStd = Field(0.3, description="standard deviation of that time, as a share of the mean")
     error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
@@ -192,6 +178,11 @@ class Settings(Group):
     data_options: Options = Field({}, description="parameters of a set of torchvision or of a function of one's own")
     data_dir: Path = Field("data/downloads", description="where the images are, or are downloaded to")
     prepared_dir: Path | None = Field(None, description="where the prepared arrays go; null: to ~/.cache/aal")
+    classes: Classes | None = Field(
+        None,
+        description="of data_type folder: names of the classes; images in folders of other names have no label (null: "
+        "each folder is a class)",
+    )
     image_size: Annotated[int, Field(ge=8, le=512)] | None = Field(
         None, description="pixels a side that images are resized to; null: 32 for folder, otherwise their own size"
     )
@@ -259,7 +250,7 @@ class Settings(Group):
         600.0, description="seconds without a heartbeat after which a process counts as dead"
     )
 
-    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000), BeforeValidator(_listed)] = Field(
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000), BeforeValidator(listed)] = Field(
         ["vgg16"],
         description=f"{NETWORKS.choices()}; a list is given to the servers in turn, the initial model is of the first",
     )
@@ -293,6 +284,7 @@ class Settings(Group):
         "float32", description="of reported accuracies, whatever training.precision is"
     )
     annotators: AnnotatorSettings = Field(AnnotatorSettings(), description="the simulated annotators")
+    people: PeopleSettings = Field(PeopleSettings(), description="who labels in a browser")
     devices: DeviceSettings = Field(DeviceSettings(), description="where the roles compute")
     tensorboard: bool = Field(False, description="also write scalars for TensorBoard (pip install tensorboard)")
 

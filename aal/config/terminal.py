@@ -52,6 +52,15 @@ class LineFormatter(logging.Formatter):
         return "\n".join(map(escaped, super().formatException(info).splitlines()))
 
 
+def log_to_terminal() -> None:
+    """Sends this process's log to standard error."""
+    log = logging.getLogger("aal")
+    log.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter())
+    log.handlers = [handler]
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """Parses the words of a command; what it repeats of them is escaped."""
 

@@ -41,6 +41,7 @@ class AnnotatorCalls:
         self._idle_annotators = 0
         self._stopped = False
         self._finished = False
+        self.paused = False  # whether nobody is given a query
 
     def draw(self, annotators: Sequence[int], asked_at: Sequence[float], idle: int) -> list[int]:
         """Leases random queries to annotators in the order of asking, as far as S goes.
@@ -65,14 +66,17 @@ class AnnotatorCalls:
             self._idle_annotators = 0
             if self._schedule.all_answered:
                 raise Stopped
+            if self.paused:
+                return []
             now = self._clock.now()
             self._pools.queries.expire(now)
             for worker, chosen in self._pools.at_random(self._schedule.random_queries(len(annotators))).items():
                 self._put_into_pool(QueryBatch(worker, 0, chosen, "random", (), now), now)
             had_leases = self._pools.queries.leased
+            self._pools.queries.is_last = not self._schedule.still_to_offer()
             drawn = self._pools.draw(annotators, now + self._lease_s)
             rows = [row for row in zip(annotators, asked_at, drawn, strict=False) if row[2] != NO_QUERY]
-            self._idle_annotators = idle - len(rows)
+            self._idle_annotators = max(0, idle - len(rows))
             blocked = len(annotators) - len(rows) if self._pools.queries.waiting else 0
             self._schedule.note_draw(self._pools.queries.leased - had_leases, self._idle_annotators, now, blocked)
             if rows:

@@ -103,9 +103,9 @@ class ClientQueues(QueryPool):
         """See `QueryPool`."""
         return min((at for queue in self._queues if (at := queue.first_deadline()) is not None), default=None)
 
-    def release_all(self) -> list[int]:
+    def release_all(self, below: int | None = None) -> list[int]:
         """See `QueryPool`."""
-        return [example for queue in self._queues for example in queue.release_all()]
+        return [example for queue in self._queues for example in queue.release_all(below)]
 
     def _of_example(self, example: int) -> QueryPool:
         return self._queues[self._owner[example]]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from aal.config.settings import Settings
-from aal.coordination.annotator_calls import AnnotatorCalls
+from aal.coordination.attendance import Attendance
 from aal.coordination.clock import Now
 from aal.coordination.interfaces import Record
 from aal.coordination.messages import (
@@ -32,8 +32,8 @@ from aal.coordination.pools import Pools
 from aal.coordination.schedules.base import Schedule
 
 
-class Hub(AnnotatorCalls):
-    """See the module's text; implements `ServerHub`, `WorkerHub` and `AnnotatorHub`.
+class Hub(Attendance):
+    """See the module's text; implements `ServerHub`, `WorkerHub`, `AnnotatorHub` and `PeopleHub`.
 
     Args:
         settings: of the run.
@@ -60,6 +60,7 @@ class Hub(AnnotatorCalls):
         answering: tuple[float | None, float | None] = (None, None),
     ) -> None:
         super().__init__(settings, pools, schedule, classes, record, clock, notify, answering)
+        self._first_person = settings.annotators.number if settings.people.label else None
         self._fitting = threading.Lock()  # one aggregation at a time, which no draw waits for
         self._settled: list[tuple[ModelRef, float | None]] = []  # on their way to the disk, in order of version
         self._accuracy = accuracy
@@ -188,9 +189,9 @@ class Hub(AnnotatorCalls):
                 self._schedule.release_server(index)
             elif role == "worker":
                 self._schedule.release_worker(index)
-            elif role == "annotators":  # all of them, for they share a process
+            elif role == "annotators":  # all of them, for they share a process; people keep what is on their screens
                 self._idle_annotators = 0
-                self._pools.queries.release_all()
+                self._pools.queries.release_all(self._first_person)
             self._notify(Change.LABELS | Change.ROOM | Change.QUERIES)
 
     def computing(self) -> Computing:
@@ -214,6 +215,8 @@ class Hub(AnnotatorCalls):
                 test_accuracy=self._accuracy,
                 finished=self._finished,
                 failure=self._record.failure,
+                interrupted=self.interrupted,
+                paused=self.paused,
                 computing=self._schedule.computing,
                 warning=self._warning,
                 initial=self._pools.initial,

@@ -89,6 +89,34 @@ class AnnotatorHub(Protocol):
         ...
 
 
+class PeopleHub(AnnotatorHub, Protocol):
+    """What the page where people label may call. Every call returns at once and may raise `Stopped`."""
+
+    def renew(self, ids: Sequence[int], annotators: Sequence[int]) -> list[bool]:
+        """Lets leases last longer; returns for each whether the annotator has it."""
+        ...
+
+    def give_back(self, ids: Sequence[int], annotators: Sequence[int]) -> None:
+        """Returns leased ids to S without an answer."""
+        ...
+
+    def skip(self, ids: Sequence[int], annotators: Sequence[int]) -> None:
+        """Returns leased ids to S for other annotators; these have them again when nothing else is to come."""
+        ...
+
+    def status(self) -> Status:
+        """Returns how far the run is."""
+        ...
+
+    def pause(self, is_paused: bool) -> None:
+        """Lets nobody have a query until it is called again."""
+        ...
+
+    def interrupt(self) -> None:
+        """Asks for the end of the run, as Ctrl-C does."""
+        ...
+
+
 class JobRunner(Protocol):
     """What the role of a server computes with: a `Server`, or its stand-in in a simulation."""
 

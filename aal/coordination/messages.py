@@ -258,6 +258,8 @@ class Status:
         trainings: that go on, in the order in which they began.
         is_virtual: whether the seconds are those of a simulation.
         clients: of a federation, that train at the moment; None of other runs.
+        interrupted: whether somebody has asked for the end of the run.
+        paused: whether nobody is given a query.
     """
 
     seconds: float
@@ -276,3 +278,5 @@ class Status:
     trainings: Sequence[Training] = ()
     is_virtual: bool = False
     clients: int | None = None
+    interrupted: bool = False
+    paused: bool = False

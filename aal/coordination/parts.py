@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from aal.coordination.federated_interfaces import AggregatorHub, ClientHub, EvaluatorHub, owner_of
-from aal.coordination.interfaces import AnnotatorHub, ServerHub, WorkerHub
+from aal.coordination.interfaces import AnnotatorHub, PeopleHub, ServerHub, WorkerHub
 
 PARTS: dict[str, type] = {
-    **{"server": ServerHub, "worker": WorkerHub, "annotators": AnnotatorHub},
+    **{"server": ServerHub, "worker": WorkerHub, "annotators": AnnotatorHub, "web": PeopleHub},
     **{"client": ClientHub, "aggregator": AggregatorHub, "evaluator": EvaluatorHub},
 }
 

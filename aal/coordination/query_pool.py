@@ -35,6 +35,8 @@ class QueryPool:
         self._missing: dict[int, int] = {}  # id -> answers still to come, where that is not `answers`
         self._had: dict[int, set[int]] = {}  # id -> annotators who answered or declined it
         self._former: dict[int, set[int]] = {}  # id -> annotators whose lease ran out
+        self._put_off: dict[int, set[int]] = {}  # id -> annotators who would rather have others first
+        self.is_last = False  # whether no other ids will come: then who put one off has it again
         self._versions: dict[int, int] = {}  # id -> model that chose it
         self._touched: set[int] = set()  # ids that somebody has drawn
         self._untouched: collections.Counter[int] = collections.Counter()  # the others, by version
@@ -130,7 +132,7 @@ class QueryPool:
         self._touch(example)
         self._touched.discard(example)
         del self._versions[example]
-        for kept in (self._missing, self._had, self._former):
+        for kept in (self._missing, self._had, self._former, self._put_off):
             kept.pop(example, None)
 
     def extend(self, example: int) -> None:
@@ -145,7 +147,8 @@ class QueryPool:
         """Leases ids drawn uniformly at random, one to each annotator.
 
         Returns:
-            For each annotator the id, `NO_QUERY` where only such wait that this one has had; it ends with the last id.
+            For each annotator the id, `NO_QUERY` where only such wait that this one has had, or put off while others
+            are to come; it ends with the last id.
         """
         drawn: list[int] = []
         ids, people = [], []
@@ -166,8 +169,8 @@ class QueryPool:
     def _drawn_by(self, annotator: int, deadline: float) -> int:
         waiting, uniform = self._waiting, self._random.random
         position = int(uniform() * len(waiting))
-        if self._has_had(waiting[position], annotator):
-            may = [other for other, example in enumerate(waiting) if not self._has_had(example, annotator)]
+        if self._passes_over(waiting[position], annotator):
+            may = [other for other, example in enumerate(waiting) if not self._passes_over(example, annotator)]
             if not may:
                 return NO_QUERY
             position = may[int(uniform() * len(may))]
@@ -249,6 +252,13 @@ class QueryPool:
         self._return([(example, annotator)])
         return True
 
+    def put_off(self, example: int, annotator: int) -> bool:
+        """Gives an id back that this annotator shall have again only when there is nothing else."""
+        if not self.give_back(example, annotator):
+            return False
+        self._put_off.setdefault(example, set()).add(annotator)
+        return True
+
     def expire(self, now: float) -> list[int]:
         """Returns to the pool, and to the caller, the ids whose lease has run out."""
         return self._return(self.leases.expired(now))
@@ -257,9 +267,9 @@ class QueryPool:
         """Returns when the first of the leases runs out; None while there is none."""
         return self.leases.first_deadline()
 
-    def release_all(self) -> list[int]:
-        """Returns to the pool, and to the caller, all leased ids."""
-        return self._return(self.leases.all())
+    def release_all(self, below: int | None = None) -> list[int]:
+        """Returns to the pool, and to the caller, all leased ids, or those of the annotators below a number."""
+        return self._return([lease for lease in self.leases.all() if below is None or lease[1] < below])
 
     # ------------------------------------------------------------------ of one id
 
@@ -280,6 +290,10 @@ class QueryPool:
 
     def _has_had(self, example: int, annotator: int) -> bool:
         return annotator in self._had.get(example, ()) or annotator in self.leases.holders(example)
+
+    def _passes_over(self, example: int, annotator: int) -> bool:
+        """Whether a draw of this annotator leaves an id that waits to others."""
+        return self._has_had(example, annotator) or (not self.is_last and annotator in self._put_off.get(example, ()))
 
     def _touch(self, example: int) -> None:
         if example not in self._touched:

@@ -81,7 +81,7 @@ class Role:
     """A kind of role, by the names of its functions: they are imported where the role runs.
 
     Attributes:
-        name: `server`, `worker` or `annotators`.
+        name: `server`, `worker`, `annotators` or `web`.
         build: `module:function` that makes, from a `Context` and `args`, what the role computes with.
         live: `module:coroutine function` of what was built and its `Context`.
         number: how many of them.
@@ -114,7 +114,7 @@ class Role:
 
     def process_name(self, slot: int) -> str:
         """Returns the name of a process, as in the log."""
-        return self.name if self.name == "annotators" else f"{self.name}-{slot}"
+        return self.name if self.name in ("annotators", "web") else f"{self.name}-{slot}"
 
     async def run(self, context: Context[Any]) -> None:
         """Builds and runs one role, in the process in which it is called."""

@@ -13,11 +13,11 @@ MIB, GB = 2**20, 1e9
 ADDRESSES = 3.3e9  # bytes that a process which has loaded PyTorch maps, mostly of files
 # Memory in MiB that is a process's own, without the images, which are mapped, and without what a network adds; as
 # `python -m bench memory` measured it. What the fork server has loaded is shared by all.
-SHARED, MAIN, HUB, ANNOTATORS, WORKER, SERVER = 290, 160, 60, 50, 40, 130
+SHARED, MAIN, HUB, ANNOTATORS, WORKER, SERVER, WEB = 290, 160, 60, 50, 40, 130, 90
 IN_ONE_PROCESS, TORCH = 350, 200  # of a simulated run, and what it has more where it computes
 PER_ANNOTATOR, PER_EXAMPLE = 3000, 60  # bytes
 WITH_CUDA = 1000  # MiB that a CUDA context adds to a process's own memory on the host
-THREADS, COMPUTING_THREADS = 3, 4  # of the hub or the annotators, of a server or a worker
+THREADS, COMPUTING_THREADS, WEB_THREADS = 3, 4, 10  # of the hub or the annotators, of a server or a worker, the page
 MAIN_FILES, FILES_EACH = 14, 2  # open files of the main process, and more for each; with fewer, measured, it fails
 # Of a network without `facts`, such as a user's own: those of VGG-16, which are the largest.
 LARGEST = {"parameters": 15_000_000, "activations": 790, "widest": 64}
@@ -79,7 +79,7 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
             Part("evaluator", "server_num", 1, _host(WORKER, s.devices.servers) + scoring, COMPUTING_THREADS),
             Part("annotators", "worker_num", 1, ANNOTATORS * MIB + workers * people, THREADS),
         ]
-    return [
+    parts = [
         hub,
         Part("servers", "server_num", servers, _host(SERVER, s.devices.servers) + training, COMPUTING_THREADS),
         Part(
@@ -89,8 +89,10 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
             _host(WORKER, s.devices.workers) + scoring,
             COMPUTING_THREADS,
         ),
-        Part("annotators", "annotators.number", 1, ANNOTATORS * MIB + people, THREADS),
+        Part("annotators", "annotators.number", min(1, s.annotators.number), ANNOTATORS * MIB + people, THREADS),
+        Part("page", "people.supervisors", int(s.people.label), WEB * MIB, WEB_THREADS),
     ]
+    return [part for part in parts if part.number]
 
 
 def open_files(processes: int) -> int:

@@ -22,15 +22,21 @@ def sync(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: pathlib.Path, content: bytes) -> None:
+def write_whole(path: pathlib.Path, content: bytes, mode: int = 0o666) -> None:
     """Writes a file so that readers find the old content or the new, never a part; it is on disk afterwards.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        mode: its permissions, less those of the umask.
 
     Raises:
         OSError: it cannot be written; the old content stays.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
-        temporary.write_bytes(content)
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
         sync(temporary)
         os.replace(temporary, path)
     finally:

@@ -17,7 +17,7 @@ from aal.storage.run_directory import MODELS
 # What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
 MAY_CHANGE = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
-    *("on_failure", "restart_limit", "hung_after_s", "tensorboard"),
+    *("on_failure", "restart_limit", "hung_after_s", "tensorboard", "people"),
 }
 FIXED = set(Settings.model_fields) - MAY_CHANGE
 FILES = (LOCK, "config.yaml", "split.npz", "run.db", EARLIER, NAME, "log.txt", "summary.json")

@@ -93,6 +93,9 @@ class Supervisor:
         self._cores.look(self._monitor)
         if status.failure is not None:
             raise RunFailed(status.failure)
+        if status.interrupted and not self._caught:
+            self._caught.append("SIGINT")
+            return False
         for slot, process in list(self._processes.items()):
             has_failed = not process.is_alive() and process.exitcode != 0
             if has_failed and not self._caught and not status.finished:
