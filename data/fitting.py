@@ -21,8 +21,9 @@ def fit_to(image_set: ImageSet, settings: Settings) -> tuple[Settings, str]:
 
     Sizes only ever shrink from their defaults, which fit 50,000 images. Of n labelled images outside the test set, a
     tenth is for validation and a tenth is labelled at the start (at least two for each class, but not more than a
-    quarter); the budget is at most half of the pool; a training starts after a fifth of the budget. Crops are padded by
-    an eighth of the side, and images of digits, letters and signs are not flipped.
+    quarter; where people are to label others, all that validation leaves); the budget is at most half of the pool; a
+    training starts after a fifth of the budget. Crops are padded by an eighth of the side, and images of digits,
+    letters and signs are not flipped.
 
     Args:
         image_set: the prepared set.
@@ -46,14 +47,16 @@ def _sizes(image_set: ImageSet, s: Settings) -> dict[str, int]:
     known = int((np.asarray(image_set.labels) != UNKNOWN).sum())
     unknown = len(image_set.labels) - known
     if image_set.test is None:
-        known -= max(1, round(share_for_testing(image_set.data_type, s.test_share) * known))
+        known -= min(known, max(1, round(share_for_testing(image_set.data_type, s.test_share) * known)))
     else:
         known -= len(image_set.test)
     if s.imbalance is not None:
         known = len(divide(image_set, s)[1])
     tenth, least = known // 10, min(2 * len(image_set.classes), known // 4)
-    found = {"val_size": min(s.val_size, tenth), "initial_size": min(s.initial_size, max(1, tenth, least))}
+    found = {"val_size": min(s.val_size, tenth), "initial_size": min(s.initial_size, known, max(1, tenth, least))}
     of_given = {key: getattr(s, key) for key in found if key not in s.left_open}
+    if s.people.label and unknown:  # nobody is asked for what is known already
+        found["initial_size"] = known - {**found, **of_given}["val_size"]
     pool = known + unknown - sum({**found, **of_given}.values())
     batches = s.worker_num * s.worker_query_num
     batch = min(s.query_batch, max(1, pool // (2 * batches))) if "query_batch" in s.left_open else s.query_batch

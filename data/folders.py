@@ -17,7 +17,10 @@ from aal.config.settings import Settings
 
 PARTS = ("train", "val", "test")
 UNLABELLED = {"unlabelled", "unlabeled"}  # folders of images whose class is not known
-LAYOUT = "one folder a class, with the images in it (those without a label in a folder named unlabelled)"
+LAYOUT = (
+    "one folder a class, with the images in it (those without a label in a folder named unlabelled); where people are "
+    "to label all of them, name the classes: classes=[cat,dog]"
+)
 
 
 class ImageFile(NamedTuple):
@@ -32,21 +35,25 @@ class ImageFile(NamedTuple):
 class ClassFolders:
     """Loads `data_dir`, whose folders are the classes, in the order of their names.
 
-    A folder named `unlabelled` is no class: its images have no label, and go to the workers' shards only.
+    A folder named `unlabelled` is no class: its images have no label, and go to the workers' shards only. Where the
+    settings name the classes, the same holds for all folders of other names, and for images in no folder.
 
     Raises:
         UserError: there is no such folder, or no class folders are in it.
     """
 
+    _named: list[str] | None = None
     _size: int
     _parts: list[Path]
 
     def __init__(self, settings: Settings) -> None:
         self._size = settings.image_size or int(IMAGE_SETS.facts("folder")["default_image_size"])
-        self.variant = f"folder {self._size}"
+        self._named = settings.classes
+        self.variant = f"folder {self._size}" + (f" {self._named}" if self._named else "")
         self.root = self._data_dir = _existing(settings.data_dir)
         self._parts = [self.root]
-        self._check()
+        if self._named is None:
+            self._check()
 
     def _check(self) -> None:
         names = {path.name for path in self._classes() if not _is_unlabelled(path.name)}
@@ -85,10 +92,12 @@ class ClassFolders:
 
     def _images(self) -> list[ImageFile]:
         known = _extensions()
+        found = [(folder.name, path) for folder in self._classes() for path in _files_under(folder)]
+        if self._named is not None:
+            found += [("", path) for path in _files_in(self.root)]
         return sorted(
-            ImageFile(folder.name, path.relative_to(self.root).as_posix(), path)
-            for folder in self._classes()
-            for path in _files_under(folder)
+            ImageFile(name, path.relative_to(self.root).as_posix(), path)
+            for name, path in found
             if path.suffix.lower() in known
         )
 
@@ -96,21 +105,22 @@ class ClassFolders:
         """Writes the (N, size, size, 3) images by class, then by name, without those that cannot be read.
 
         Raises:
-            UserError: fewer than two images of known class can be read.
+            UserError: fewer than two images of known class can be read; where the classes are named, fewer than two.
         """
         images = self._images()
         kept = write_pictures(folder, len(images), lambda row: open_picture(images[row].path), self._size, channels=3)
         names = [images[row].label for row in kept]
-        classes = sorted({name for name in names if not _is_unlabelled(name)})
+        classes = self._named or sorted({name for name in names if not _is_unlabelled(name)})
         number = {name: label for label, name in enumerate(classes)}
         labels = np.array([number.get(name, UNKNOWN) for name in names], np.int64)
-        if (labelled := int((labels != UNKNOWN).sum())) < 2:
-            total = sum(not _is_unlabelled(image.label) for image in images)
+        if (usable := len(names) if self._named else int((labels != UNKNOWN).sum())) < 2:
+            total = len(images) if self._named else sum(not _is_unlabelled(image.label) for image in images)
+            where = self.root if self._named else f"the class folders of {self.root}"
             raise UserError(
-                f"data_dir: {labelled} of the {total} image files in the class folders of {self.root} can be read; "
-                "at least 2 are needed"
+                f"data_dir: {usable} of the {total} image files in {where} can be read; at least 2 are needed"
             )
-        left_out = {path.name for path in self._classes() if not _is_unlabelled(path.name)} - set(classes)
+        folders = [] if self._named else [path.name for path in self._classes() if not _is_unlabelled(path.name)]
+        left_out = set(folders) - set(classes)
         unread = sorted({*range(len(images))} - {*kept.tolist()})
         return Contents(
             labels,
@@ -165,6 +175,12 @@ def _visible_folders(parent: Path) -> list[Path]:
     except OSError as error:
         raise _unreadable(error) from None
     return sorted(path for path in folders if os.path.isdir(path) and not here.is_relative_to(path.resolve()))
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files that lie in a folder itself; a broken link counts as one that cannot be read."""
+    paths = (folder / name for name in os.listdir(folder) if not name.startswith("."))
+    return (path for path in paths if os.path.isfile(path) or not os.path.exists(path))
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
