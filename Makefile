@@ -1,11 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo label-demo test check clean
 
 # Handwritten digits that come with scikit-learn: no download.
 demo: .venv/installed
 	$(BIN)/python main.py --config digits.yaml
+
+# You label the same digits in a browser, beside simulated annotators: open the link that it prints.
+label-demo: .venv/installed
+	$(BIN)/python main.py --config label-demo.yaml
 
 # Everything that needs neither GPU nor network.
 test: check

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from aal.config.errors import RunFailed, UserError
 from aal.config.interrupts import deferred_interrupt
 from aal.config.program import command, resuming
-from aal.config.terminal import ArgumentParser, LineFormatter, run_command
+from aal.config.terminal import ArgumentParser, log_to_terminal, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,11 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "--config: must be given, for example --config digits.yaml (or --resume RUN to go on with a run)"
         )
     os.umask(os.umask(0o022) | 0o022)  # nothing of a run is writable by other accounts
-    log = logging.getLogger("aal")
-    log.setLevel(logging.INFO)
-    handler = logging.StreamHandler()  # of preparation, skipped images and the like, until the run has a log.txt
-    handler.setFormatter(LineFormatter())
-    log.handlers = [handler]
+    log_to_terminal()  # of preparation, skipped images and the like, until the run has a log.txt
     if arguments.resume is None:
         from aal.config.loading import load
         from aal.seeds import run_seeds, seeds_of
@@ -124,7 +120,7 @@ def start(
             progress.announce(f"fitted to the images: {fitted}")
         progress.announce(f"run directory: {run}")
         pool = sum(map(len, partition.shards))
-        if settings.budget > pool:
+        if settings.budget > pool and not settings.people.label:  # people label as long as they like
             progress.announce(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images")
         return run, _execute(wire(settings, run, images, partition, resume=None), progress)
     if not (run / "config.yaml").exists():  # there is nothing to go on with
@@ -199,8 +195,11 @@ def _execute(plan: Plan, progress: Progress) -> RunResult:
     from aal.engines import engine_named
     from aal.reporting.tensorboard import scalars
     from aal.storage.run_directory import logged
+    from aal.web.people import invitations
 
     log = logging.getLogger("aal")
+    for line in invitations(plan.settings, plan.run):
+        progress.announce(line)
     with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
         log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
         result = engine_named(plan.settings.engine).run(plan, progress)
@@ -243,8 +242,10 @@ def _check_machine(settings: Settings) -> None:
     """Reports at once what is missing."""
     from aal.reporting.tensorboard import check_tensorboard
     from aal.training.placement import placed
+    from aal.web.people import check_page
 
     check_tensorboard(settings)
+    check_page(settings)
     placed(settings, settings.server_num, settings.worker_num)
 
 

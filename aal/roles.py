@@ -29,7 +29,7 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
     if issubclass(schedule, Federation):
         return _federated(settings, images, partition, asked)
     workers, features = len(partition.shards), images.features_path
-    return [
+    roles = [
         # Servers read labels from the hub and images from the prepared folder; they publish files, then versions.
         Role(
             "server",
@@ -47,9 +47,14 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
             (images.folder, workers, features),
             settings.devices.worker_processes,
         ),
-        # Annotators draw ids and answer with labels; all of them share one process and one connection to the hub.
-        Role("annotators", f"{SOURCE}:build", f"{SOURCE}:annotate", 1, asked),
     ]
+    if settings.annotators.number:
+        # Annotators draw ids and answer with labels; all of them share one process and one connection to the hub.
+        roles.append(Role("annotators", f"{SOURCE}:build", f"{SOURCE}:annotate", 1, asked))
+    if settings.people.label:
+        # People draw and answer too, each in a browser; one process serves their pages.
+        roles.append(Role("web", "aal.web.server:build", "aal.web.server:serve", 1, asked[1:]))
+    return roles
 
 
 def _federated(settings: Settings, images: "ImageSet", partition: Partition, asked: tuple[object, ...]) -> list[Role]:

@@ -27,6 +27,10 @@ ROOMS = {
     "aal.engines": {
         *("aal.config", "aal.coordination", "aal.storage", "aal.training", "aal.strategies", "aal.context"),
     },
+    "aal.web": {
+        *("aal.config", "aal.aggregation", "aal.coordination", "aal.context", "aal.annotators", "aal.storage"),
+        "aal.app.data",
+    },
     "aal.reporting": {"aal.config", "aal.aggregation", "aal.coordination", "aal.storage"},
 }
 

@@ -1,0 +1,1 @@
+"""The page where people label, and the one from which a run is watched."""

@@ -1,0 +1,193 @@
+"""Who labels in a browser: names, links and roles, and the file that keeps them, `people.json` of a run directory."""
+
+import contextlib
+import errno
+import hashlib
+import pathlib
+import secrets
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from aal.config.errors import UserError
+from aal.config.people import PeopleSettings, PersonName
+from aal.config.settings import Settings
+from aal.storage.atomic import write_whole
+from aal.storage.run_directory import writing
+
+NAME = "people.json"
+SECRET = 0o600  # who reads the file can label in the name of everybody
+TOKEN_BYTES = 18
+LOOPBACK = ("127.", "::1", "localhost")
+
+PersonRole = Literal["annotator", "supervisor"]
+
+
+class Person(BaseModel):
+    """Somebody who labels.
+
+    Attributes:
+        annotator: their number in the record.
+        name: of the person.
+        role: supervisors may also watch the run, invite others, correct, pause and stop.
+        token: the secret of their link; None for those who may no longer take part.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    annotator: Annotated[int, Field(ge=0)]
+    name: PersonName
+    role: PersonRole
+    token: str | None
+
+
+class People:
+    """The people of a run; their numbers follow those of the simulated annotators, and are never given again.
+
+    Args:
+        run: the run directory.
+        first: number of the first person.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+
+    def __init__(self, run: pathlib.Path, first: int) -> None:
+        self._path, self._first = run / NAME, first
+        self._listed: list[Person] = []
+        with writing(run), contextlib.suppress(FileNotFoundError):
+            content = self._path.read_bytes()
+            try:
+                self._listed = TypeAdapter(list[Person]).validate_json(content)
+            except ValidationError:
+                raise UserError(f"{self._path}: is damaged; remove it, and everybody gets a new link") from None
+        self._by_digest = self._digests()
+
+    def __iter__(self) -> Iterator[Person]:
+        return iter(self._listed)
+
+    def with_token(self, token: str) -> Person | None:
+        """Returns whose token it is; the time that takes says nothing about the tokens there are."""
+        return self._by_digest.get(_digest(token))
+
+    def named(self, name: str) -> Person | None:
+        """Returns the person of a name who may take part."""
+        return next((person for person in self if person.name == name and person.token), None)
+
+    def invite(self, names: Sequence[str], role: PersonRole) -> list[Person]:
+        """Lets people take part, those who may already as before; returns them when they are on disk."""
+        new = [name for name in names if self.named(name) is None]
+        numbers = range(self._first + len(self._listed), self._first + len(self._listed) + len(new))
+        made = [
+            Person(annotator=number, name=name, role=role, token=secrets.token_urlsafe(TOKEN_BYTES))
+            for number, name in zip(numbers, new, strict=True)
+        ]
+        self._write([*self._listed, *made])
+        return [person for person in self if person.token and person.name in names]
+
+    def shut_out(self, name: str) -> None:
+        """Makes a person's link worthless; what they answered stays."""
+        kept = [one.model_copy(update={"token": None}) if one.name == name else one for one in self]
+        self._write(kept)
+
+    def _write(self, people: list[Person]) -> None:
+        if people != self._listed or not self._path.exists():
+            with writing(self._path.parent):
+                write_whole(self._path, TypeAdapter(list[Person]).dump_json(people, indent=1), SECRET)
+        self._listed, self._by_digest = people, {}
+        self._by_digest = self._digests()
+
+    def _digests(self) -> dict[bytes, Person]:
+        return {_digest(person.token): person for person in self._listed if person.token}
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()
+
+
+def invitations(settings: Settings, run: pathlib.Path) -> list[str]:
+    """Invites the people whom the settings name; returns lines with their links.
+
+    Raises:
+        UserError: their file is damaged, or cannot be written.
+    """
+    if not settings.people.label:
+        return []
+    people = People(run, settings.annotators.number)
+    people.invite(settings.people.supervisors, "supervisor")
+    people.invite(settings.people.annotators, "annotator")
+    where = address(settings.people)
+    lines = [f"{one.name} labels at {link(where, one)}" for one in people if one.token]
+    if not settings.people.host.startswith(LOOPBACK) and where.startswith("http:"):
+        lines.append("warning: without TLS, who is in the same network can read these links (docs/security.md)")
+    return lines
+
+
+def link(where: str, person: Person) -> str:
+    """Returns a person's invitation; what follows # is sent to no server and stands in no log."""
+    return f"{where}/join#{person.token}"
+
+
+def address(people: PeopleSettings) -> str:
+    """Returns what people open, without a path."""
+    if people.address:
+        return people.address
+    host = people.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - as the user says
+        host = _own_address()
+    scheme = "https" if people.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{people.port}"
+
+
+def _own_address() -> str:
+    """Returns the address of this machine in its network, by asking which one would be used; nothing is sent."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        asked.connect(("192.0.2.1", 9))  # of no machine: RFC 5737
+        return str(asked.getsockname()[0])
+    return socket.gethostname()
+
+
+def listening(people: PeopleSettings) -> socket.socket:
+    """Returns a socket at the address of the page.
+
+    Raises:
+        UserError: the address or the port cannot be had.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(people.host, people.port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+    except OSError as error:
+        text = f"{people.host}: {error.strerror or error}; give an address of this machine"
+        raise UserError(f"people.host: {text}") from None
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(place)
+    except OSError as error:
+        made.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UserError(f"people.host: {people.host}: is no address of this machine") from None
+        text = f"{people.host} port {people.port}: {error.strerror or error}"
+        raise UserError(f"people.port: {text}; give another, as people.port={people.port % 65535 + 1}") from None
+    return made
+
+
+def check_page(settings: Settings) -> None:
+    """Checks that the page can be served, before anything is started.
+
+    Raises:
+        UserError: its port is taken, or its certificate cannot be used.
+    """
+    people = settings.people
+    if not people.label:
+        return
+    listening(people).close()
+    if people.tls_certificate and people.tls_key:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(people.tls_certificate, people.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            files = f"{people.tls_certificate} and {people.tls_key}"
+            text = f"{files}: are no certificate and its key in PEM ({error.strerror or error})"
+            raise UserError(f"people.tls_certificate: {text}") from None
