@@ -2,6 +2,7 @@
 
 A fault is SIGKILL, SIGTERM, or SIGSTOP, for good or until long after `hung_after_s`, of one process, of two at once, or
 of all of them as by Ctrl-Z. After each run, and each end of main, nothing may be left alive or in the temporary folder.
+With --people, scripted people label over HTTP meanwhile; what was acknowledged to them must be there at the end.
 
 Examples:
   python -m bench.chaos --faults 1000 --seed 0
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 
 import psutil
 
@@ -30,6 +32,7 @@ from bench.promises import Answers, answers_of, breaches, progress_of
 from bench.rows import parser_of, until
 from bench.run_process import Run, running
 from bench.settings import WORDS
+from bench.visitors import Visitors
 
 HUNG_AFTER_S = 4.0
 LIMIT_S = 300.0
@@ -53,6 +56,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=200, help="processes to kill or stop (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the roles (default: 0)")
     parser.add_argument("--mode", choices=list(TURNS), default="async", help="of the runs (default: async)")
+    parser.add_argument("--people", type=int, default=0, help="who label over HTTP beside simulated ones (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(words)
     chance, faults = random.Random(arguments.seed), collections.Counter[str]()
@@ -60,7 +64,7 @@ def main(words: list[str] | None = None) -> int:
     runs = resumes = answered = 0
     while faults.total() < arguments.faults and not broken:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
-        run = FaultedRun(folder, chance, faults, arguments.faults, arguments.mode)
+        run = FaultedRun(folder, chance, faults, arguments.faults, arguments.mode, arguments.people)
         try:
             resumes += run.to_its_end(arguments.seed + runs)
             broken = breaches(run.folder, run.seen)
@@ -93,10 +97,17 @@ class FaultedRun:
         faults: counts them.
         most: of all runs together.
         mode: of the run.
+        people: who label over HTTP.
     """
 
     def __init__(
-        self, folder: pathlib.Path, chance: random.Random, faults: collections.Counter[str], most: int, mode: str
+        self,
+        folder: pathlib.Path,
+        chance: random.Random,
+        faults: collections.Counter[str],
+        most: int,
+        mode: str = "async",
+        people: int = 0,
     ) -> None:
         self.seen = Answers()  # every answer that was on disk before a fault
         self.folder = folder / "run"
@@ -106,9 +117,10 @@ class FaultedRun:
         self._faults = faults
         self._most = most
         self._mode = mode
-        self._chances = ROLES[mode] | CHANCES
+        self._chances = ROLES[mode] | CHANCES | ({"web": 6} if people else {})
         self._mark = uuid.uuid4().hex
         self._paused: dict[psutil.Process, float] = {}  # when each goes on
+        self._people = Visitors(self.folder, people)
 
     def to_its_end(self, seed: int) -> int:
         """Runs and resumes; returns how often main had to be started again.
@@ -118,7 +130,18 @@ class FaultedRun:
         """
         turns, kind = TURNS[self._mode], {"async": "chaos", "federated": "chaosfederated"}[self._mode]
         words = [*WORDS[kind], f"hung_after_s={HUNG_AFTER_S}", turns[seed % len(turns)], "--seed", str(seed)]
+        words += self._people.words
         environment = os.environ | {"AAL_CHAOS": self._mark, "TMPDIR": str(self._temporary)}
+        with self._people.labelling():
+            resumes = self._started(words, environment)
+        self.seen |= self._people.acknowledged()
+        sockets.remove_left(self._temporary)  # of a main killed after its run: the next program's task, but none came
+        if left := [path.name for path in self._temporary.iterdir() if not path.name.startswith("torchinductor")]:
+            raise RunFailed(f"left in the temporary folder: {', '.join(left)}")
+        return resumes
+
+    def _started(self, words: list[str], environment: Mapping[str, str]) -> int:
+        """Starts main until it has ended well; returns how often that was again."""
         resumes = 0
         while True:
             with running(words, self.folder, environment=environment) as run:
@@ -130,12 +153,8 @@ class FaultedRun:
                     raise RunFailed(f"processes outlived main: {survivors}")
                 run.check(-signal.SIGKILL, 143, -signal.SIGTERM)  # the last before it listens, or while it reports
                 if run.process.returncode == 0:
-                    break
+                    return resumes
             resumes += 1
-        sockets.remove_left(self._temporary)  # of a main killed after its run: the next program's task, but none came
-        if left := [path.name for path in self._temporary.iterdir() if not path.name.startswith("torchinductor")]:
-            raise RunFailed(f"left in the temporary folder: {', '.join(left)}")
-        return resumes
 
     def _inject_faults(self, run: Run) -> None:
         """Does one fault after another until main has ended."""
