@@ -57,7 +57,7 @@ class LabellingRun:
         while len(self.links) < 3:
             line = self.process.stdout.readline()
             assert line, self.process.communicate()[1]
-            if found := re.match(r"(\w+) labels at (http://\S+)", line):
+            if found := re.match(r"label as (\w+): (http://\S+)", line):
                 self.links[found[1]] = found[2]
         wait_for(lambda: "the page is at" in self.log, SLOW_S)
 

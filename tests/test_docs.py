@@ -32,6 +32,7 @@ MADE = {
         "metadata.csv",
         "annotations.json",
         "summary.json",
+        "people.json",
         "model.pt",
         "report/report.md",
     ),

@@ -120,7 +120,7 @@ def invitations(settings: Settings, run: pathlib.Path) -> list[str]:
     people.invite(settings.people.supervisors, "supervisor")
     people.invite(settings.people.annotators, "annotator")
     where = address(settings.people)
-    lines = [f"{one.name} labels at {link(where, one)}" for one in people if one.token]
+    lines = [f"label as {one.name}: {link(where, one)}" for one in people if one.token]
     if not settings.people.host.startswith(LOOPBACK) and where.startswith("http:"):
         lines.append("warning: without TLS, who is in the same network can read these links (docs/security.md)")
     return lines
