@@ -12,6 +12,7 @@ from aal.app.experiments.aal_2021.statistics import Verdict
 from aal.app.experiments.kafal_2023 import page
 from aal.app.experiments.kafal_2023.page import Result
 from aal.app.experiments.kafal_2023.plans import COMPARED, METHODS, SCALES, SPREADS, Run, Setup, plan_of
+from aal.reporting.curves import Floats
 
 pytestmark = pytest.mark.unit
 SETUP = Setup("cpu", "data/downloads", 3, ("ksas", "random", "entropy", "logo"), ("0.1", "iid"), "local")
@@ -22,8 +23,8 @@ def result(run: Run, gain: dict[str, float]) -> Result:
     noise = 0.001 * np.random.RandomState(zlib.crc32(run.name.encode())).normal()
     share = 0.2 if run.spread == "iid" else 1.0
     more = share * (gain.get(run.method, 0.0) + gain.get(run.update, 0.0))
-    labels = 500.0 + run.seed + 250 * np.arange(4)
-    accuracy = np.array([start + more + noise for start in (0.2, 0.23, 0.26, 0.29)])
+    labels: Floats = np.array([500.0, 750.0, 1000.0, 1250.0]) + run.seed
+    accuracy: Floats = np.asarray([start + more + noise for start in (0.2, 0.23, 0.26, 0.29)], np.float64)
     return Result(run, labels, accuracy, "a machine")
 
 
