@@ -19,7 +19,8 @@ def test_a_federation_has_a_group_a_trainer_and_no_validation_images_of_its_own(
     s = resolve(BASE, "x")
     assert s.federated is not None and (s.trainer, s.val_size) == ("train_local", 0)
     assert (s.federated.step, s.federated.rounds) == (0.6, 50)
-    assert resolve(parse(dump(s), "x"), "x") == s
+    tree: Any = parse(dump(s), "x")
+    assert resolve(tree, "x") == s
     assert resolve({**BASE, "mode": "async"}, "x").federated is None
     buffered = resolve({**BASE, "federated": {"asynchronous": {"buffer": 3}}}, "x")
     assert buffered.federated is not None and buffered.federated.step == 1.0
@@ -70,7 +71,7 @@ def test_the_published_config_buys_what_the_published_code_buys() -> None:
     shards = [ids[len(first) :] for ids, first in zip(own, initial, strict=True)]
     one = np.ones(3, np.float32)
     partition = Partition(none, none, np.concatenate(initial), shards, 0 * one, one, owner)
-    pools = schedule.make_pools(s, partition, np.zeros(50_000, np.int64), 0)
+    pools: Any = schedule.make_pools(s, partition, np.zeros(50_000, np.int64), 0)
     assert pools.batches == [252, 228, 251, 251, 279, 292, 259, 260, 227, 207]
     assert pools.labels == 5005 and [5005 + cycle * sum(pools.batches) for cycle in range(6)][-1] == 17_535
 
