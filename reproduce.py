@@ -5,6 +5,7 @@ Examples:
   python reproduce.py figure2 --methods AAL random entropy --batches 5000
   python reproduce.py table1 --scale paper --data_type cifar-100 --seeds 5
   python reproduce.py diam --scale cpu (several target models; diam --help lists its options)
+  python reproduce.py kafal --scale cpu (federated; kafal --help lists its options)
   python reproduce.py strategies --settings balanced --methods random margin
 
 Runs that are finished are not run again: the same command goes on with a sweep that was stopped.
@@ -41,6 +42,10 @@ def _reproduce(words: list[str]) -> int:
         from aal.app.experiments.diam_2022.command import reproduce
 
         return reproduce(words[1:])
+    if words[:1] == ["kafal"]:
+        from aal.app.experiments.kafal_2023.command import reproduce as reproduce_kafal
+
+        return reproduce_kafal(words[1:])
     if words[:1] == ["strategies"]:
         from aal.app.experiments.labels_saved.command import run
 
