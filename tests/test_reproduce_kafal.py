@@ -10,8 +10,8 @@ import pytest
 from aal.app import reproduce
 from aal.app.experiments.aal_2021.statistics import Verdict
 from aal.app.experiments.kafal_2023 import page
-from aal.app.experiments.kafal_2023.page import Result
 from aal.app.experiments.kafal_2023.plans import COMPARED, METHODS, SCALES, SPREADS, Run, Setup, plan_of
+from aal.app.experiments.kafal_2023.results import Result
 from aal.reporting.curves import Floats
 
 pytestmark = pytest.mark.unit

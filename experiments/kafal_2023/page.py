@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -13,49 +12,16 @@ from matplotlib.figure import Figure
 from aal.app.experiments.aal_2021.page import Claim, count, mean_and_deviation, titled
 from aal.app.experiments.aal_2021.statistics import Interval, all_of, interval, judge
 from aal.app.experiments.kafal_2023.plans import FOLDER, PUBLISHED, SCALES, UPDATES, Run, Setup, methods_of
+from aal.app.experiments.kafal_2023.results import Result, means, of_kind, read_results
 from aal.config.errors import of_system
-from aal.reporting.curves import Floats, mean_by_labels
-from aal.reporting.metrics import summary_of
+from aal.reporting.curves import Floats
 from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE, label_axis, save
-from aal.reporting.record import column, read
 from aal.reporting.tables import markdown_table
 from aal.reporting.units import duration
 from aal.storage.atomic import write_whole
 
 NAMES = {"kcfu": "KCFU", "fedavg": "FedAvg"}
 BEATEN = {"uncertainty": ("entropy", "margin"), "random": ("random",)}  # by KSAS, as the paper claims
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A finished run: labels (n,) of its cycles, accuracy (n,) of the global model at their ends, and its machine."""
-
-    run: Run
-    labels: Floats
-    accuracy: Floats
-    hardware: str
-
-
-def read_results(plan: Iterable[Run], runs: pathlib.Path) -> list[Result]:
-    """Reads the finished runs of a plan."""
-    found = []
-    for run in plan:
-        record = read(runs / run.name)
-        tested = [point for point in summary_of(record)["curve"] if point["test_accuracy"] is not None]
-        curve = mean_by_labels(column(tested, "labels"), column(tested, "test_accuracy"))
-        found.append(Result(run, *curve, record.meta.get("hardware", "unknown")))
-    return found
-
-
-def of_kind(results: Iterable[Result], method: str, update: str, spread: str) -> list[Result]:
-    """Returns the runs of a kind, in order of seed."""
-    kind = (method, update, spread)
-    return [one for one in results if (one.run.method, one.run.update, one.run.spread) == kind]
-
-
-def means(results: Iterable[Result], method: str, update: str, spread: str) -> Floats:
-    """Returns the mean accuracy of the curve of each seed (seeds,), from 0 to 1; none where it was not run."""
-    return np.array([one.accuracy.mean() for one in of_kind(results, method, update, spread)])
 
 
 def claims_of(setup: Setup, results: Sequence[Result]) -> list[Claim]:
