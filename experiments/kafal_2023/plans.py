@@ -19,7 +19,7 @@ SPREADS: dict[str, dict[str, Any]] = {
     "iid": {"partition": "iid"},
 }
 PUBLISHED = "0.1"
-SUBSET = "aal.app.experiments.diam_2022.subset:load"
+SUBSET = "aal.app.experiments.subset:load"
 
 
 @dataclass(frozen=True)
