@@ -29,13 +29,14 @@ from aal.storage.run_directory import MODELS
 from aal.strategies.assignment import assign
 from aal.strategies.ensemble import models_of
 from aal.strategies.pool import Scorer
-from aal.training.aggregation import State
+from aal.training.aggregation import State, statistics_of, with_statistics_of
 from aal.training.continuations import load_continuation, save_continuation
 from aal.training.cost import local_training_cost
 from aal.training.devices import use_device
 from aal.training.images import OwnImages, normalisation_of
 from aal.training.networks import Architecture, architecture_from, initial_network
 from aal.training.trainer import (
+    Continuation,
     FittedModel,
     Trainer,
     TrainingTask,
@@ -134,9 +135,12 @@ class Client(Worker):
     ) -> dict[str, Any]:
         """Returns what the file of a local model is to hold."""
         s, rules = self.settings, self.rules
-        start = load_model(self.run / job.start.path)["state_dict"] if job.start else None
+        keeps = rules.keep_optimizer or not rules.share_statistics
+        continuation = load_continuation(self.run, self.index, job if keeps else None, job.epochs_before)
+        start: State | None = load_model(self.run / job.start.path)["state_dict"] if job.start else None
+        if start is not None and continuation.statistics:
+            start = with_statistics_of(start, continuation.statistics)
         model = self._network(job, architecture, start)
-        continuation = load_continuation(self.run, self.index, job if rules.keep_optimizer else None, job.epochs_before)
         task = TrainingTask(
             bank=self.bank,
             ids=ids,
@@ -152,8 +156,11 @@ class Client(Worker):
             continuation=continuation,
         )
         fitted = self._fitted(model, task)
-        if rules.keep_optimizer and fitted.continuation is not None:
-            save_continuation(self.run, self.index, job, fitted.continuation)
+        if keeps and fitted.continuation is not None:
+            optimizer = fitted.continuation.optimizer if rules.keep_optimizer else {}
+            statistics = {} if rules.share_statistics else statistics_of(fitted.state_dict)
+            kept = Continuation(fitted.continuation.epochs, optimizer, statistics)
+            save_continuation(self.run, self.index, job, kept)
         return model_payload(
             s,
             state_dict=fitted.state_dict,

@@ -5,6 +5,7 @@ Examples:
   python reproduce.py figure2 --methods AAL random entropy --batches 5000
   python reproduce.py table1 --scale paper --data_type cifar-100 --seeds 5
   python reproduce.py diam --scale cpu (several target models; diam --help lists its options)
+  python reproduce.py kafal --scale cpu (federated; kafal --help lists its options)
   python reproduce.py strategies --settings balanced --methods random margin
   python reproduce.py people --answers answers.csv (one, two or three answers an image)
 
@@ -46,6 +47,10 @@ def _reproduce(words: list[str]) -> int:
         from aal.app.experiments.people.command import run as run_people
 
         return run_people(words[1:])
+    if words[:1] == ["kafal"]:
+        from aal.app.experiments.kafal_2023.command import reproduce as reproduce_kafal
+
+        return reproduce_kafal(words[1:])
     if words[:1] == ["strategies"]:
         from aal.app.experiments.labels_saved.command import run
 

@@ -19,6 +19,7 @@ from aal.training.aggregation import (
     mixed,
     staleness_weight,
     state_problem,
+    statistics_of,
     weighted_mean,
     with_statistics_of,
 )
@@ -91,15 +92,12 @@ def test_one_client_or_equal_ones_give_their_very_weights(weight: float, copies:
     assert same(weighted_mean([(one, weight)] * copies), one)
 
 
-def test_without_statistics_the_server_keeps_its_own() -> None:
-    clients, server = [state(1), state(2)], state(0)
-    found = weighted_mean([(clients[0], 1.0), (clients[1], 3.0)], keep_statistics_of=server)
-    with_them = weighted_mean([(clients[0], 1.0), (clients[1], 3.0)])
-    assert list(found) == list(server)
+def test_a_client_may_go_on_with_its_own_statistics() -> None:
+    mean, own = weighted_mean([(state(1), 1.0), (state(2), 3.0)]), state(2)
+    found = with_statistics_of(mean, statistics_of(own))
+    assert list(found) == list(mean)
     for name, value in found.items():
-        assert torch.equal(value, server[name] if is_statistic(name) else with_them[name]), name
-    back = with_statistics_of(found, clients[1])
-    assert {name for name in back if torch.equal(back[name], clients[1][name])} == set(filter(is_statistic, server))
+        assert torch.equal(value, own[name] if is_statistic(name) else mean[name]), name
 
 
 def test_the_statistics_of_a_real_network_are_known_by_their_names() -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -18,7 +19,9 @@ from tests.guide import EXAMPLES, FENCE, ROOT, sections
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LONGEST = 120
 SECTIONS = sections()
-FREE = ("data_options.", "model_options.", "query_strategy_options.", "annotators.options.")  # of a user's own objects
+FREE = (  # of a user's own objects
+    *("data_options.", "model_options.", "query_strategy_options.", "annotators.options.", "trainer_options."),
+)
 OTHERS = {"allow_pickle"}  # keyword arguments of Python
 ENDINGS = "csv|json|md|npz|png|py|sql|svg|toml|txt|yaml"
 MADE = {
@@ -115,8 +118,9 @@ def test_files_that_are_named_exist(page: pathlib.Path) -> None:
 def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from keys_of(field.annotation, f"{prefix}{name}.")
+        for kind in (field.annotation, *get_args(field.annotation)):  # a group, or one that may be null
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from keys_of(kind, f"{prefix}{name}.")
 
 
 KEYS = set(keys_of(Settings))
@@ -130,7 +134,7 @@ def test_settings_that_are_named_exist(page: pathlib.Path) -> None:
     prose = FENCE.sub("", text)
     wanted = {key for command in COMMAND.findall(text) for key in re.findall(r"(?<![\w.-])([a-z_.]+)=", command)}
     wanted |= set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)(?:=|: )[^`]*`", prose))
-    groups = "annotators|devices|training|costs"
+    groups = "annotators|devices|training|costs|federated"
     wanted |= {key for key in re.findall(rf"`((?:{groups})\.[a-z_.]+)`", prose) if not key.endswith((".py", ".yaml"))}
     table = prose.partition("| setting |")[2].partition("\n\n")[0]
     wanted |= {key for row in table.splitlines()[1:] for key in re.findall(r"`([a-z_.]+)`", row.split("|")[1])}

@@ -69,9 +69,10 @@ def with_value(value: float) -> np.ndarray:
         (np.zeros((ROWS, 0)), "must be of shape"),
         (np.zeros((ROWS, 3), np.int64), "must hold float16, float32, float64 of this machine's byte order, not <i8"),
         (np.zeros((ROWS, 3), ">f4"), "byte order, not >f4"),
-        (with_value(np.nan), "row 17 holds a number that is NaN, infinite or beyond float32"),
+        (with_value(np.nan), "row 17 holds a number that is NaN, infinite, or whose square is beyond float32"),
         (with_value(-np.inf), "row 17 holds"),
         (with_value(1e300), "row 17 holds"),
+        (with_value(1e20), "row 17 holds"),
         (np.array([{}] * 3), "is no .npy file of numbers"),
     ],
 )

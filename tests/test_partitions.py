@@ -177,4 +177,4 @@ def test_a_report_draws_the_clients_of_its_record(tmp_path: pathlib.Path) -> Non
     images, labelled = images_of_clients(record)
     assert images.tolist() == [[1, 2], [0, 1]] and labelled.tolist() == [[0, 1], [0, 1]]
     assert "clients" in draw(record)
-    assert "clients" not in draw(read(make_run(tmp_path / "other", **tables)))
+    assert "clients" not in draw(read(make_run(tmp_path / "other", CONFIG, **tables)))

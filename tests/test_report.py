@@ -57,7 +57,9 @@ CONTRACT = (
     " rounds_ahead eval_precision"
 )
 # That of S is of runs with max_staleness auto.
-FILES = {f"{name}.{kind}" for name in PICTURES if name not in ("query_pool", "targets") for kind in ("png", "pdf")}
+FILES = {
+    f"{name}.{kind}" for name in PICTURES if name not in ("query_pool", "targets", "clients") for kind in ("png", "pdf")
+}
 
 
 def summarise(run: pathlib.Path) -> dict[str, Any]:

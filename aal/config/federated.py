@@ -63,6 +63,11 @@ class FederatedSettings(Group):
     keep_optimizer: bool = Field(
         False, description="whether the optimiser of a client goes on from round to round of a cycle, as published"
     )
+    share_statistics: bool = Field(
+        True,
+        description="whether clients take over the averaged statistics of batch norms, as published; false: each goes "
+        "on with its own until the next cycle, and their average only scores images",
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the local trainings whose client drops out before it has sent its weights"
     )

@@ -22,6 +22,8 @@ def summary_of(record: Record) -> dict[str, Any]:
     - trainings: published models.
     - curve: the models in order of version. `labels` is the training set, `queries` those of them that were bought,
       `seconds` the time of publication.
+      In a federation most versions are not tested; the figures that follow are of the last tested one of each number
+      of labels, at the end of its cycle.
     - final_test_accuracy: of the model trained on most labels; of several, of the newest.
     - mean_curve_accuracy: mean of the test accuracies of the curve.
     - aubc: area under test accuracy against labels by the trapezoid rule, divided by the span of labels. Models with
@@ -64,7 +66,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         "answers": answers_summary(record),
         "trainings": len(curve),
         "curve": curve,
-        **_figures(curve),
+        **_figures(_at_the_end(curve) if record.config.get("federated") else curve),
         "annotator_wait_s": _distribution(waits),
         "annotators_waited": record.waited,
         "query_interval_s": _distribution(np.diff(record.selections["offered_at"])[same_worker]),
@@ -85,6 +87,12 @@ def summary_of(record: Record) -> dict[str, Any]:
         "eval_precision": record.config.get("eval_precision"),
         **(of_targets(record, curve, _figures) or _networks(record, curve)),
     }
+
+
+def _at_the_end(curve: Rows) -> Rows:
+    """The last tested point of each number of labels."""
+    tested = [point for point in curve if point["test_accuracy"] is not None]
+    return list({point["labels"]: point for point in tested}.values())
 
 
 def _figures(curve: Rows) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ import yaml
 from aal.config.errors import of_system
 from aal.reporting import plots
 from aal.reporting.answers import answers_section
+from aal.reporting.clients import clients_table
 from aal.reporting.details import annotators_table, classes_table
 from aal.reporting.freshness import just_in_time, when_answered, when_offered
 from aal.reporting.main_figures import main_figures
@@ -147,7 +148,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *([BESIDE] if "waits" in drawn and summary["mode"] != "sync" else []),
         *([_same_staleness(record)] if "staleness" not in drawn else []),
         "## What the words mean\n\n" + DEFINITIONS,
-        *filter(None, (just_in_time(record), redundancy_section(record))),
+        *filter(None, (just_in_time(record), redundancy_section(record), clients_table(record))),
         *filter(None, (annotators_table(record), answers_section(record), classes_table(record))),
         f"## Trainings\n\nAccuracies are from 0 to 1, times in {'virtual ' * record.is_virtual}seconds.\n",
         _listed(record.models),

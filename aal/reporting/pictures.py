@@ -59,15 +59,17 @@ def draw(record: Record) -> dict[str, Figure]:
     if record.clients:
         drawn["clients"] = client_plots.clients(*images_of_clients(record), record.classes)
     chosen = record.selections
+    trainings = Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at")))
     spans = (
-        Spans(*(column(record.models, key) for key in ("server", "started_at", "published_at"))),
+        Spans(*record.local_trainings.values()) if record.local_trainings else trainings,
         Spans(chosen["worker"], chosen["started_at"], chosen["offered_at"]),
         Spans(*(record.answers[key] for key in ("annotator", "drawn_at", "answered_at"))),
     )
     if any(span.end.size for span in spans):
         number = (record.config.get("annotators") or {}).get("number", 0)
         annotators = max(number, np.unique(spans[2].lane).size)
-        drawn["timeline"] = timeline(*spans, annotators, breaks, waited, np.nan_to_num(shares), virtual)
+        is_federated = bool(record.local_trainings)
+        drawn["timeline"] = timeline(*spans, annotators, breaks, waited, np.nan_to_num(shares), virtual, is_federated)
     return drawn
 
 

@@ -26,7 +26,8 @@ class Record:
     `answers` are those of annotators that stand, in order, `labels` what they come to, by id, `confidences` how sure
     these are, `retired` counts images that are to have no label; `annotators` and `answers_by_class` count labels and
     how many of them are right; with several targets, `lineages` is the target of each version and `selected_with` the
-    versions of each selection; `clients` are the images of each client and class in a federated run.
+    versions of each selection; `clients` are the images of each client and class in a federated run, `local_trainings`
+    when each client trained, `client_work` what became of it.
     """
 
     config: dict[str, Any]
@@ -55,6 +56,8 @@ class Record:
     lineages: dict[int, int]
     selected_with: Rows
     clients: Rows
+    local_trainings: Columns
+    client_work: Rows
 
     @property
     def is_virtual(self) -> bool:
@@ -136,6 +139,8 @@ def read(run: pathlib.Path) -> Record:
             lineages=reader.lineages() if config.get("targets") else {},
             selected_with=reader.selected_with() if config.get("targets") else [],
             clients=reader.clients() if config.get("mode") == "federated" else [],
+            local_trainings=reader.local_trainings() if config.get("mode") == "federated" else {},
+            client_work=reader.client_work() if config.get("mode") == "federated" else [],
         )
 
 

@@ -38,11 +38,12 @@ def timeline(
     waited: float | None = None,
     shares: Floats | None = None,
     virtual: bool = False,
+    federated: bool = False,
 ) -> Figure:
     """Draws what every role did when: a lane for each server, worker and annotator, or a band if they are many.
 
     Args:
-        trainings: of the servers.
+        trainings: of the servers, or of the clients of a federation.
         selections: of the workers.
         labellings: of the annotators.
         annotators: how many there are.
@@ -50,6 +51,7 @@ def timeline(
         waited: which share of their time the annotators waited, from 0 to 1.
         shares: (annotators,) the same of each annotator, by number.
         virtual: whether the time is that of a simulation.
+        federated: whether clients trained.
     """
     last = max(spans.end.max(initial=1.0) for spans in (trainings, selections, labellings))
     scale, unit = time_unit(last)
@@ -57,9 +59,10 @@ def timeline(
         (
             trainings,
             "training",
-            "Servers (a bar: one training; the two tones only keep neighbours apart; shaded below: some server trains)",
+            f"{'Clients' if federated else 'Servers'} (a bar: one training; the two tones only keep neighbours apart; "
+            f"shaded below: some {'client' if federated else 'server'} trains)",
         ),
-        (selections, "selection", "Workers (a bar: one selection)"),
+        (selections, "selection", f"{'Clients' if federated else 'Workers'} (a bar: one selection)"),
         (labellings, "labelling", "Annotators (a bar: one label being given)"),
     )
     share = "" if waited is None else f": they waited {100 * waited:.1f} % of their time"

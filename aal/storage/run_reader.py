@@ -62,7 +62,14 @@ ANNOTATORS = """SELECT annotator, count(*) AS labels, sum(truth >= 0) AS known,
     FROM standing_answers JOIN examples USING (item) WHERE kind = 'label' GROUP BY annotator ORDER BY annotator"""
 ANSWERS_BY_CLASS = """SELECT truth, count(*) AS labels, sum(label = truth) AS right
     FROM labels JOIN examples USING (item) WHERE truth >= 0 AND label IS NOT NULL GROUP BY truth"""
-CLIENTS = """SELECT worker AS client, truth, count(*) AS images, count(labels.item) + sum(part = 'initial') AS labelled
+LOCAL_TRAININGS = "SELECT client, started_at, delivered_at FROM local_models ORDER BY client, started_at"
+# A row a client: its trainings, how many of them it dropped out of, and what became of its local models.
+CLIENT_WORK = """SELECT client, trainings, dropped_out, weight, mean_staleness, max_staleness,
+        coalesce(left_out, 0) AS left_out
+    FROM (SELECT client, count(*) AS trainings, sum(dropped_out) AS dropped_out FROM local_models GROUP BY client)
+    LEFT JOIN (SELECT client, avg(weight) AS weight, avg(staleness) AS mean_staleness, max(staleness) AS max_staleness,
+        count(left_out) AS left_out FROM rounds GROUP BY client) USING (client) ORDER BY client"""
+CLIENTS = """SELECT worker AS client, truth, count(*) AS images, count(label) + sum(part = 'initial') AS labelled
     FROM examples LEFT JOIN labels USING (item) WHERE worker IS NOT NULL AND truth >= 0 GROUP BY worker, truth"""
 LABEL_ERRORS = "SELECT count(*) FROM queries JOIN examples USING (item) WHERE truth >= 0 AND label <> truth"
 
@@ -251,6 +258,14 @@ class RunReader:
     def answers_by_class(self) -> Rows:
         """Returns for each known true label the labels bought of it, and how many of them are right."""
         return self.rows(ANSWERS_BY_CLASS)
+
+    def local_trainings(self) -> Columns:
+        """Returns client, started_at and delivered_at of each local training that has ended, by client."""
+        return self.columns(LOCAL_TRAININGS)
+
+    def client_work(self) -> Rows:
+        """Returns for each client its trainings, and the weight and staleness of its local models."""
+        return self.rows(CLIENT_WORK)
 
     def clients(self) -> Rows:
         """Returns for each client and true class how many images are its own, and how many of these are labelled."""

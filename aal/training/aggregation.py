@@ -91,32 +91,34 @@ def _floats_of(state: State) -> list[str]:
     return [name for name, value in state.items() if value.is_floating_point()]
 
 
-def weighted_mean(states: Iterable[tuple[State, float]], keep_statistics_of: State | None = None) -> dict[str, Tensor]:
+def weighted_mean(states: Iterable[tuple[State, float]]) -> dict[str, Tensor]:
     """Returns sum_i w_i state_i / sum_i w_i (FedAvg: McMahan et al., 2017; KAFAL, equation 7, w_i its labels).
+
+    The statistics of batch norms are averaged as well, as published. Where clients go on with their own
+    (`with_statistics_of`), their average is for scoring images with the global model alone.
 
     Args:
         states: with their weights > 0, at least one; each is let go of before the next one is asked for.
-        keep_statistics_of: None averages the statistics of batch norms as well, as published. A state, the server's
-            own, is where they are taken from instead: then those of a client never leave it (SiloBN: Andreux et al.,
-            2020), and it puts its own back with `with_statistics_of`. Nobody updates the server's; what scores images
-            with the average needs those of a client.
     """
     total, sums = 0.0, StateSum()
-    averaged = (lambda name: True) if keep_statistics_of is None else (lambda name: not is_statistic(name))
     for state, weight in states:
         total += weight
-        sums.add(state, weight, averaged)
+        sums.add(state, weight)
         del state  # before the next one is loaded
-    mean = sums.divided(total)
-    return (
-        mean
-        if keep_statistics_of is None
-        else {name: mean.get(name, kept) for name, kept in keep_statistics_of.items()}
-    )
+    return sums.divided(total)
+
+
+def statistics_of(state: State) -> dict[str, Tensor]:
+    """Returns the running statistics of the batch norms of a state."""
+    return {name: value for name, value in state.items() if is_statistic(name)}
 
 
 def with_statistics_of(state: State, own: State) -> dict[str, Tensor]:
-    """Returns a state with the batch norms' statistics of another one."""
+    """Returns a state with the batch norms' statistics of another one, for a client that keeps its own.
+
+    Its images then decide how its numbers are normalised, and the average of the others what is learnt from them (as
+    SiloBN: Andreux et al., 2020).
+    """
     return {name: own[name] if is_statistic(name) else value for name, value in state.items()}
 
 
@@ -187,6 +189,5 @@ def buffered(
     steps.add(current, total / learning_rate, lambda name: not is_statistic(name))
     moved = steps.divided(total / learning_rate)
     share = min(1.0, learning_rate * stepped / total)
-    kept = {name: value for name, value in current.items() if is_statistic(name)}
-    moved |= mixed(kept, statistics.divided(stepped), share)
+    moved |= mixed(statistics_of(current), statistics.divided(stepped), share)
     return {name: moved[name] for name in current}

@@ -83,6 +83,7 @@ def calibrate(
         per_selection=read,
         per_model_published=written,
         relative_std=settings.costs.relative_std,
+        client_factors=settings.costs.client_factors,
     )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,10 +42,12 @@ class Continuation:
     Attributes:
         epochs: of the trainings so far.
         optimizer: what it kept of each parameter at their end, see `aal.training.optimizers.optimizer_state`.
+        statistics: of the batch norms at their end, for a client that goes on with its own; none for others.
     """
 
     epochs: int = 0
     optimizer: OptimizerState = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

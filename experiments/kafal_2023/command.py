@@ -1,0 +1,83 @@
+"""`reproduce.py kafal`: runs the study of federated active learning, and writes its page."""
+
+import os
+import pathlib
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from aal.app.experiments.kafal_2023.plans import METHODS, SCALES, SPREADS, Setup, plan_of
+from aal.config.cores import core_count
+from aal.config.errors import INTERRUPTED, UserError
+from aal.config.registry import STRATEGIES
+from aal.config.terminal import ArgumentParser, write_line
+from aal.sweep import claimed_folder, environments_of, run_all, seconds_taken
+
+MODELS = ("local", "global", "both")
+
+
+def reproduce(words: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    arguments = _parser().parse_args(words)
+    setup = _checked(arguments)
+    out = pathlib.Path(arguments.out or f"results/kafal-{setup.data_type}-{setup.scale}")
+    command = shlex.join(["python", "reproduce.py", "kafal", *words])
+    with claimed_folder(out):
+        plan = plan_of(setup)
+        left = [run for run in plan if not run.is_finished(out / "runs" / run.name)]
+        if left:
+            ended = run_all("kafal", out, left, _environments(setup, arguments.jobs))
+            if ended != "finished":
+                write_line(f"stopped; to go on: {command}", sys.stdout)
+                return INTERRUPTED[ended]
+        from aal.app.experiments.kafal_2023.page import write_page
+
+        page, claims = write_page(setup, plan, out, command, seconds_taken(out).get("kafal", 0.0))
+    for claim in claims:
+        write_line(f"{claim.text}: {claim.verdict} ({claim.evidence})", sys.stdout)
+    write_line(f"page: {page}", sys.stdout)
+    return 0
+
+
+def _environments(setup: Setup, jobs: int | None) -> list[dict[str, str]]:
+    """Returns an environment for each run that goes on at the same time: a core each, or a GPU each."""
+    gpus = 0
+    if setup.scale == "paper":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return environments_of(jobs or gpus or core_count(), gpus, os.environ)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("reproduce.py kafal", description="Federated active learning (KAFAL): curves and claims.")
+    add = parser.add_argument
+    add("--scale", default="cpu", choices=SCALES, help="paper: as published, for GPUs; cpu: a small part of it")
+    add("--seeds", type=int, default=3, metavar="N", help="runs of each kind (3)")
+    add("--methods", nargs="+", metavar="M", help=f"some of {', '.join(METHODS)}")
+    add("--alphas", nargs="+", metavar="A", help=f"how different clients are: some of {', '.join(SPREADS)}")
+    add("--chosen_by", default="local", choices=MODELS, help="the model that baselines choose with (local)")
+    add("--out", metavar="DIR", help="results/kafal-<data_type>-<scale> by default")
+    add("--data_dir", default="data/downloads", metavar="DIR", help="where CIFAR-10 is (data/downloads)")
+    add("--jobs", type=int, metavar="N", help="runs at a time; a core or a GPU each by default")
+    return parser
+
+
+def _checked(arguments: Namespace) -> Setup:
+    """Returns what was chosen; raises UserError with all that is wrong, a line each."""
+    problems = []
+    if not 1 <= arguments.seeds <= 100:
+        problems.append(f"--seeds {arguments.seeds}: must be from 1 to 100")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    chosen = []
+    for option, allowed in (("methods", METHODS), ("alphas", tuple(SPREADS))):
+        given = getattr(arguments, option) or allowed
+        named = [STRATEGIES.canonical(one) if option == "methods" else one.lower() for one in given]
+        problems += [f"--{option} {one}: it is some of {', '.join(allowed)}" for one in named if one not in allowed]
+        chosen.append(tuple(one for one in allowed if one in named))
+    if problems:
+        raise UserError(*problems)
+    place = str(pathlib.Path(arguments.data_dir).absolute())
+    return Setup(arguments.scale, place, arguments.seeds, chosen[0], chosen[1], arguments.chosen_by)
