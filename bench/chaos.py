@@ -59,6 +59,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--people", type=int, default=0, help="who label over HTTP beside simulated ones (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(words)
+    if arguments.people and arguments.mode == "federated":
+        parser.error("--people: not with --mode federated, where each client has annotators of its own")
     chance, faults = random.Random(arguments.seed), collections.Counter[str]()
     broken: list[str] = []
     runs = resumes = answered = 0

@@ -197,6 +197,29 @@ def test_who_still_waits_at_the_end_is_released() -> None:
     assert [type(error).__name__ for error in asyncio.run(live())] == ["Stopped"] * 3
 
 
+def test_annotators_of_a_group_have_numbers_of_their_own() -> None:
+    hub, _ = make_hub(make_settings())
+    train(hub)
+    offer(hub, 0)
+
+    def heartbeat() -> None:
+        hub.computing()
+
+    async def live() -> None:
+        client = AnnotatorClient(hub, WallClock(time.monotonic()), heartbeat, group=(2, 3))
+        running = asyncio.create_task(client.run())
+        first = await client.draw(1)
+        (second,) = client.draw_now(1, 1)
+        assert hub.renew([first, second], [5, 5]) == [True, True], "1 of group 2 of 3"
+        assert client.pass_on(first, 1, 4)
+        assert await client.answer(first, 4, 1) and await client.answer(second, 1, 1)
+        assert hub.undo(14) == [first] and hub.undo(5) == [second]
+        hub.stop()
+        await running
+
+    asyncio.run(live())
+
+
 def test_what_is_there_at_once_leaves_the_others_of_a_process_their_turns() -> None:
     clock, turns = WallClock(time.monotonic()), []
 

@@ -60,6 +60,8 @@ def test_the_published_config_buys_what_the_published_code_buys() -> None:
     assert s.training.milestones == [260] and s.training.epochs == 40 and s.worker_query_num + 1 == 6
     import numpy as np
 
+    from aal.aggregation.majority import Majority
+    from aal.coordination.answers import Answers
     from aal.coordination.partition import Partition
 
     sizes = [5021, 4556, 5008, 5014, 5565, 5826, 5177, 5186, 4522, 4125]
@@ -71,7 +73,7 @@ def test_the_published_config_buys_what_the_published_code_buys() -> None:
     shards = [ids[len(first) :] for ids, first in zip(own, initial, strict=True)]
     one = np.ones(3, np.float32)
     partition = Partition(none, none, np.concatenate(initial), shards, 0 * one, one, owner)
-    pools: Any = schedule.make_pools(s, partition, np.zeros(50_000, np.int64), 0)
+    pools: Any = schedule.make_pools(s, partition, np.zeros(50_000, np.int64), 0, Answers(Majority(10)))
     assert pools.batches == [252, 228, 251, 251, 279, 292, 259, 260, 227, 207]
     assert pools.labels == 5005 and [5005 + cycle * sum(pools.batches) for cycle in range(6)][-1] == 17_535
 

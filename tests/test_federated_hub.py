@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from aal.config.errors import Stopped
+from aal.config.errors import Stopped, UserError
 from aal.config.settings import Settings
+from aal.coordination.answers import CANNOT_TELL
+from aal.coordination.client_pools import ClientQueues
 from aal.coordination.federated_hub import FederatedHub
 from aal.coordination.federation import (
     AggregatedModel,
@@ -26,6 +28,8 @@ from aal.coordination.federation import (
 )
 from aal.coordination.messages import ModelRef, Pending, QueryBatch, SelectionGrant
 from aal.coordination.parts import part_of
+from aal.coordination.query_pool import QueryPool
+from aal.coordination.shards import RETIRED
 from aal.storage.record_checks import RULES, broken_rule
 from aal.storage.resume_state import resume_state_of
 from tests.builders import HandClock, MemoryRecorder, make_hub, make_partition, make_settings
@@ -38,13 +42,16 @@ ANNOTATORS = 2  # of each client
 class Roles:
     """Clients, annotators, a server and an evaluator that act one step at a time, in an order that a seed draws."""
 
-    def __init__(self, hub: FederatedHub, clock: HandClock, s: Settings, seed: int, deaths: float) -> None:
+    def __init__(
+        self, hub: FederatedHub, clock: HandClock, s: Settings, seed: int, deaths: float, doubts: float
+    ) -> None:
         self.hub, self.clock, self.settings, self.random, self.deaths = hub, clock, s, random.Random(seed), deaths
         self.tasks: dict[int, LocalJob | SelectionGrant | None] = dict.fromkeys(range(s.worker_num))
         self.held: dict[int, list[int]] = {number: [] for number in range(ANNOTATORS * s.worker_num)}
         self.job: AggregationJob | None = None
         self.model: ModelRef | None = None
         self.shares: dict[int, tuple[Share, ...]] = {}  # by version
+        self.doubts = doubts  # share of the answers without a label
         self.answered: dict[int, int] = {}
         self.tested: set[int] = set()
 
@@ -121,7 +128,8 @@ class Roles:
         if held:
             example = held.pop()
             assert self.hub._pools._owner[example] == index, "annotators get queries of their own client"
-            if self.hub.answer([example], [number], [1]) == [True]:
+            label = CANNOT_TELL if self.random.random() < self.doubts else 1
+            if self.hub.answer([example], [number], [label]) == [True]:
                 self.answered[example] = index
             return
         with contextlib.suppress(Stopped):
@@ -143,9 +151,9 @@ def resumed(roles: Roles, pool: int, lost: int, lose_model: bool) -> Roles:
     if lose_model and state.models:
         state = dataclasses.replace(state, lost=frozenset({state.models[-1][0].version}))
     hub, clock = make_hub(roles.settings, pool, again, roles.clock, state)
-    assert {example for example, _ in state.labels} == set(roles.answered), "an acknowledged answer is never lost"
+    assert {said.example for said in state.said} == set(roles.answered), "an acknowledged answer is never lost"
     assert isinstance(hub, FederatedHub)
-    successor = Roles(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
+    successor = Roles(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths, roles.doubts)
     successor.answered, successor.shares, successor.tested = roles.answered, roles.shares, roles.tested
     return successor
 
@@ -162,6 +170,8 @@ def resumed(roles: Roles, pool: int, lost: int, lose_model: bool) -> Roles:
     buffer=st.sampled_from([None, None, 1, 2]),
     seed=st.integers(0, 2**20),
     deaths=st.sampled_from([0.0, 0.05]),
+    answers=st.sampled_from([1, 2]),
+    doubts=st.sampled_from([0.0, 0.1]),
     crashes=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 10), st.booleans()), max_size=3),
 )
 def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
@@ -175,14 +185,16 @@ def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
     buffer: int | None,
     seed: int,
     deaths: float,
+    answers: int,
+    doubts: float,
     crashes: list[tuple[int, int, bool]],
 ) -> None:
     federated: dict[str, Any] = {"rounds": rounds, "all_in_last_round": all_in_last}
     federated |= {"fraction": fraction} if buffer is None else {"asynchronous": {"buffer": min(buffer, clients)}}
-    s = federation(clients, batches, batch, federated)
+    s = federation(clients, batches, batch, federated, answers)
     hub, clock = make_hub(s, pool)
     assert isinstance(hub, FederatedHub)
-    roles = Roles(hub, clock, s, seed, deaths)
+    roles = Roles(hub, clock, s, seed, deaths, doubts)
     for steps, lost, lose_model in crashes:
         if not all(roles.step() for _ in range(steps)):
             break
@@ -192,10 +204,12 @@ def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
     assert status.finished and models[-1].version in roles.tested
     partition = make_partition(s, pool)
     for client, shard in enumerate(partition.shards):
-        own = sum(owner == client for owner in roles.answered.values())
+        own = [example for example, owner in roles.answered.items() if owner == client]
+        assert all(len(roles.hub._pools.answers.of(example)) == 0 for example in own), "no image waits for answers"
         size = len(partition.owned(client))
-        assert own == min(len(shard), batches * -(-size * clients * batch // (pool + 4)))
-    assert models[-1].labels == 4 + len(roles.answered)
+        assert len(own) == min(len(shard), batches * -(-size * clients * batch // (pool + 4)))
+    given_up = sum(roles.hub._pools._state == RETIRED)
+    assert models[-1].labels == 4 + len(roles.answered) - given_up and (doubts or not given_up)
     if buffer is None:
         assert [model.version for model in models] == list(range(rounds * (batches + 1)))
         for version, shares in roles.shares.items():
@@ -205,7 +219,7 @@ def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
             assert all(share.staleness == 0 for share in shares)
 
 
-def federation(clients: int, batches: int, batch: int, federated: dict[str, Any]) -> Settings:
+def federation(clients: int, batches: int, batch: int, federated: dict[str, Any], answers: int = 1) -> Settings:
     """The settings of a federation."""
     shape = {"worker_num": clients, "worker_query_num": batches, "query_batch": batch}
     return make_settings(
@@ -214,7 +228,7 @@ def federation(clients: int, batches: int, batch: int, federated: dict[str, Any]
         trainer="fit",
         server_train_threshold=1,
         federated=federated,
-        annotators={"number": ANNOTATORS},
+        annotators={"number": ANNOTATORS, "answers_per_item": answers},
         **shape,
     )
 
@@ -237,6 +251,58 @@ def test_annotators_of_several_clients_do_not_draw_together() -> None:
     hub, _ = make_hub(federation(2, 1, 2, {"rounds": 1}))
     with pytest.raises(ValueError, match="several clients"):
         hub.draw([0, 1], [0.0, 0.0], 2)
+
+
+def test_a_client_selects_knowing_its_own_unanswered_queries_alone() -> None:
+    hub, _ = make_hub(federation(2, 3, 2, {"rounds": 1, "asynchronous": {"buffer": 1}}))
+    assert isinstance(hub, FederatedHub)
+    for client in (0, 1):
+        task = hub.task(client)
+        assert isinstance(task, LocalJob)
+        hub.deliver(LocalModel(task.number, client, task.version, 2, None, f"local-{client}", 0.0))
+    job = hub.job(0)
+    assert isinstance(job, AggregationJob)
+    hub.publish(AggregatedModel(job.number, 0, "cnn", "v0", 1, 0.0, None, None, shares=()))
+    for client in (0, 1):
+        task = hub.task(client)
+        assert isinstance(task, SelectionGrant) and not task.waiting
+        chosen = hub.remaining(client)[: task.count].tolist()
+        hub.offer(QueryBatch(client, task.batch, chosen, "random", (task.version,), 0.0))
+        again = hub.task(client)
+        assert isinstance(again, LocalJob)
+        hub.deliver(LocalModel(again.number, client, again.version, 2, 0, f"again-{client}", 0.0))
+        task = hub.task(client)
+        assert isinstance(task, SelectionGrant) and sorted(task.waiting) == sorted(chosen)
+
+
+def test_every_call_of_the_queries_is_handed_on_to_those_of_a_client() -> None:
+    handed_on = {name for name in vars(ClientQueues) if not name.startswith("_")}
+    assert handed_on - {"of"} == {name for name in vars(QueryPool) if not name.startswith("_")}
+    queues = ClientQueues([5, 5], 0, 2, np.arange(8) % 2)
+    queues.offer([0, 2])
+    queues.offer([1])
+    assert (len(queues), queues.waiting, queues.draws, queues.room) == (3, 3, 6, 7)
+    drawn = queues.draw([0, 2, 4, 6], 10.0)
+    assert sorted(drawn) == [0, 0, 2, 2] and queues.draw([8], 10.0) == [] and queues.leased == 4
+    assert not queues.settle(drawn[0], 1), "an annotator of the other client, who has not drawn it"
+    assert not queues.pass_on(drawn[0], 0, 3), "it stays in its client"
+    assert queues.pass_on(drawn[0], 0, 8) and queues.settle(drawn[0], 8) and queues.missing(drawn[0]) == 1
+    assert queues.renew(drawn[1], 2, 20.0) and queues.first_deadline() == 10.0
+    assert len(queues.expire(15.0)) == 2 and queues.leased == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"people": {"supervisors": ["me"]}}, "people.supervisors: people would see the images of every client"),
+        ({"annotators": {"gold_share": 0.1}}, "annotators.gold_share: is not for mode federated"),
+        ({"annotators": {"aggregation": "dawid_skene"}}, "annotators.aggregation: is not for mode federated"),
+        ({"annotators": {"number": 0}}, "annotators.number: 0 label nothing"),
+    ],
+)
+def test_what_reaches_beyond_a_client_is_refused(more: dict[str, Any], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        make_settings(mode="federated", val_size=0, **more)
 
 
 def test_staleness_is_counted_in_versions_and_old_files_are_named_once() -> None:
@@ -277,4 +343,4 @@ def test_each_client_owns_a_share_of_the_initial_labels_and_buys_a_share_rounded
     pools: Any = hub._pools
     sizes = [len(make_partition(federation(3, 1, 5, {"rounds": 1}), 62).owned(client)) for client in range(3)]
     assert sizes == [23, 22, 21] and pools.batches == [math.ceil(size * 15 / 66) for size in sizes]
-    assert pools.own_labels == [2, 1, 1] and np.array_equal(hub.labels(0, 9, 0)[0], [6, 9])
+    assert np.array_equal(hub.labels(0, 9, 0)[0], [6, 9])

@@ -19,7 +19,7 @@ from aal.config.loading import resolve
 from aal.config.seeding import derive
 from aal.coordination.federation import AggregationJob, Contribution, Facts, LocalModel
 from aal.coordination.schedules import schedule_of
-from aal.engines.base import Plan, RunResult, RunStatus
+from aal.engines.base import Plan, RunResult, RunStatus, answers_of
 from aal.engines.local.engine import LocalEngine
 from aal.engines.simulated.engine import SimulatedEngine
 from aal.engines.simulated.stand_ins import stand_ins
@@ -151,7 +151,8 @@ def test_killed_roles_are_replaced_and_nothing_is_lost(
     with meanwhile(plan.run, kill):
         result = LocalEngine().run(plan, notes)
     assert result == RunResult(RunStatus.FINISHED), (result, notes.notes)
-    bought = sum(plan.schedule.make_pools(plan.settings, plan.partition, plan.labels, 0).batches) * 3
+    answers, _ = answers_of(plan.settings, plan.partition, plan.classes, 0)
+    bought = sum(plan.schedule.make_pools(plan.settings, plan.partition, plan.labels, 0, answers).batches) * 3
     assert query(plan.run, "select count(*), count(distinct item), count(label) from queries") == [(bought,) * 3]
     assert query(plan.run, "select max(labels) from models") == [(4 + bought,)]
     foreign = "select count(*) from queries where annotator % 2 <> worker"

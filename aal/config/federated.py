@@ -97,6 +97,7 @@ def federated_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         "split_strategy": (s.split_strategy, "RS", "federated.partition says which images are whose"),
         "initial_strategy": (s.initial_strategy, "random", "each client begins with labels of its own, at random"),
         "annotators.gold_share": (s.annotators.gold_share, 0.0, "the known images of a client are its own"),
+        "annotators.aggregation": (s.annotators.aggregation, "majority", "it learns from the answers of all clients"),
         "query_pool_size": (s.query_pool_size, None, "each client has queries of its own"),
         "withdraw_stale": (s.withdraw_stale, None, "is for max_staleness auto in mode async"),
         "count_waiting": (s.count_waiting, False, "is not for mode federated"),

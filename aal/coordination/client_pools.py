@@ -1,12 +1,12 @@
-"""The pools of a federation: every client has queries, annotators and labels of its own."""
+"""The pools of a federation: every client has queries and annotators of its own."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from aal.coordination.answers import Answers, Said
+from aal.coordination.answers import Answers
 from aal.coordination.partition import Partition
-from aal.coordination.pools import Outcome, Pools
+from aal.coordination.pools import Pools
 from aal.coordination.query_pool import NO_MODEL, QueryPool
 
 
@@ -16,11 +16,11 @@ class ClientQueues(QueryPool):
     Args:
         bounds: of each client's queries.
         seed: of the draws.
-        owner: (n,) client of every id.
         answers: that each id is to get.
+        owner: (n,) client of every id.
     """
 
-    def __init__(self, bounds: Sequence[int], seed: int, owner: np.ndarray, answers: int = 1) -> None:
+    def __init__(self, bounds: Sequence[int], seed: int, answers: int, owner: np.ndarray) -> None:
         super().__init__(sum(bounds), seed, answers)
         self._queues = [QueryPool(bound, seed + client, answers) for client, bound in enumerate(bounds)]
         self._owner = owner
@@ -29,17 +29,22 @@ class ClientQueues(QueryPool):
         """Returns the queries of a client."""
         return self._queues[client]
 
-    @property
-    def waiting(self) -> int:
-        """Ids that wait for an annotator."""
-        return sum(queue.waiting for queue in self._queues)
+    def _of_example(self, example: int) -> QueryPool:
+        return self._queues[self._owner[example]]
+
+    # ------------------------------------------------------------------ of all clients
 
     def __len__(self) -> int:
         return sum(map(len, self._queues))
 
     @property
+    def waiting(self) -> int:
+        """Ids that wait for an annotator."""
+        return sum(queue.waiting for queue in self._queues)
+
+    @property
     def draws(self) -> int:
-        """How often an annotator may draw from what waits."""
+        """How often annotators may draw from what waits."""
         return sum(queue.draws for queue in self._queues)
 
     @property
@@ -47,53 +52,22 @@ class ClientQueues(QueryPool):
         """Leases that go on."""
         return sum(queue.leased for queue in self._queues)
 
-    def offer(self, ids: Sequence[int], version: int = NO_MODEL) -> None:
-        """Puts ids of one client into its pool."""
-        if ids:
-            self._of_example(ids[0]).offer(ids, version)
+    @property
+    def room(self) -> int:
+        """Ids that may still be offered, by all clients together."""
+        return sum(queue.room for queue in self._queues)
 
-    def keep(self, example: int, former: Collection[int] = (), had: Collection[int] = (), missing: int = 1) -> None:
+    def unanswered(self, version: int = NO_MODEL) -> list[int]:
         """See `QueryPool`."""
-        self._of_example(example).keep(example, former, had, missing)
+        return [example for queue in self._queues for example in queue.unanswered(version)]
 
-    def missing(self, example: int) -> int:
+    def older(self, version: int) -> int:
         """See `QueryPool`."""
-        return self._of_example(example).missing(example)
+        return sum(queue.older(version) for queue in self._queues)
 
-    def extend(self, example: int) -> None:
-        """See `QueryPool`."""
-        self._of_example(example).extend(example)
-
-    def finish(self, example: int) -> None:
-        """See `QueryPool`."""
-        self._of_example(example).finish(example)
-
-    def decline(self, example: int, annotator: int) -> bool:
-        """See `QueryPool`."""
-        return self._of_example(example).decline(example, annotator)
-
-    def take_back(self, example: int, annotator: int, deadline: float, answered: bool) -> None:
-        """See `QueryPool`."""
-        self._of_example(example).take_back(example, annotator, deadline, answered)
-
-    def pass_on(self, example: int, annotator: int, other: int) -> bool:
-        """See `QueryPool`."""
-        return self._of_example(example).pass_on(example, annotator, other)
-
-    def draw(self, annotators: Sequence[int], deadline: float) -> list[int]:
-        """Leases ids to annotators of one client.
-
-        Raises:
-            ValueError: they are of several clients.
-        """
-        clients = {annotator % len(self._queues) for annotator in annotators}
-        if len(clients) > 1:
-            raise ValueError("annotators of several clients draw together")
-        return self._queues[clients.pop()].draw(annotators, deadline) if clients else []
-
-    def settle(self, example: int, annotator: int) -> bool:
-        """See `QueryPool`; an answer of another client's annotator does not count."""
-        return self._of_example(example).settle(example, annotator)
+    def withdraw(self, version: int, count: int) -> list[int]:
+        """Withdraws nothing: what a client has offered stays in its queries."""
+        return []
 
     def expire(self, now: float) -> list[int]:
         """See `QueryPool`."""
@@ -107,8 +81,75 @@ class ClientQueues(QueryPool):
         """See `QueryPool`."""
         return [example for queue in self._queues for example in queue.release_all(below)]
 
-    def _of_example(self, example: int) -> QueryPool:
-        return self._queues[self._owner[example]]
+    # ------------------------------------------------------------------ of one client
+
+    def offer(self, ids: Sequence[int], version: int = NO_MODEL) -> None:
+        """Puts ids of one client into its pool."""
+        if ids:
+            self._of_example(ids[0]).offer(ids, version)
+
+    def draw(self, annotators: Sequence[int], deadline: float) -> list[int]:
+        """Leases ids to annotators of one client.
+
+        Raises:
+            ValueError: they are of several clients.
+        """
+        clients = {annotator % len(self._queues) for annotator in annotators}
+        if len(clients) > 1:
+            raise ValueError("annotators of several clients draw together")
+        if not clients:
+            return []
+        queue = self._queues[clients.pop()]
+        queue.is_last = self.is_last
+        return queue.draw(annotators, deadline)
+
+    # ------------------------------------------------------------------ of one id: an answer of another client's
+    # annotator does not count, for nobody of that client has drawn it
+
+    def missing(self, example: int) -> int:
+        """See `QueryPool`."""
+        return self._of_example(example).missing(example)
+
+    def keep(self, example: int, former: Collection[int] = (), had: Collection[int] = (), missing: int = 1) -> None:
+        """See `QueryPool`."""
+        self._of_example(example).keep(example, former, had, missing)
+
+    def finish(self, example: int) -> None:
+        """See `QueryPool`."""
+        self._of_example(example).finish(example)
+
+    def extend(self, example: int) -> None:
+        """See `QueryPool`."""
+        self._of_example(example).extend(example)
+
+    def settle(self, example: int, annotator: int) -> bool:
+        """See `QueryPool`."""
+        return self._of_example(example).settle(example, annotator)
+
+    def decline(self, example: int, annotator: int) -> bool:
+        """See `QueryPool`."""
+        return self._of_example(example).decline(example, annotator)
+
+    def take_back(self, example: int, annotator: int, deadline: float, answered: bool) -> None:
+        """See `QueryPool`."""
+        self._of_example(example).take_back(example, annotator, deadline, answered)
+
+    def pass_on(self, example: int, annotator: int, other: int) -> bool:
+        """See `QueryPool`; an annotator of another client never gets it."""
+        is_own = other % len(self._queues) == self._owner[example]
+        return is_own and self._of_example(example).pass_on(example, annotator, other)
+
+    def renew(self, example: int, annotator: int, deadline: float) -> bool:
+        """See `QueryPool`."""
+        return self._of_example(example).renew(example, annotator, deadline)
+
+    def give_back(self, example: int, annotator: int) -> bool:
+        """See `QueryPool`."""
+        return self._of_example(example).give_back(example, annotator)
+
+    def put_off(self, example: int, annotator: int) -> bool:
+        """See `QueryPool`."""
+        return self._of_example(example).put_off(example, annotator)
 
 
 class ClientPools(Pools):
@@ -120,11 +161,10 @@ class ClientPools(Pools):
         a_cycle: labels that all clients together buy in a cycle; each its share by size, rounded up.
         seed: of the draws.
         answers: of all annotators.
-        cannot_tell: as for `Pools`.
+        cannot_tell: annotators of a client who cannot tell what an image is, before it is shown to nobody else.
 
     Attributes:
         batches: what each client buys in a cycle.
-        own_labels: labels that each client has.
     """
 
     def __init__(
@@ -142,23 +182,5 @@ class ClientPools(Pools):
         self._owner[partition.initial] = owner
         sizes = np.bincount(self._owner[self._owner >= 0], minlength=clients)
         self.batches = [-(-int(size) * a_cycle // int(sizes.sum())) for size in sizes]
-        self.own_labels = np.bincount(owner, minlength=clients).tolist()
-        self.queries: ClientQueues = ClientQueues(
-            [2 * size for size in self.batches], seed, self._owner, answers.wanted
-        )
-
-    def restore(
-        self,
-        labels: Sequence[tuple[int, int | None]],
-        unanswered: Sequence[tuple[int, int, Collection[int]]],
-        said: Iterable[Said] = (),
-        retired: Collection[int] = (),
-    ) -> None:
-        """See `Pools`."""
-        super().restore(labels, unanswered, said, retired)
-        for example, _ in labels:
-            self.own_labels[self._owner[example]] += 1
-
-    def _label(self, example: int, label: int, confidence: float, annotator: int, outcome: Outcome) -> None:
-        super()._label(example, label, confidence, annotator, outcome)
-        self.own_labels[self._owner[example]] += outcome.labels[-1].is_new
+        bounds = [2 * size for size in self.batches]
+        self.queries: ClientQueues = ClientQueues(bounds, seed, answers.wanted, self._owner)

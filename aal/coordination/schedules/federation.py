@@ -138,6 +138,10 @@ class Federation(Schedule):
         waiting = tuple(self.pools.queries.of(worker).unanswered())  # no other client's
         return replace(granted, local=own.path if own else "", waiting=waiting)
 
+    def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
+        """See the base; what waits is still the client's own."""
+        return replace(super().with_earlier(grant, versions), waiting=grant.waiting)
+
     def deliver(self, model: LocalModel) -> None:
         """Ends a local training.
 
