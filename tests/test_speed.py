@@ -200,7 +200,7 @@ def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch)
     def scored(self: ModelScorer, ids: np.ndarray, precision: str, with_embeddings: bool) -> Outputs:
         asked.append((precision, len(ids)))
         found = (fine if precision == "float32" else coarse)[ids]
-        return Outputs(found, found, None)
+        return Outputs(found, found, found if with_embeddings else None)
 
     def top(probabilities: np.ndarray) -> np.ndarray:
         two = np.sort(probabilities)[:, -2:]
@@ -214,7 +214,7 @@ def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch)
     chosen = worker.select(grant, np.arange(2000), lambda: (np.arange(0), np.arange(0)))
     assert set(alone) != set(wanted)
     assert set(chosen) == set(wanted)
-    assert asked == [("auto", 2000), ("float32", 40)]
+    assert asked == [("auto", 2000), ("float32", 40), ("auto", 100)], "the last to measure redundancy"
 
 
 class Counting:

@@ -62,12 +62,12 @@ def centred(rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """
     if len(rows) == 0:
         return (rows, *others)
-    mean = rows.mean(dim=0, dtype=torch.float64)
+    mean = rows.mean(dim=0)
     length = float((mean * mean).sum())
-    width = float(squared_norms(rows).mean(dtype=torch.float64)) - length
+    width = float(squared_norms(rows).mean()) - length  # below zero where rounding is all that is left of it
     if length <= FAR * max(width, 0.0):
         return (rows, *others)
-    return tuple(part - mean.to(torch.float32) for part in (rows, *others))
+    return tuple(part - mean for part in (rows, *others))
 
 
 def squared_norms(rows: Tensor) -> Tensor:

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import yaml
-
+from aal.app.experiments.scales import SUBSET, read_scales
 from aal.config.registry import STRATEGIES
 from aal.sweep import Planned
 
 FOLDER = pathlib.Path(__file__).parent
 METHODS = ("random", "entropy", "margin", "least_confidence", "coreset", "cal", "diam")  # those of the paper
 DATA_TYPES = ("mnist", "kmnist", "cifar-10", "digits")
-SUBSET = "aal.app.experiments.subset:load"
 ANNOTATORS = 10
 COSTS = {"per_image_trained": 0.0004, "per_image_scored": 0.00003, "per_selection": 0.05, "per_model_published": 0.1}
 
@@ -32,9 +30,7 @@ class Scale:
     differs: str
 
 
-SCALES = {
-    name: Scale(**entry) for name, entry in yaml.safe_load((FOLDER / "scales.yaml").read_text(encoding="utf-8")).items()
-}
+SCALES = read_scales(FOLDER, Scale)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import yaml
-
+from aal.app.experiments.scales import SUBSET, read_scales
 from aal.sweep import Planned
 
 FOLDER = pathlib.Path(__file__).parent
@@ -19,7 +18,6 @@ SPREADS: dict[str, dict[str, Any]] = {
     "iid": {"partition": "iid"},
 }
 PUBLISHED = "0.1"
-SUBSET = "aal.app.experiments.subset:load"
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,7 @@ class Scale:
     differs: str
 
 
-SCALES = {
-    name: Scale(**entry) for name, entry in yaml.safe_load((FOLDER / "scales.yaml").read_text(encoding="utf-8")).items()
-}
+SCALES = read_scales(FOLDER, Scale)
 
 
 @dataclass(frozen=True)

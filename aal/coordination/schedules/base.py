@@ -176,9 +176,14 @@ class Schedule(RunNeeds, abc.ABC):
     def grant(self, worker: int, size: int, decision: Decision | None = None) -> SelectionGrant:
         """Gives a worker the right to offer a batch of `size` ids, for a reason that is to be recorded or for none."""
         grant = SelectionGrant(self.batches[worker], size, self.models_for(worker), decision)
+        grant = replace(grant, waiting=tuple(self.unanswered(worker, grant.version)))
         self._selecting[worker] = grant
         self._promised += size
         return grant
+
+    def unanswered(self, worker: int, version: int) -> list[int]:
+        """Returns the ids that are chosen and not answered yet, for a worker that is to select with a version."""
+        return self.pools.queries.unanswered(version if self._withdraws else NO_MODEL)
 
     def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
         """Returns a grant whose models are followed by the versions before them, as far as there are so many.
@@ -188,8 +193,7 @@ class Schedule(RunNeeds, abc.ABC):
             versions: how many of each target, the newest of them first.
         """
         models = tuple(one for last in grant.models for one in up_to(last, self.models)[:versions])
-        waiting = self.pools.queries.unanswered(grant.version if self._withdraws else NO_MODEL)
-        return replace(grant, models=models, waiting=tuple(waiting))
+        return replace(grant, models=models)
 
     def accepted(self, worker: int, batch: int, ids: Sequence[int]) -> Sequence[int]:
         """Returns which ids of a batch may be offered: all of them.

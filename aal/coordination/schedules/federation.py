@@ -135,12 +135,11 @@ class Federation(Schedule):
         """See the base; with the client's own model."""
         granted = super().grant(worker, size, decision)
         own = self._last.get(worker)
-        waiting = tuple(self.pools.queries.of(worker).unanswered())  # no other client's
-        return replace(granted, local=own.path if own else "", waiting=waiting)
+        return replace(granted, local=own.path if own else "")
 
-    def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
-        """See the base; what waits is still the client's own."""
-        return replace(super().with_earlier(grant, versions), waiting=grant.waiting)
+    def unanswered(self, worker: int, version: int) -> list[int]:
+        """See the base; of the client's own queries alone."""
+        return self.pools.queries.of(worker).unanswered()
 
     def deliver(self, model: LocalModel) -> None:
         """Ends a local training.
