@@ -45,11 +45,11 @@ GRANTS = (
 )
 REDUNDANCY = "SELECT waiting, within, against FROM redundancy ORDER BY rowid"
 # Everything that annotators answered, the last draw of who did it, and whether it is right, where that is known.
-ANSWERS = """SELECT answers.item, answers.annotator, label, truth, max(got_at) AS drawn_at, answered_at,
+ANSWERS = """SELECT answers.item, answers.annotator, label, truth, draws.got_at AS drawn_at, answered_at,
         kind = 'check' AS is_check
-    FROM answers JOIN examples USING (item)
-    LEFT JOIN waits ON waits.item = answers.item AND waits.annotator = answers.annotator AND got_at <= answered_at
-    WHERE arrival IN (SELECT arrival FROM standing_answers) GROUP BY arrival ORDER BY arrival"""
+    FROM standing_answers AS answers JOIN examples USING (item)
+    LEFT JOIN (SELECT item, annotator, max(got_at) AS got_at FROM waits GROUP BY item, annotator) AS draws
+        ON draws.item = answers.item AND draws.annotator = answers.annotator ORDER BY arrival"""
 WITHDRAWN = """SELECT count(*) AS withdrawn, (SELECT count(*) FROM withdrawals
     WHERE item IN (SELECT item FROM standing_queries)) AS chosen_again FROM withdrawals"""
 # S as it fills and empties; an id whose lease ran out counts as drawn.
