@@ -9,7 +9,7 @@ import pytest
 
 from aal.app import reproduce
 from aal.app.experiments.aal_2021.statistics import Verdict
-from aal.app.experiments.kafal_2023 import page
+from aal.app.experiments.kafal_2023 import page, slow_clients
 from aal.app.experiments.kafal_2023.plans import COMPARED, METHODS, SCALES, SPREADS, Run, Setup, plan_of
 from aal.app.experiments.kafal_2023.results import Result
 from aal.reporting.curves import Floats
@@ -73,7 +73,7 @@ def test_claims_are_judged_by_pairs_of_runs() -> None:
 
 def test_the_page_says_what_holds() -> None:
     found = results(ksas=0.05, kcfu=0.1)
-    text = page.page_of(SETUP, found, page.claims_of(SETUP, found), "the command", 60.0)
+    text = page.page_of(SETUP, found, page.claims_of(SETUP, found), "", "the command", 60.0)
     assert "the command" in text and "**holds**" in text and "{" not in text and "its own model" in text
     assert "No accuracy of the paper could be found" in text
     assert text.count("| logo") == 1, "where clients differ as published alone"
@@ -89,3 +89,28 @@ def test_all_mistakes_are_reported_at_once(tmp_path: pathlib.Path, capsys: pytes
     keys = ("seeds 0", "jobs 0", "methods diam", "alphas 7")
     assert [line.startswith(f"error: --{key}: ") for line, key in zip(problems, keys, strict=True)] == [True] * 4
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_slow_clients_are_compared_in_rounds_and_without(scale: str) -> None:
+    plan = slow_clients.slow_plan(dataclasses.replace(SETUP, scale=scale))
+    assert [(run.pace, run.seed) for run in plan[:3]] == [("rounds", 0), ("asynchronous", 0), ("rounds", 1)]
+    for run in plan:
+        settings = run.settings  # which are checked
+        assert settings.federated is not None and settings.costs.client_factors is not None
+        assert settings.federated.dropout == 0.1 and (settings.federated.asynchronous is None) == (run.pace == "rounds")
+        assert (min(settings.costs.client_factors), max(settings.costs.client_factors)) == (1, 10)
+
+
+def test_the_time_to_an_accuracy_is_that_of_the_first_version_that_has_it() -> None:
+    run = slow_clients.slow_plan(SETUP)[0]
+    figures = {"annotators_waited": 0.25, "labels_per_s": 2.0, "wall_s": 90.0}
+    times, accuracies = np.array([10.0, 20.0, 30.0]), np.array([0.2, 0.4, 0.3])
+    found = slow_clients.SlowResult(run, times, accuracies, figures)
+    assert slow_clients.time_to(0.3, found) == 20.0 and np.isnan(slow_clients.time_to(0.5, found))
+    other = slow_clients.SlowResult(slow_clients.slow_plan(SETUP)[1], times / 2, accuracies, figures)
+    text = slow_clients.slow_section(SETUP, [found, other])
+    assert "time to 32.0 %" in text and "time to 38.0 %" in text
+    (row,) = [line for line in text.splitlines() if "without rounds" in line and line.startswith("|")]
+    assert "25.0 %" in row and row.count("10 virtual s") == 2
+    assert slow_clients.slow_section(SETUP, []) == ""

@@ -8,11 +8,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from aal.app.experiments.kafal_2023.plans import METHODS, SCALES, SPREADS, Setup, plan_of
+from aal.app.experiments.kafal_2023.slow_clients import slow_plan
 from aal.config.cores import core_count
 from aal.config.errors import INTERRUPTED, UserError
 from aal.config.registry import STRATEGIES
 from aal.config.terminal import ArgumentParser, write_line
-from aal.sweep import claimed_folder, environments_of, run_all, seconds_taken
+from aal.sweep import Planned, claimed_folder, environments_of, run_all, seconds_taken
 
 MODELS = ("local", "global", "both")
 
@@ -24,8 +25,8 @@ def reproduce(words: Sequence[str]) -> int:
     out = pathlib.Path(arguments.out or f"results/kafal-{setup.data_type}-{setup.scale}")
     command = shlex.join(["python", "reproduce.py", "kafal", *words])
     with claimed_folder(out):
-        plan = plan_of(setup)
-        left = [run for run in plan if not run.is_finished(out / "runs" / run.name)]
+        plan, slow = plan_of(setup), slow_plan(setup) if setup.slow_clients else []
+        left: list[Planned] = [run for run in [*plan, *slow] if not run.is_finished(out / "runs" / run.name)]
         if left:
             ended = run_all("kafal", out, left, _environments(setup, arguments.jobs))
             if ended != "finished":
@@ -33,7 +34,7 @@ def reproduce(words: Sequence[str]) -> int:
                 return INTERRUPTED[ended]
         from aal.app.experiments.kafal_2023.page import write_page
 
-        page, claims = write_page(setup, plan, out, command, seconds_taken(out).get("kafal", 0.0))
+        page, claims = write_page(setup, plan, slow, out, command, seconds_taken(out).get("kafal", 0.0))
     for claim in claims:
         write_line(f"{claim.text}: {claim.verdict} ({claim.evidence})", sys.stdout)
     write_line(f"page: {page}", sys.stdout)
@@ -58,6 +59,7 @@ def _parser() -> ArgumentParser:
     add("--methods", nargs="+", metavar="M", help=f"some of {', '.join(METHODS)}")
     add("--alphas", nargs="+", metavar="A", help=f"how different clients are: some of {', '.join(SPREADS)}")
     add("--chosen_by", default="local", choices=MODELS, help="the model that baselines choose with (local)")
+    add("--slow_clients", action="store_true", help="also clients whose speeds differ tenfold, in rounds and without")
     add("--out", metavar="DIR", help="results/kafal-<data_type>-<scale> by default")
     add("--data_dir", default="data/downloads", metavar="DIR", help="where CIFAR-10 is (data/downloads)")
     add("--jobs", type=int, metavar="N", help="runs at a time; a core or a GPU each by default")
@@ -80,4 +82,5 @@ def _checked(arguments: Namespace) -> Setup:
     if problems:
         raise UserError(*problems)
     place = str(pathlib.Path(arguments.data_dir).absolute())
-    return Setup(arguments.scale, place, arguments.seeds, chosen[0], chosen[1], arguments.chosen_by)
+    how = (arguments.chosen_by, arguments.slow_clients)
+    return Setup(arguments.scale, place, arguments.seeds, chosen[0], chosen[1], *how)

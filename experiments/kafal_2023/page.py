@@ -13,6 +13,7 @@ from aal.app.experiments.aal_2021.page import Claim, count, mean_and_deviation, 
 from aal.app.experiments.aal_2021.statistics import Interval, all_of, interval, judge
 from aal.app.experiments.kafal_2023.plans import FOLDER, PUBLISHED, SCALES, UPDATES, Run, Setup, methods_of
 from aal.app.experiments.kafal_2023.results import Result, means, of_kind, read_results
+from aal.app.experiments.kafal_2023.slow_clients import SlowRun, slow_results, slow_section
 from aal.config.errors import of_system
 from aal.reporting.curves import Floats
 from aal.reporting.plots import ABOVE, COLOURS, PAGE, STYLE, label_axis, save
@@ -132,7 +133,9 @@ def rows_of(results: Iterable[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def page_of(setup: Setup, results: Sequence[Result], claims: Iterable[Claim], command: str, seconds: float) -> str:
+def page_of(
+    setup: Setup, results: Sequence[Result], claims: Iterable[Claim], slow: str, command: str, seconds: float
+) -> str:
     """Returns the Markdown page."""
     table = [(claim.text, f"**{claim.verdict}**", claim.evidence, claim.runs) for claim in claims]
     return (
@@ -147,6 +150,7 @@ def page_of(setup: Setup, results: Sequence[Result], claims: Iterable[Claim], co
             seeds=count(setup.seeds, "seed"),
             claims=markdown_table(("claim", "verdict", "percentage points [95 % interval over seeds]", "from"), table),
             tables=tables_of(setup, results),
+            slow=slow,
             command=command,
             took=duration(seconds),
             hardware="; ".join(sorted({one.hardware for one in results})),
@@ -155,15 +159,16 @@ def page_of(setup: Setup, results: Sequence[Result], claims: Iterable[Claim], co
 
 
 def write_page(
-    setup: Setup, plan: Sequence[Run], out: pathlib.Path, command: str, seconds: float
+    setup: Setup, plan: Sequence[Run], slow: Sequence[SlowRun], out: pathlib.Path, command: str, seconds: float
 ) -> tuple[pathlib.Path, list[Claim]]:
     """Writes `kafal.md`, `kafal.png`, `kafal.pdf` and `kafal.csv`; returns the page and the judged claims."""
     results = read_results(plan, out / "runs")
+    section = slow_section(setup, slow_results(slow, out / "runs"))
     claims, page = claims_of(setup, results), out / "kafal.md"
     try:
         save(picture_of(setup, results), out / "kafal")
         write_whole(out / "kafal.csv", pd.DataFrame(rows_of(results)).to_csv(index=False).encode())
-        write_whole(page, page_of(setup, results, claims, command, seconds).encode())
+        write_whole(page, page_of(setup, results, claims, section, command, seconds).encode())
     except OSError as error:
         raise of_system(error, f"{out}: cannot be written: {error.strerror or error}") from None
     return page, claims

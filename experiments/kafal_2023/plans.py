@@ -43,6 +43,7 @@ class Setup:
         methods: strategies.
         spreads: how different the clients are, of SPREADS.
         chosen_by: which model the baselines choose with.
+        slow_clients: whether clients of different speeds are compared, too, in rounds and without.
     """
 
     scale: str
@@ -51,6 +52,7 @@ class Setup:
     methods: tuple[str, ...]
     spreads: tuple[str, ...]
     chosen_by: str
+    slow_clients: bool = False
 
     @property
     def data_type(self) -> str:
@@ -77,13 +79,14 @@ def plan_of(setup: Setup) -> list[Run]:
     """Returns the runs, seed by seed, so that a sweep that is stopped has whole seeds."""
     kinds = product(range(setup.seeds), setup.spreads, UPDATES)
     return [
-        _run(setup, method, update, spread, seed)
+        run_of(setup, method, update, spread, seed)
         for seed, spread, update in kinds
         for method in methods_of(setup, spread)
     ]
 
 
-def _run(setup: Setup, method: str, update: str, spread: str, seed: int) -> Run:
+def run_of(setup: Setup, method: str, update: str, spread: str, seed: int) -> Run:
+    """Returns one run."""
     scale, is_kcfu = SCALES[setup.scale], UPDATES[update]
     data: dict[str, Any] = {"data_type": setup.data_type}
     if scale.images is not None:
