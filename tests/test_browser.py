@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -29,27 +29,34 @@ class LabellingRun:
 
     Args:
         folder: for images and the run.
+        images: how many there are.
+        *words: of the command line, after those that all runs have.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, images: int = IMAGES, *words: str) -> None:
         photos, self.run = folder / "photos", folder / "run"
         photos.mkdir()
         random = np.random.RandomState(0)
-        for number in range(IMAGES):
+        for number in range(images):
             pixels = random.randint(0, 100, (SIDE, SIDE, 3)) + 155 * (number % 2)
             Image.fromarray(pixels.astype(np.uint8)).save(photos / f"<b>{number:03d}.png")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        words = [
-            *("--config", "label.yaml", f"data_dir={photos}", f'classes=["dark", "{HOSTILE}", bright]'),
+        command = [
+            *(
+                sys.executable,
+                "main.py",
+                "--config",
+                "label.yaml",
+                f"data_dir={photos}",
+                f'classes=["dark", "{HOSTILE}", bright]',
+            ),
             *(f"people.port={self.port}", "people.annotators=[ada,bob]", "training.epochs=2", "image_size=16"),
             *("training.validate_after=0", "server_train_threshold=10", "query_batch=10", "models=cnn"),
-            *("restart_limit=100", "--out", str(self.run)),
+            *("restart_limit=100", "--out", str(self.run), *words),
         ]
-        self.process = subprocess.Popen(
-            [sys.executable, "main.py", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.links: dict[str, str] = {}
 
     def wait_for_links(self) -> None:
@@ -71,6 +78,15 @@ class LabellingRun:
         assert number == different, "an image was counted twice"
         return int(number)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.communicate(timeout=60)
+        self.process.kill()
+
     def kill_page(self) -> None:
         started = re.findall(r" web (\d+) INFO started", self.log)
         os.kill(int(started[-1]), signal.SIGKILL)
@@ -78,15 +94,9 @@ class LabellingRun:
 
 @pytest.fixture(scope="module")
 def labelling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabellingRun]:
-    run = LabellingRun(tmp_path_factory.mktemp("labelling"))
-    try:
+    with LabellingRun(tmp_path_factory.mktemp("labelling")) as run:
         run.wait_for_links()
         yield run
-    finally:
-        run.process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.process.communicate(timeout=60)
-        run.process.kill()
 
 
 def test_three_people_label_by_keys_while_models_learn_and_nothing_is_lost(
@@ -136,3 +146,30 @@ def test_three_people_label_by_keys_while_models_learn_and_nothing_is_lost(
     for person in people:
         assert not person.problems
         assert all(page.title() != "run" for page in person.context.pages), "a class name was executed"
+
+
+@pytest.mark.slow
+def test_three_people_label_three_hundred_images(
+    tmp_path: pathlib.Path, browser: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = ("training.epochs=20", "models=resnet18", "width=0.25", "image_size=32", "server_train_threshold=20")
+    with LabellingRun(tmp_path, 300, *training) as run:
+        run.wait_for_links()
+        people = [Person(browser, run.links[name]) for name in ("supervisor", "ada", "bob")]
+        pressed: list[int] = []
+        while run.answers() < 300:
+            for person in people:
+                if person.page.query_selector("#stage[data-id]"):
+                    pressed += person.press("3")
+                else:
+                    person.page.wait_for_timeout(20)
+            assert run.process.poll() is None
+        assert len(set(pressed)) == len(pressed) == 300
+        assert run.process.wait(timeout=300) == 0
+        ((models,),) = query(run.run, "SELECT count(*) FROM models")
+        script = "performance.getEntriesByName('next image').map(entry => entry.duration)"
+        times = np.array([entry for person in people for entry in person.page.evaluate(script)])
+    assert models > 3 and len(times) > 250 and not any(person.problems for person in people)
+    with capsys.disabled():
+        figures = ", ".join(f"p{share} {np.percentile(times, share):.0f}" for share in (50, 95, 99, 100))
+        print(f"\nfrom a key to the next image, ms, of {len(times)}, while {models} models were trained: {figures}")
