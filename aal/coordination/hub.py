@@ -28,6 +28,7 @@ from aal.coordination.messages import (
     Training,
     TrainingJob,
 )
+from aal.coordination.partition import HeldOutLabels
 from aal.coordination.pools import Pools
 from aal.coordination.schedules.base import Schedule
 
@@ -98,7 +99,7 @@ class Hub(Attendance):
     def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and labels number `start` to `stop` of L, in order of arrival, as int64 arrays.
 
-        Those whose label was taken back are left out.
+        Those whose label was taken back are left out, and those that are held out.
 
         Args:
             start: first of them.
@@ -111,6 +112,11 @@ class Hub(Attendance):
                 return ids, labels
             owned = self._pools.owned(ids, owner)
             return ids[owned], labels[owned]
+
+    def held_out(self, stop: int) -> HeldOutLabels:
+        """Returns the labels that are held out for testing and validation, of the first `stop` of L."""
+        with self._lock:
+            return self._pools.labelled.held_out(stop)
 
     def publish(self, trained: TrainedModel) -> int:
         """Makes a model whose file is in place the newest; returns its version. Taken even after the shutdown request.
