@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from aal.config.errors import of_system
+from aal.reporting import confusions as confused
 from aal.reporting import plots
 from aal.reporting.answers import answers_section
 from aal.reporting.clients import clients_table
@@ -58,6 +59,8 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         folder.mkdir(exist_ok=True)
         page.unlink(missing_ok=True)  # it is there only when all that it shows is
         write_whole(run / "summary.json", summary_bytes(summary))
+        if len(pairs := confused.confusions(record)):
+            write_whole(folder / confused.FILE, confused.confusion_file(pairs, record.classes))
         for name, figure in drawn.items():
             plots.save(figure, folder / name)
         write_whole(page, _page(run.resolve().name, record, summary, drawn).encode())
@@ -171,6 +174,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         "## What the words mean\n\n" + DEFINITIONS,
         *filter(None, (just_in_time(record), redundancy_section(record), clients_table(record))),
         *filter(None, (annotators_table(record), answers_section(record), classes_table(record))),
+        *([confused.ABOUT] if len(confused.confusions(record)) else []),
         f"## Trainings\n\nAccuracies are from 0 to 1, times in {'virtual ' * record.is_virtual}seconds.\n",
         _listed(record.models),
         "## Workers\n",

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from aal.coordination.interval import interval, interval_of_few
 from aal.reporting import client_plots, labelling_plots, plots, training_plots
+from aal.reporting.confusions import confusions, most_active
 from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.record import Record, column
 from aal.reporting.targets import mean_curve
@@ -28,6 +29,7 @@ PICTURES = {
     "epochs": "The epochs of all trainings: loss on the training images, accuracy on the validation images in the "
     "precision of the training. The later the version, the darker the line.",
     "confusion": "What the final model took the test images for; right answers in grey.",
+    "annotators_confusion": "What the annotators with most answers take for what; what agrees in grey.",
 }
 
 
@@ -61,6 +63,10 @@ def draw(record: Record) -> dict[str, Figure]:
         drawn["epochs"] = training_plots.epochs(**record.epochs)
     if record.confusion and len(record.classes) <= training_plots.MOST_CLASSES:
         drawn["confusion"] = training_plots.confusion(confusion(record), record.classes)
+    pairs = confusions(record)
+    if len(pairs) and 0 < len(record.classes) <= training_plots.MOST_CLASSES:
+        people = most_active(pairs, len(record.classes))
+        drawn["annotators_confusion"] = labelling_plots.confusions(people, record.classes)
     if record.clients:
         drawn["clients"] = client_plots.clients(*images_of_clients(record), record.classes)
     chosen = record.selections
