@@ -214,6 +214,8 @@ def _score(arguments: argparse.Namespace, path: str) -> dict[str, Any]:
     image_set = _shown(path, settings, payload)
     _check_fit(path, payload, image_set)
     ids = data.split(image_set, settings, shard_num=1).test
+    if not len(ids):
+        raise UserError(f"{path}: no image is labelled from the start, so there is no test set; see the run's report")
     bank = ImageBank(image_set.images, device)
     set_up_alone()
     found = evaluate(

@@ -194,13 +194,18 @@ def _execute(plan: Plan, progress: Progress) -> RunResult:
     """Runs the engine and writes the report."""
     from aal.engines import engine_named
     from aal.reporting.tensorboard import scalars
+    from aal.reporting.words import held_out_words
     from aal.storage.run_directory import logged
     from aal.web.people import invitations
 
     log = logging.getLogger("aal")
+    if aside := held_out_words(plan.partition.held_out):
+        progress.announce(aside)
     for line in invitations(plan.settings, plan.run):
         progress.announce(line)
     with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
+        if aside:
+            log.info("%s", aside)
         log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
         result = engine_named(plan.settings.engine).run(plan, progress)
     return _conclude(plan.run, result, progress)

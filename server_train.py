@@ -5,6 +5,7 @@ import functools
 import logging
 import math
 import pathlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from aal.app.data import ImageSet, load_split, on_features, open_set
-from aal.app.eval import Evaluation, evaluate
+from aal.app.eval import evaluate
 from aal.config.contradictions import learns_on_features
 from aal.config.errors import Stopped, UserError
 from aal.config.registry import TRAINERS
@@ -24,7 +25,7 @@ from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.interfaces import JobRunner, ServerHub
 from aal.coordination.messages import TrainedModel, TrainingJob
-from aal.coordination.partition import Partition
+from aal.coordination.partition import HeldOutLabels, Partition
 from aal.storage.checksum import checksum_of
 from aal.storage.model_files import load_model, model_payload
 from aal.storage.run_directory import MODELS
@@ -49,6 +50,9 @@ from aal.training.trainer import (
 )
 
 log = logging.getLogger("aal")
+
+FEWEST_VALIDATED = 20  # images held out for validation that choose an epoch: those of fewer hardly differ
+TAKEN_BACK_S = 0.5  # between two looks for labels, where people took back all that there were
 
 
 @TRAINERS.register("fit")
@@ -160,6 +164,7 @@ class Server:
         labels: np.ndarray,
         started_at: float,
         heartbeat: Callable[[], None],
+        held_out: HeldOutLabels | None = None,
     ) -> TrainedModel:
         """Does a training job: trains a model, saves it, and scores it on the test set.
 
@@ -172,6 +177,7 @@ class Server:
             labels: (n,) of these, as the annotators gave them.
             started_at: of the run's clock, in seconds.
             heartbeat: called before each batch; what it raises ends the training.
+            held_out: labels that people gave to images for testing and validation; None where there are none.
 
         Returns:
             What the hub publishes; the model's file is in place by then.
@@ -185,10 +191,11 @@ class Server:
         architecture = architecture_of(s, network, **size)
         again = f"-{self.incarnation}" if self.incarnation else ""
         path = f"{MODELS}/training-{job.number:04d}-server-{self.index}{again}.pt"
+        scored = self._scored(held_out)
         model_file = reuse_or_train(
             self.run / path,
-            training_fingerprint(s, job, architecture, ids, labels),
-            lambda: self._trained(job, architecture, ids, labels, heartbeat),
+            training_fingerprint(s, job, architecture, ids, labels, *scored),
+            lambda: self._trained(job, architecture, ids, labels, scored, heartbeat),
             heartbeat,
         )
         return TrainedModel(
@@ -209,10 +216,11 @@ class Server:
         architecture: Architecture,
         ids: np.ndarray,
         labels: np.ndarray,
+        scored: HeldOutLabels,
         heartbeat: Callable[[], None],
     ) -> dict[str, Any]:
         """Returns what the model file is to hold: the weights and all that is known about them."""
-        s, split, truth = self.settings, self.split, self.images.labels
+        s, split = self.settings, self.split
         pretrained = read_pretrained(s.pretrained) if s.pretrained else None
         model = self._network(job, architecture, pretrained)
         normalisation = normalisation_for(pretrained, architecture.channels) if pretrained else None
@@ -223,10 +231,10 @@ class Server:
             training=s.training,
             normalisation=normalisation or normalisation_of(s.training, split.mean, split.std),
             seed=derive(s.seed, "training", job.number),
-            validation_ids=split.validation,
-            validation_labels=truth[split.validation],
+            validation_ids=scored.validation,
+            validation_labels=scored.validation_labels,
             classes=architecture.classes,
-            candidates=np.setdiff1d(np.concatenate([split.initial, *split.shards]), ids) if s.votes_kept else ids[:0],
+            candidates=np.setdiff1d(split.trainable, ids) if s.votes_kept else ids[:0],
             snapshots=s.votes_kept,
             freeze=s.freeze,
             heartbeat=heartbeat,
@@ -238,20 +246,12 @@ class Server:
             raise UserError(f"trainer: {job.kind} keeps no votes of snapshots, which query_strategy needs")
         precision = s.eval_precision
 
-        def reported(ids: np.ndarray) -> Evaluation:
-            return evaluate(
-                model,
-                self.bank,
-                ids,
-                truth[ids],
-                normalisation=task.normalisation,
-                precision=precision,
-                heartbeat=heartbeat,
-            )
-
-        val_accuracy, test = fitted.val_accuracy, reported(split.test) if len(split.test) else None
+        score = functools.partial(
+            evaluate, model, self.bank, normalisation=task.normalisation, precision=precision, heartbeat=heartbeat
+        )
+        val_accuracy, test = fitted.val_accuracy, score(*scored[:2]) if len(scored.test) else None
         if val_accuracy is not None and s.training.precision != precision:  # it was computed in that of the training
-            val_accuracy = reported(split.validation).accuracy
+            val_accuracy = score(*scored[2:]).accuracy
         return model_payload(
             s,
             state_dict=fitted.state_dict,
@@ -268,6 +268,15 @@ class Server:
             history=fitted.history,
             **({} if fitted.votes is None else {"snapshots": snapshots_payload(task, fitted.votes)}),
         )
+
+    def _scored(self, held_out: HeldOutLabels | None) -> HeldOutLabels:
+        """Returns the images that a model is tested on, and those that choose the epoch: of the set, or of people."""
+        test, validation, truth = self.split.test, self.split.validation, self.images.labels
+        if held_out is None or not len(self.split.held_out.ids):
+            return HeldOutLabels(test, truth[test], validation, truth[validation])
+        if len(held_out.validation) >= FEWEST_VALIDATED:
+            return held_out
+        return held_out._replace(validation=validation, validation_labels=truth[validation])
 
     def _network(self, job: TrainingJob, architecture: Architecture, pretrained: Pretrained | None) -> nn.Module:
         """Returns a network with its initial weights; the same one each time where it is compiled."""
@@ -311,8 +320,14 @@ async def serve(server: JobRunner, context: Context[ServerHub]) -> None:
             job = await clock.until(hub.job, context.index)
             started_at = clock.now()
             ids, labels = hub.labels(0, job.labels, job.owner)
+            while not len(ids):  # people took back all of them since the job was given: what they say next will do
+                await clock.sleep(TAKEN_BACK_S)
+                context.heartbeat()
+                ids, labels = hub.labels(0, sys.maxsize, job.owner)
+            held_out = hub.held_out(job.labels)
             log.info("trains on %d labels (job %d)", len(ids), job.number)
-            trained = await clock.spend(server.cost(job), server.train, job, ids, labels, started_at, context.heartbeat)
+            arguments = (job, ids, labels, started_at, context.heartbeat, held_out)
+            trained = await clock.spend(server.cost(job), server.train, *arguments)
             version = hub.publish(trained)
             log.info("published v%d%s", version, _tested(trained))
             if trained.warning:

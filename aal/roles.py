@@ -53,7 +53,8 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
         roles.append(Role("annotators", f"{SOURCE}:build", f"{SOURCE}:annotate", 1, asked))
     if settings.people.label:
         # People draw and answer too, each in a browser; one process serves their pages.
-        roles.append(Role("web", "aal.web.server:build", "aal.web.server:serve", 1, asked[1:]))
+        about = (*asked[1:], len(partition.held_out.test))
+        roles.append(Role("web", "aal.web.server:build", "aal.web.server:serve", 1, about))
     return roles
 
 

@@ -70,7 +70,7 @@ class Visitor(threading.Thread):
 
     def run(self) -> None:
         """Labels until there is nothing more to label."""
-        with contextlib.suppress(InterruptedError):
+        with contextlib.closing(self), contextlib.suppress(InterruptedError):
             self._find_link()
             ahead: list[int] = []
             while True:
@@ -84,6 +84,12 @@ class Visitor(threading.Thread):
                     ahead = []
                     continue
                 ahead += self._answer(example, 2 - len(ahead))
+
+    def close(self) -> None:
+        """Closes the connection to the page, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _answer(self, example: int, count: int) -> list[int]:
         """Answers until that is acknowledged; returns new ids."""
@@ -138,7 +144,7 @@ class Visitor(threading.Thread):
             reply = self._connection.getresponse()
             content = reply.read()
         except (OSError, http.client.HTTPException):
-            self._connection = None
+            self.close()
             return None
         if reply.status != 200:
             return None

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from aal.config.errors import UserError
 from aal.config.registry import IMAGE_SETS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
-from aal.coordination.partition import Partition
+from aal.coordination.partition import HeldOut, Partition
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import RunReader
 
 DEFAULT_TEST_SHARE = 0.2
+LARGEST_SHARE_HELD_OUT = 1 / 5  # of the labels that people are to give
 STATISTICS_ROWS = 10_000
 CHUNK = 500
 
@@ -59,8 +61,19 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int, choose: Choos
         pool = np.sort(pool)
         clusters = cluster(image_set.images, pool, shard_num, _random(settings, "clusters"))
         shards = [pool[clusters == number] for number in range(shard_num)]
-    mean, std = _statistics(image_set.images, np.sort(np.concatenate([initial, pool])))
-    return Partition(np.flatnonzero(is_test), np.sort(validation), np.sort(initial), shards, mean, std)
+    held_out = HeldOut() if is_test.any() or len(validation) else _held_out(pool, settings)
+    mean, std = _statistics(image_set.images, np.setdiff1d(np.concatenate([initial, pool]), held_out.ids))
+    test, validation, initial = np.flatnonzero(is_test), np.sort(validation), np.sort(initial)
+    return Partition(test, validation, initial, shards, mean, std, held_out=held_out)
+
+
+def _held_out(pool: np.ndarray, settings: Settings) -> HeldOut:
+    """Returns which ids of the shards are for testing and validation, where people are to label all images."""
+    if not settings.people.label:
+        return HeldOut()
+    number = min(settings.people.held_out, int(LARGEST_SHARE_HELD_OUT * min(len(pool), settings.budget)))
+    drawn = _random(settings, "held out").permutation(np.sort(pool))[:number]
+    return HeldOut(np.sort(drawn[::2]), np.sort(drawn[1::2]))
 
 
 def _of_clients(
@@ -201,6 +214,7 @@ def save_split(split: Partition, path: Path) -> None:
     arrays["sizes"] = np.array([len(shard) for shard in split.shards], np.int64)
     if split.initial_owner is not None:
         arrays["initial_owner"] = split.initial_owner
+    arrays |= {f"held_out_{name}": ids for name, ids in split.held_out._asdict().items()}
     np.savez(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
 
@@ -218,7 +232,10 @@ def load_split(path: Path) -> Partition:
             shards = np.split(saved["members"], np.cumsum(saved["sizes"])[:-1])
             names = ("test", "validation", "initial", "mean", "std")
             owner = saved.get("initial_owner")
-            return Partition(**{name: saved[name] for name in names}, shards=shards, initial_owner=owner)
+            held_out = HeldOut(*(saved.get(f"held_out_{name}", HeldOut().test) for name in HeldOut._fields))
+            return Partition(
+                **{name: saved[name] for name in names}, shards=shards, initial_owner=owner, held_out=held_out
+            )
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds
         raise UserError(f"{path}: is no split of a run ({error})") from None
 
@@ -254,11 +271,14 @@ def split_again(
             if _examples(partition, image_set) == recorded:
                 return partition
     partition = split(image_set, settings, shard_num, choose)
+    if recorded is not None:  # `people.held_out` may be another by now
+        ids = (np.array([row[0] for row in recorded if row[4] == name], np.int64) for name in HeldOut._fields)
+        partition = replace(partition, held_out=HeldOut(*ids))
     if recorded is not None and _examples(partition, image_set) != recorded:
         raise UserError(f"{run / 'run.db'}: its table examples is not what the seed stands for; it is damaged")
     save_split(partition, path)
     return partition
 
 
-def _examples(partition: Partition, image_set: ImageSet) -> list[tuple[int, str, int | None, int]]:
-    return sorted(row[:4] for row in partition.rows(np.asarray(image_set.labels)))
+def _examples(partition: Partition, image_set: ImageSet) -> list[tuple[int, str, int | None, int, str | None]]:
+    return sorted((*row[:4], row[5]) for row in partition.rows(np.asarray(image_set.labels)))

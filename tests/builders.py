@@ -17,7 +17,7 @@ from aal.config.loading import dump, resolve
 from aal.config.settings import Settings
 from aal.coordination.hub import Hub
 from aal.coordination.messages import Change
-from aal.coordination.partition import Partition
+from aal.coordination.partition import HeldOut, Partition
 from aal.coordination.schedules import schedule_of
 from aal.engines.base import Plan, Role, answers_of
 from aal.storage.journal import Journal, Statement
@@ -94,12 +94,15 @@ def make_settings(**changes: Any) -> Settings:
     return resolve(tree, "test")
 
 
-def make_partition(s: Settings, pool: int) -> Partition:
-    """4 ids for testing, 2 for validation, 4 initial ones, then `pool` in shards."""
-    shards = np.array_split(np.arange(10, 10 + pool), schedule_of(s).shard_num(s))
-    one, initial = np.ones(1, np.float32), np.arange(6, 10)
+def make_partition(s: Settings, pool: int, held_out: int = 0) -> Partition:
+    """4 ids for testing, 2 for validation, 4 initial ones, then `pool` in shards, of which some are held out."""
+    one, initial = np.ones(1, np.float32), np.arange(6, 10 if s.initial_size else 6)
+    pool_ids = np.arange(6 + len(initial), 10 + pool)
+    shards = np.array_split(pool_ids, schedule_of(s).shard_num(s))
     owner = None if s.federated is None else np.arange(4) % len(shards)
-    return Partition(np.arange(4), np.arange(4, 6), initial, list(shards), 0 * one, one, owner)
+    drawn = np.random.RandomState(held_out).permutation(pool_ids)[:held_out]
+    parts = HeldOut(np.sort(drawn[::2]), np.sort(drawn[1::2]))
+    return Partition(np.arange(4), np.arange(4, 6), initial, list(shards), 0 * one, one, owner, parts)
 
 
 def make_hub(
@@ -109,10 +112,11 @@ def make_hub(
     clock: HandClock | None = None,
     state: ResumeState | None = None,
     notify: Callable[[Change], None] = lambda change: None,
+    held_out: int = 0,
 ) -> tuple[Hub, HandClock]:
     """A hub of three classes, whose true labels are all 0."""
     clock, schedule = clock or HandClock(), schedule_of(s)
-    partition = make_partition(s, pool)
+    partition = make_partition(s, pool, held_out)
     labels = np.zeros(10 + pool, np.int64)
     seed = state.draws if state else 0
     pools = schedule.make_pools(s, partition, labels, seed, *answers_of(s, partition, 3, seed))

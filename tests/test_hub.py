@@ -143,6 +143,9 @@ def places(hub: Hub, partition: Partition) -> list[int]:
     for ids, state in ((outside, OUTSIDE), (labelled, LABELLED), (queried, QUERIED), (unlabelled, UNLABELLED)):
         assert (pools._state[np.array(ids, np.int64)] == state).all()
     assert len(unlabelled) == sum(map(pools.left, range(pools.workers)))
+    held_back = [example for example in partition.held_out.ids.tolist() if pools._state[example] == UNLABELLED]
+    assert len(held_back) == pools.held_back and not set(held_back) & set(unlabelled)
+    unlabelled += held_back
     return sorted(unlabelled + queried + labelled + outside + retired)
 
 
@@ -184,10 +187,10 @@ def assert_newest_of_each(hub: Hub, grant: SelectionGrant, s: Settings) -> None:
 
 
 def assert_each_in_one_place(hub: Hub, partition: Partition) -> None:
-    assert places(hub, partition) == list(range(10 + sum(map(len, partition.shards))))
+    assert places(hub, partition) == list(range(6 + len(partition.initial) + sum(map(len, partition.shards))))
 
 
-def resumed(roles: Roles, pool: int, lost: int) -> Roles:
+def resumed(roles: Roles, pool: int, lost: int, held_out: int = 0) -> Roles:
     """All processes of a run were killed; others go on from what is on disk."""
     record = roles.hub._record
     assert isinstance(record, MemoryRecorder)
@@ -198,9 +201,9 @@ def resumed(roles: Roles, pool: int, lost: int) -> Roles:
         lines = [line for line in database.iterdump() if line.startswith("INSERT")]
         again.journal.changes = [((line, [()]),) for line in lines]
     again.flush()
-    hub, clock = make_hub(roles.settings, pool, again, roles.clock, state)
+    hub, clock = make_hub(roles.settings, pool, again, roles.clock, state, held_out=held_out)
     roles.compare(state)
-    assert_each_in_one_place(hub, make_partition(roles.settings, pool))
+    assert_each_in_one_place(hub, make_partition(roles.settings, pool, held_out))
     successor = type(roles)(hub, clock, roles.settings, roles.random.randrange(2**20), roles.deaths)
     successor.answered, successor.trained = roles.answered, roles.trained
     return successor

@@ -58,7 +58,9 @@ CONTRACT = (
 )
 # That of S is of runs with max_staleness auto.
 FILES = {
-    f"{name}.{kind}" for name in PICTURES if name not in ("query_pool", "targets", "clients") for kind in ("png", "pdf")
+    f"{name}.{kind}"
+    for name in PICTURES.keys() - {"query_pool", "targets", "clients", "annotators_confusion"}
+    for kind in ("png", "pdf")
 }
 
 
@@ -105,7 +107,10 @@ def test_every_number_of_the_summary(run: pathlib.Path) -> None:
     assert [summary[key] for key in ("data_type", "mode", "engine", "seed")] == ["digits", "async", "local", 7]
     assert summary["labels"] == {"initial": 10, "bought": 4, "total": 14}
     second = {"version": 2, "server": 1, "labels": 12, "queries": 2}
-    assert summary["curve"][1] == {**second, "test_accuracy": 0.4, "val_accuracy": 0.5, "seconds": 9.0}
+    untested = dict.fromkeys(("test_images", "test_low", "test_high"))
+    assert summary["curve"][1] == {**second, "test_accuracy": 0.4, "val_accuracy": 0.5, "seconds": 9.0, **untested}
+    last = [summary["curve"][3][key] for key in untested]
+    assert last == [8, pytest.approx(0.4549, abs=1e-4), pytest.approx(0.9504, abs=1e-4)]
     assert [point["version"] for point in summary["curve"]] == [1, 2, 3, 4]
     assert (summary["trainings"], summary["final_test_accuracy"], summary["wall_s"]) == (4, 0.8, 12.5)
     assert summary["mean_curve_accuracy"] == pytest.approx(0.5)
@@ -123,7 +128,7 @@ def test_every_number_of_the_summary(run: pathlib.Path) -> None:
         0.5,
         2.0,
     )
-    assert summary["queries"] == {"random": 0, "withdrawn": 0, "chosen_again": 0}
+    assert summary["queries"] == {"random": 0, "held_out": 0, "withdrawn": 0, "chosen_again": 0}
     # waited 9.8 s, labelled 1 + 2 + 3.5 + 0.5 s
     assert summary["annotators_waited"] == pytest.approx(9.8 / (9.8 + 7.0))
     assert summary["labels_per_s"] == pytest.approx(4 / (11.0 - 3.0))
@@ -155,7 +160,7 @@ def test_selection_just_in_time_is_reported(tmp_path: pathlib.Path) -> None:
         ],
     )
     summary = summarise(run)
-    assert summary["queries"] == {"random": 2, "withdrawn": 2, "chosen_again": 1}
+    assert summary["queries"] == {"random": 2, "held_out": 0, "withdrawn": 2, "chosen_again": 1}
     assert summary["staleness"] == {"mean": 0.0, "max": 0} and summary["rounds_ahead"] == {"mean": None, "max": None}
     # item 11: at random, 3 s after version 0 came; item 14: by version 0, 3 s after version 1 came
     assert summary["staleness_when_answered"]["versions"] == {"mean": 0.5, "max": 1}
@@ -252,7 +257,7 @@ def test_a_simulated_run_says_virtual_wherever_time_is(run: pathlib.Path) -> Non
         assert words in text
     assert "Started" not in text and "| Wall time" not in text
     assert in_words(summarise(run)) == (
-        "test accuracy 0.800 with 14 labels after 12.5 virtual s; annotators waited 58.3 % of their time"
+        "test accuracy 0.800 [0.455, 0.950] with 14 labels after 12.5 virtual s; annotators waited 58.3 % of their time"
     )
     for figure in draw(read(run)).values():
         labels = [axes.get_xlabel() for axes in figure.axes]

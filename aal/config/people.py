@@ -29,6 +29,11 @@ class PeopleSettings(Group):
     images_ahead: Annotated[int, Field(ge=0, le=20)] = Field(
         2, description="images that a page has fetched beside the one that it shows"
     )
+    held_out: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        200,
+        description="images set aside at random for testing and validation where no image is labelled at the start, at "
+        "most a fifth of all; people label them among the first, and nothing is trained on them",
+    )
 
     @property
     def label(self) -> bool:

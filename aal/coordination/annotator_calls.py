@@ -48,7 +48,8 @@ class AnnotatorCalls:
 
         Nobody is given an id twice. With `annotators.gold_share` some are known images, which the answer does not tell.
 
-        Where the schedule has ids offered at random, those that S lacks are offered first.
+        Where the schedule has ids offered at random, those that S lacks are offered first, and those that are held out
+        for testing and validation after so many others.
 
         Args:
             annotators: who wait for a query; like all columns, Python's own numbers, which SQLite takes as they are.
@@ -72,8 +73,10 @@ class AnnotatorCalls:
             self._pools.queries.expire(now)
             for worker, chosen in self._pools.at_random(self._schedule.random_queries(len(annotators))).items():
                 self._put_into_pool(QueryBatch(worker, 0, chosen, "random", (), now), now)
+            for worker, chosen in self._pools.held_out_at_random(self._schedule.held_out_queries()).items():
+                self._put_into_pool(QueryBatch(worker, 0, chosen, "held out", (), now), now)
             had_leases = self._pools.queries.leased
-            self._pools.queries.is_last = not self._schedule.still_to_offer()
+            self._pools.queries.is_last = self._schedule.nothing_to_offer
             drawn = self._pools.draw(annotators, now + self._lease_s)
             rows = [row for row in zip(annotators, asked_at, drawn, strict=False) if row[2] != NO_QUERY]
             self._idle_annotators = max(0, idle - len(rows))

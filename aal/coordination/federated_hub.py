@@ -85,7 +85,7 @@ class FederatedHub(Hub):
             self._federation.evaluations.note(result.version)
             self._federated_record.model_tested(result)
             if result.accuracy is not None:
-                self._accuracy = result.accuracy
+                self._tested = result.accuracy, result.test_images
         self._flush()
         with self._lock:
             self._end_if_finished()

@@ -149,6 +149,11 @@ class EvaluatedModel:
     accuracy: float | None
     confusion: Sequence[tuple[int, int, int]] = ()
 
+    @property
+    def test_images(self) -> int:
+        """On how many images it was tested."""
+        return sum(images for *_, images in self.confusion)
+
 
 @dataclass(frozen=True)
 class FederationState:

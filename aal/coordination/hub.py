@@ -28,6 +28,7 @@ from aal.coordination.messages import (
     Training,
     TrainingJob,
 )
+from aal.coordination.partition import HeldOutLabels
 from aal.coordination.pools import Pools
 from aal.coordination.schedules.base import Schedule
 
@@ -43,7 +44,7 @@ class Hub(Attendance):
         record: the durable record.
         clock: the run's time.
         notify: called, under the lock, with what has changed.
-        accuracy: test accuracy of the newest model of a resumed run.
+        tested: test accuracy of the newest model of a resumed run, and on how many images.
         answering: times of its first offer and its last answer.
     """
 
@@ -56,14 +57,14 @@ class Hub(Attendance):
         record: Record,
         clock: Now,
         notify: Callable[[Change], None] = lambda change: None,
-        accuracy: float | None = None,
+        tested: tuple[float | None, int] = (None, 0),
         answering: tuple[float | None, float | None] = (None, None),
     ) -> None:
         super().__init__(settings, pools, schedule, classes, record, clock, notify, answering)
         self._first_person = settings.annotators.number if settings.people.label else None
         self._fitting = threading.Lock()  # one aggregation at a time, which no draw waits for
-        self._settled: list[tuple[ModelRef, float | None]] = []  # on their way to the disk, in order of version
-        self._accuracy = accuracy
+        self._settled: list[tuple[ModelRef, TrainedModel]] = []  # on their way to the disk, in order of version
+        self._tested = tested
         self._warning = ""
         self._given_at: dict[int, float] = {}  # of each job
         self._end_if_finished()
@@ -98,7 +99,7 @@ class Hub(Attendance):
     def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and labels number `start` to `stop` of L, in order of arrival, as int64 arrays.
 
-        Those whose label was taken back are left out.
+        Those whose label was taken back are left out, and those that are held out.
 
         Args:
             start: first of them.
@@ -112,6 +113,11 @@ class Hub(Attendance):
             owned = self._pools.owned(ids, owner)
             return ids[owned], labels[owned]
 
+    def held_out(self, stop: int) -> HeldOutLabels:
+        """Returns the labels that are held out for testing and validation, of the first `stop` of L."""
+        with self._lock:
+            return self._pools.labelled.held_out(stop)
+
     def publish(self, trained: TrainedModel) -> int:
         """Makes a model whose file is in place the newest; returns its version. Taken even after the shutdown request.
 
@@ -122,7 +128,7 @@ class Hub(Attendance):
             now = self._clock.now()
             job, model = self._schedule.settle(trained.job, trained.server, trained.path, now)
             self._record.model_published(model.version, job, trained, now)
-            self._settled.append((model, trained.test_accuracy))
+            self._settled.append((model, trained))
             if trained.warning:
                 self._warning = self._warning or f"model v{model.version}: {trained.warning}"
         self._flush()
@@ -134,8 +140,9 @@ class Hub(Attendance):
             if announced:
                 self._schedule.announce([other for other, _ in announced])
                 newest = self._schedule.models[-1].version
-                known = {other.version: accuracy for other, accuracy in announced if accuracy is not None}
-                self._accuracy = known.get(newest, self._accuracy)
+                for other, its in announced:
+                    if other.version == newest and its.test_accuracy is not None:
+                        self._tested = its.test_accuracy, its.test_images
                 self._end_if_finished()
                 self._notify(Change.MODELS)
             return model.version
@@ -212,7 +219,8 @@ class Hub(Attendance):
                 waiting=self._pools.queries.waiting,
                 idle_annotators=self._idle_annotators,
                 version=models[-1].version if models else None,
-                test_accuracy=self._accuracy,
+                test_accuracy=self._tested[0],
+                test_images=self._tested[1],
                 finished=self._finished,
                 failure=self._record.failure,
                 interrupted=self.interrupted,

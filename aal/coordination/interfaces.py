@@ -19,6 +19,7 @@ from aal.coordination.messages import (
     TrainedModel,
     TrainingJob,
 )
+from aal.coordination.partition import HeldOutLabels
 
 
 class ServerHub(Protocol):
@@ -29,7 +30,14 @@ class ServerHub(Protocol):
         ...
 
     def labels(self, start: int, stop: int, owner: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns ids and labels number `start` to `stop` of L, in order of arrival, as int64 arrays (n,)."""
+        """Returns ids and labels number `start` to `stop` of L, in order of arrival, as int64 arrays (n,).
+
+        Those that are held out are not among them.
+        """
+        ...
+
+    def held_out(self, stop: int) -> HeldOutLabels:
+        """Returns the labels that are held out for testing and validation, of the first `stop` of L."""
         ...
 
     def publish(self, trained: TrainedModel) -> int:
@@ -125,7 +133,13 @@ class JobRunner(Protocol):
         ...
 
     def train(
-        self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
+        self,
+        job: TrainingJob,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        started_at: float,
+        heartbeat: Callable[[], None],
+        held_out: HeldOutLabels | None = None,
     ) -> TrainedModel:
         """Trains a model for a job and puts its file in place."""
         ...

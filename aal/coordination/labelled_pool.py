@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aal.coordination.partition import HeldOut, HeldOutLabels
+
 NO_LABEL = -1  # at a place in L whose label was taken back
 NOTABLE = 0.01  # a change of confidence
 
@@ -37,9 +39,11 @@ class LabelledPool:
 
     Args:
         size: ids of the whole set. What is not used yet costs no memory.
+        held_out: ids that nothing is trained on.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, held_out: HeldOut | None = None) -> None:
+        self._held_out = held_out or HeldOut()
         self._ids = np.empty(size, np.int64)
         self._labels = np.empty(size, np.int64)
         self._confidences = np.empty(size, np.float32)
@@ -95,9 +99,21 @@ class LabelledPool:
         """Returns a label; `NO_LABEL` where there is none."""
         return int(self._labels[place])
 
+    @property
+    def can_train(self) -> bool:
+        """Whether there is a label that a model may be trained on."""
+        return bool(self.between(0, self._count)[0].size)
+
     def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns ids and labels of the places `start` to `stop` that hold a label, as int64 arrays."""
+        """Returns ids and labels of the places `start` to `stop` that models may be trained on, as int64 arrays."""
         stop = min(stop, self._count)
         ids, labels = self._ids[start:stop], self._labels[start:stop]
-        there = labels != NO_LABEL
+        there = (labels != NO_LABEL) & ~np.isin(ids, self._held_out.ids)
         return ids[there], labels[there]
+
+    def held_out(self, stop: int) -> HeldOutLabels:
+        """Returns the labels of the first `stop` places that are held out."""
+        stop = min(stop, self._count)
+        ids, labels = self._ids[:stop], self._labels[:stop]
+        test, validation = ((labels != NO_LABEL) & np.isin(ids, part) for part in self._held_out)
+        return HeldOutLabels(ids[test], labels[test], ids[validation], labels[validation])

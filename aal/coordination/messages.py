@@ -114,6 +114,11 @@ class TrainedModel:
     warning: str = ""
     checksum: str | None = None
 
+    @property
+    def test_images(self) -> int:
+        """On how many images it was tested."""
+        return sum(images for *_, images in self.confusion)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -260,6 +265,7 @@ class Status:
         clients: of a federation, that train at the moment; None of other runs.
         interrupted: whether somebody has asked for the end of the run.
         paused: whether nobody is given a query.
+        test_images: that the version was tested on; 0 where that is not known.
     """
 
     seconds: float
@@ -280,3 +286,4 @@ class Status:
     clients: int | None = None
     interrupted: bool = False
     paused: bool = False
+    test_images: int = 0

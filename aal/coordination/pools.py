@@ -60,7 +60,7 @@ class Pools(Shards):
         super().__init__(partition, len(labels), seed)
         self.answers = answers
         self.queries = QueryPool(bound, seed, answers.wanted)
-        self.labelled = LabelledPool(len(labels))
+        self.labelled = LabelledPool(len(labels), partition.held_out)
         self.initial = len(partition.initial)
         self.revision = 0
         self._cannot_tell = cannot_tell
@@ -95,18 +95,21 @@ class Pools(Shards):
         return ids
 
     def offer(self, worker: int, ids: Sequence[int], version: int = NO_MODEL) -> None:
-        """Moves ids from a shard to S.
+        """Moves ids from a shard to S; raises `ValueError` for what `_take` refuses.
 
         Args:
             worker: whose shard they are in.
             ids: of the examples.
             version: of the newest model that chose them.
-
-        Raises:
-            ValueError: one is not an unlabelled id of this worker's shard, or is given twice.
         """
-        self._take(worker, ids)
+        self._take(worker, ids, is_chosen=version != NO_MODEL)
         self.queries.offer(ids, version)
+        for example in filter(self._is_held_out.__getitem__, ids):
+            self.queries.keep(example, missing=self.answers.wanted)
+
+    def unanswered(self, version: int = NO_MODEL) -> list[int]:
+        """Returns the ids that are chosen and not answered yet, see `QueryPool.unanswered`, none that is held out."""
+        return [example for example in self.queries.unanswered(version) if not self._is_held_out[example]]
 
     # ------------------------------------------------------------------ from S to L
 
@@ -240,9 +243,7 @@ class Pools(Shards):
             place = self.labelled.place_of(example)
             assert place is not None
             if self.labelled.label_at(place) != NO_LABEL:
-                self.labelled.change(place, NO_LABEL)
-                self.revision += 1
-                outcome.labels.append(Label(place - self.initial, example, NO_LABEL, 0.0, annotator, False))
+                self._empty(place, example, annotator, outcome)
             self._places[example] = place
         self._state[example] = QUERIED
         self.queries.offer([example])
@@ -265,15 +266,17 @@ class Pools(Shards):
             self._places[example] = place
         if label != CANNOT_TELL:
             self._label(example, label, 1.0, supervisor, outcome)
-        elif place is not None or example in self._places:
-            place = self._places[example]
-            self.labelled.change(place, NO_LABEL)
-            self.revision += 1
-            outcome.labels.append(Label(place - self.initial, example, NO_LABEL, 0.0, supervisor, False))
-            self._retire(example, outcome)
-        else:
-            self._retire(example, outcome)
+            return True
+        if example in self._places:
+            self._empty(self._places[example], example, supervisor, outcome)
+        self._retire(example, outcome)
         return True
+
+    def _empty(self, place: int, example: int, annotator: int, outcome: Outcome) -> None:
+        """Takes the label of a place in L back."""
+        self.labelled.change(place, NO_LABEL)
+        self.revision += 1
+        outcome.labels.append(Label(place - self.initial, example, NO_LABEL, 0.0, annotator, False))
 
     def revise(self, ids: np.ndarray, labels: np.ndarray, confidences: np.ndarray) -> list[Label]:
         """Takes in what an aggregation makes of all answers; returns what has changed.
@@ -319,7 +322,7 @@ class Pools(Shards):
             votes, others = self.answers.of(example), self._declined.get(example, ())
             if example in places:
                 self._places[example] = places[example]
-            if votes or others or drawers or example in places:
+            if votes or others or drawers or example in places or self._is_held_out[example]:
                 missing = max(1, self.answers.wanted - len(votes))
                 self.queries.keep(example, drawers, {*votes, *others}, missing)
         self.answers.close_all_but({example for example, *_ in unanswered})

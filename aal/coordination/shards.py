@@ -10,8 +10,13 @@ from aal.coordination.partition import Partition
 OUTSIDE, UNLABELLED, QUERIED, LABELLED, RETIRED = range(5)
 
 
+OTHERS = 3  # ids that are offered for each one that is held out, until all of those are
+
+
 class Shards:
     """Which ids are in which shard.
+
+    Those that are held out for testing and validation are offered at random, among the first; workers never see them.
 
     Args:
         partition: where every id begins.
@@ -26,7 +31,11 @@ class Shards:
         for worker, shard in enumerate(partition.shards):
             self._owner[shard] = worker
             self._state[shard] = UNLABELLED
-        self._left = [len(shard) for shard in partition.shards]
+        self._held_out = partition.held_out
+        self._is_held_out = np.zeros(size, bool)
+        self._is_held_out[partition.held_out.ids] = True
+        self._choosable = sum(map(len, partition.shards)) - len(partition.held_out.ids)  # at the start
+        self._count_left()
         self._seed = seed
         self._shuffled = np.empty(0, np.int64)  # what is left of the ids of all shards in random order
 
@@ -37,17 +46,28 @@ class Shards:
 
     @property
     def unlabelled(self) -> int:
-        """Ids that are in the shards."""
+        """Ids in the shards that may be chosen."""
         return sum(self._left)
 
+    @property
+    def held_back(self) -> int:
+        """Ids in the shards that are held out."""
+        return self._held_back
+
+    @property
+    def held_out_due(self) -> int:
+        """How many of these are to be offered, so that annotators get one after every `OTHERS` others."""
+        offered = len(self._held_out.ids) - self._held_back
+        return min(self._held_back, max(0, -(-(self._choosable - self.unlabelled) // OTHERS) - offered))
+
     def left(self, worker: int) -> int:
-        """Returns how many ids are in a shard."""
+        """Returns how many ids of a shard may be chosen."""
         return self._left[worker]
 
     def remaining(self, worker: int) -> np.ndarray:
-        """Returns the ids that are in a shard, int64 (n,)."""
+        """Returns the ids of a shard that may be chosen, int64 (n,)."""
         shard = self._shards[worker]
-        return shard[self._state[shard] == UNLABELLED]
+        return shard[(self._state[shard] == UNLABELLED) & ~self._is_held_out[shard]]
 
     def still_there(self, ids: Sequence[int]) -> list[int]:
         """Returns those of the ids that are in a shard."""
@@ -58,12 +78,13 @@ class Shards:
         return self._owner[ids] == owner
 
     def at_random(self, count: int) -> dict[int, list[int]]:
-        """Returns ids drawn uniformly at random from all shards, by worker: `count`, or as many as there are."""
+        """Returns ids that may be chosen, drawn uniformly from all shards, by worker: `count`, or all there are."""
         found: dict[int, list[int]] = {}
         taken: set[int] = set()
         while count > len(taken):
             if not self._shuffled.size:
-                there = np.setdiff1d(np.flatnonzero(self._state == UNLABELLED), list(taken))
+                may = (self._state == UNLABELLED) & ~self._is_held_out
+                there = np.setdiff1d(np.flatnonzero(may), list(taken))
                 if not there.size:
                     break
                 self._shuffled = np.random.default_rng((self._seed, there.size)).permutation(there)
@@ -73,25 +94,40 @@ class Shards:
                 taken.add(example)
         return found
 
-    def _take(self, worker: int, ids: Sequence[int]) -> None:
+    def held_out_at_random(self, count: int) -> dict[int, list[int]]:
+        """Returns ids that are held out, drawn uniformly from all shards, by worker: `count`, or all that there are."""
+        ids = self._held_out.ids
+        there = ids[self._state[ids] == UNLABELLED]
+        drawn = np.random.default_rng((self._seed, 1, there.size)).permutation(there)[:count]
+        return {int(worker): drawn[self._owner[drawn] == worker].tolist() for worker in np.unique(self._owner[drawn])}
+
+    def _take(self, worker: int, ids: Sequence[int], is_chosen: bool) -> None:
         """Takes ids out of a shard.
 
+        Args:
+            worker: whose shard they are in.
+            ids: of the examples.
+            is_chosen: whether a model chose them, which may not be those that are held out.
+
         Raises:
-            ValueError: one is not an unlabelled id of this worker's shard, or is given twice.
+            ValueError: one is not an unlabelled id of this worker's shard, is given twice, or may not be chosen.
         """
         offered = np.array(ids, np.int64)
-        allowed = (self._owner[offered] == worker) & (self._state[offered] == UNLABELLED)
+        held_out = self._is_held_out[offered]
+        allowed = (self._owner[offered] == worker) & (self._state[offered] == UNLABELLED) & ~(is_chosen & held_out)
         if not allowed.all() or len(np.unique(offered)) != len(offered):
             raise ValueError(f"worker {worker}: offers ids that are not unlabelled ones of its shard")
         self._state[offered] = QUERIED
-        self._left[worker] -= len(offered)
+        self._held_back -= int(held_out.sum())
+        self._left[worker] -= int((~held_out).sum())
 
     def _put_back(self, ids: Sequence[int]) -> None:
-        """Puts ids back into their shards."""
+        """Puts ids back into their shards, none of which is held out."""
         self._state[list(ids)] = UNLABELLED
         for example in ids:
             self._left[self._owner[example]] += 1
 
     def _count_left(self) -> None:
         """Counts anew what is left of each shard."""
-        self._left = [int((self._state[shard] == UNLABELLED).sum()) for shard in self._shards]
+        self._left = [len(self.remaining(worker)) for worker in range(self.workers)]
+        self._held_back = int((self._state[self._held_out.ids] == UNLABELLED).sum())

@@ -250,5 +250,5 @@ def open_hub(
         schedule.recall(state.recent_draws, state.recent_selections)
         schedule.recall_federation(state.federation)
         record.resume(state.seconds, clock.now(), state.ended, plan.meta)
-    before = (state.test_accuracy, state.answering) if state else ()
+    before = ((state.test_accuracy, state.test_images), state.answering) if state else ()
     return plan.schedule.hub_type()(settings, pools, schedule, plan.classes, record, clock, notify, *before)

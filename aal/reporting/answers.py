@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from aal.aggregation.agreement import krippendorff_alpha, pairs
+from aal.reporting.labels import class_name
 from aal.reporting.record import Record
 from aal.reporting.tables import markdown_table
 from aal.reporting.units import percent, rounded
@@ -93,11 +94,8 @@ def _mistakes(given: np.ndarray, decided: np.ndarray, classes: list[str]) -> str
     wrong = (given != decided) & (decided >= 0)
     found, counts = np.unique(np.stack([decided[wrong], given[wrong]]), axis=1, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MOST_MISTAKES]
-
-    def name(label: float) -> str:
-        return classes[int(label)] if int(label) < len(classes) else str(int(label))
-
-    return ", ".join(f"{name(found[0, one])}: {name(found[1, one])} ({counts[one]})" for one in order)
+    names = [[class_name(int(label), classes) for label in found[:, one]] for one in order]
+    return ", ".join(f"{label}: {answer} ({counts[one]})" for (label, answer), one in zip(names, order, strict=True))
 
 
 def _pairs(votes: Columns) -> str:

@@ -20,8 +20,13 @@ def when_offered(record: Record) -> Column:
     return present(record.queries["newest"] - record.queries["version"])
 
 
+def random_queries(record: Record) -> int:
+    """Returns how many queries were offered at random because there was no model yet."""
+    return int((np.isnan(record.queries["version"]) & ~record.is_held_out).sum())
+
+
 def when_answered(record: Record) -> tuple[Column, Column]:
-    """Returns how stale each answered query was when it was answered.
+    """Returns how stale each answered query was when it was answered, without those that are held out.
 
     A query that no model chose counts as one of the version before the first.
 
@@ -30,8 +35,9 @@ def when_answered(record: Record) -> tuple[Column, Column]:
         (a,), 0 where there was none.
     """
     versions, published = column(record.models, "version"), column(record.models, "published_at")
-    answered_at = record.queries["answered_at"][record.answered]
-    chosen = np.nan_to_num(record.queries["version"][record.answered], nan=NO_MODEL)
+    counted = record.answered & ~record.is_held_out
+    answered_at = record.queries["answered_at"][counted]
+    chosen = np.nan_to_num(record.queries["version"][counted], nan=NO_MODEL)
     newest = np.append(NO_MODEL, versions)[np.searchsorted(published, answered_at, "right")]
     superseded_at = np.append(published, np.inf)[np.searchsorted(versions, chosen, "right")]
     return (newest - chosen).clip(0), (answered_at - superseded_at).clip(0)
@@ -42,7 +48,7 @@ def just_in_time(record: Record) -> str:
     if not record.grants:
         return ""
     newer = sum(grant["reason"] == "newer model" for grant in record.grants)
-    at_random = int(np.isnan(record.queries["version"]).sum())
+    at_random = random_queries(record)
     withdrawn, again = record.withdrawn["withdrawn"], record.withdrawn["chosen_again"]
     last, marks = record.grants[-1], column(record.grants, "mark")
     rows = [

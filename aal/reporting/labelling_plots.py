@@ -1,5 +1,6 @@
 """Pictures of labelling: how long annotators waited, and how old the models were that chose their queries."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from aal.reporting.curves import Floats
 from aal.reporting.plots import ABOVE, COLOURS, DENSE, PAGE, STYLE, column_figure, in_percent
+from aal.reporting.training_plots import draw_confusion
 from aal.reporting.units import duration, since_begin, time_unit
 
 SHORT = 1e-2  # seconds; a shorter wait is not noticed
@@ -73,6 +75,31 @@ def _survival(axes: Axes, seconds: Floats, virtual: bool) -> None:
     axes.set_ylabel("Draws that waited longer (%)")
     axes.yaxis.set_major_formatter(in_percent)
     axes.grid(True)
+
+
+@mpl.rc_context(STYLE)
+def confusions(people: Mapping[str, Floats], names: Sequence[str]) -> Figure:
+    """Draws what people take for what, a panel each.
+
+    Args:
+        people: (classes, classes) images of each label (row) that got each answer (column), by a title.
+        names: of the classes.
+    """
+    columns = min(len(people), 3 if len(names) <= FEW else 2)
+    rows = -(-len(people) // columns)
+    side = PAGE / columns
+    figure = Figure(figsize=(PAGE, (side + 0.2) * rows))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, (title, counts) in zip(panels.flat, people.items(), strict=False):
+        draw_confusion(axes, counts, names, font_size=min(6.0, 36 * side / len(names)))
+        axes.set_title(title)
+    for axes in panels.flat[len(people) :]:
+        axes.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Label")
+    for axes in panels[-1]:
+        axes.set_xlabel("Answer")
+    return figure
 
 
 @mpl.rc_context(STYLE)

@@ -31,7 +31,7 @@ def read_labels(run: pathlib.Path) -> Rows:
         reader.check()
         rows, names = reader.labels(), reader.classes()
     for row in rows:
-        row["class"] = _name(row["label"], names)
+        row["class"] = class_name(row["label"], names)
         row["round"] = round_of(row["batch"], config)
     return [{key: row[key] for key in COLUMNS} for row in rows]
 
@@ -52,13 +52,14 @@ def read_answers(run: pathlib.Path) -> Rows:
     for place in (answers["is_check"] == 0).nonzero()[0].tolist():
         item, label = int(answers["item"][place]), answers["label"][place]
         seconds = float(answers["answered_at"][place] - answers["drawn_at"][place])
-        name = None if label != label else _name(int(label), names)
+        name = None if label != label else class_name(int(label), names)
         values = (item, paths.get(item), int(answers["annotator"][place]), name, seconds)
         rows.append(dict(zip(ANSWER_COLUMNS, values, strict=True)))
     return rows
 
 
-def _name(label: int, names: list[str]) -> str:
+def class_name(label: int, names: list[str]) -> str:
+    """Returns the name of a label; its number where the run did not note names."""
     return names[label] if label < len(names) else str(label)
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
+from aal.coordination.interval import interval
 from aal.reporting.freshness import when_answered
 from aal.reporting.record import Record, column, final_model
 from aal.reporting.tables import markdown_table
@@ -79,12 +79,12 @@ def _final_accuracy(record: Record, summary: dict[str, Any]) -> tuple[str, str]:
 
 
 def _interval(record: Record) -> str:
-    """The 95 % interval of the final accuracy that the number of test images leaves (Wilson, 1927); empty of none."""
+    """The 95 % interval of the final accuracy that the number of test images leaves; empty of none."""
     tested = sum(row["images"] for row in record.confusion)
     if not tested:
         return ""
     right = sum(row["images"] for row in record.confusion if row["truth"] == row["predicted"])
-    low, high = binomtest(right, tested).proportion_ci(method="wilson")
+    low, high = interval(right / tested, tested)
     return f" [{100 * low:.1f}, {100 * high:.1f}] of {tested:,} test images"
 
 

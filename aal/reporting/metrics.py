@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from aal.coordination.interval import interval
 from aal.reporting.answers import answers_summary
 from aal.reporting.curves import aubc
-from aal.reporting.freshness import when_answered, when_offered
+from aal.reporting.freshness import random_queries, when_answered, when_offered
 from aal.reporting.labels import round_of
 from aal.reporting.record import Record, column, final_model, present
 from aal.reporting.targets import of_targets
@@ -20,8 +21,9 @@ def summary_of(record: Record) -> dict[str, Any]:
     - labels: `initial` from the start, `bought` = answered queries, `total` = both.
     - answers: what annotators said; see `answers_summary`.
     - trainings: published models.
-    - curve: the models in order of version. `labels` is the training set, `queries` those of them that were bought,
-      `seconds` the time of publication.
+    - curve: the models in order of version. `labels` are those that were there, of which the ones that are held out are
+      not trained on, `queries` those of them that were bought, `seconds` the time of publication; `test_images` is the
+      size of the test set, `test_low` and `test_high` the 95 % interval that it leaves.
       In a federation most versions are not tested; the figures that follow are of the last tested one of each number
       of labels, at the end of its cycle.
     - final_test_accuracy: of the model trained on most labels; of several, of the newest.
@@ -36,8 +38,8 @@ def summary_of(record: Record) -> dict[str, Any]:
     - staleness_when_answered: by how many versions the model that chose a query was behind the newest one when it was
       answered, and for how many seconds a newer model had been there, 0 where there was none; over all answered
       queries. One that no model chose counts as of the version before the first.
-    - queries: how many were `random`, because there was no model yet, how many were `withdrawn` for those of a newer
-      model, and how many of these were `chosen_again`.
+    - queries: how many were `random`, because there was no model yet, how many were `held_out` for testing and
+      validation, how many were `withdrawn` for those of a newer model, and how many of these were `chosen_again`.
     - labels_per_s: labels bought, divided by the time from the first offer to the last answer.
     - rounds_ahead: how many rounds of labelling a batch was ahead of the model that chose it, over all batches; this is
       what a number for `max_staleness` bounds; null under `auto`.
@@ -54,6 +56,7 @@ def summary_of(record: Record) -> dict[str, Any]:
             "queries": model["labels"] - record.initial,
             **{key: model[key] for key in ("test_accuracy", "val_accuracy")},
             "seconds": model["published_at"],
+            **_test_set(model["test_accuracy"], record.test_images.get(model["version"], 0)),
         }
         for model in record.models
     ]
@@ -80,13 +83,18 @@ def summary_of(record: Record) -> dict[str, Any]:
             else {"mean": None, "max": None},
             "seconds": _distribution(late_s),
         },
-        "queries": {"random": int(np.isnan(record.queries["version"]).sum()), **record.withdrawn},
+        "queries": {"random": random_queries(record), "held_out": int(record.is_held_out.sum()), **record.withdrawn},
         "labels_per_s": _rate(record),
         "wall_s": record.wall_s,
         "rounds_ahead": _rounds_ahead(record),
         "eval_precision": record.config.get("eval_precision"),
         **(of_targets(record, curve, _figures) or _networks(record, curve)),
     }
+
+
+def _test_set(accuracy: float | None, images: int) -> dict[str, float | None]:
+    low, high = (None, None) if accuracy is None or not images else interval(accuracy, images)
+    return {"test_images": images or None, "test_low": low, "test_high": high}
 
 
 def _at_the_end(curve: Rows) -> Rows:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from aal.config.errors import of_system
+from aal.reporting import confusions as confused
 from aal.reporting import plots
 from aal.reporting.answers import answers_section
 from aal.reporting.clients import clients_table
@@ -58,6 +59,8 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         folder.mkdir(exist_ok=True)
         page.unlink(missing_ok=True)  # it is there only when all that it shows is
         write_whole(run / "summary.json", summary_bytes(summary))
+        if len(pairs := confused.confusions(record)):
+            write_whole(folder / confused.FILE, confused.confusion_file(pairs, record.classes))
         for name, figure in drawn.items():
             plots.save(figure, folder / name)
         write_whole(page, _page(run.resolve().name, record, summary, drawn).encode())
@@ -106,6 +109,29 @@ def _precision(summary: dict[str, Any]) -> str:
     )
 
 
+def _test_set(record: Record) -> str:
+    purposes = list(record.held_out.values())
+    if not purposes:
+        return "The test set was only reported; it chose nothing."
+    number, labelled = len(purposes), sum(example in record.labels for example in record.held_out)
+    test = sum(example in record.labels and purpose == "test" for example, purpose in record.held_out.items())
+    return (
+        "No image was labelled at the start, so there is no test set but this: "
+        f"{number:,} images were set aside at random, {purposes.count('test'):,} of them for testing, and labelled by "
+        f"people among the first. {labelled:,} have a label; models were tested on up to {test:,} of them, as many as "
+        "had one by then, and none was trained on any. Labels that people gave are taken for right."
+    )
+
+
+def _epochs(record: Record) -> str:
+    validated = [model["val_accuracy"] is not None for model in record.models]
+    if not any(validated):
+        return "No validation set was used."
+    if all(validated):
+        return "The validation set chose the epoch of each training."
+    return "The validation images chose the epoch once there were enough of them; before, the last one was kept."
+
+
 def _free_cores(meta: Mapping[str, str]) -> str:
     found = meta.get("free_cores")
     return f"; other programs left {plain_text(found)} cores to the run, in the mean" if found else ""
@@ -124,8 +150,6 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
     meta = record.meta
     kinds = (("Annotator wait", "annotator_wait_s"), ("Query interval", "query_interval_s"))
     spreads = [(title, *(duration(time, record.is_virtual) for time in summary[key].values())) for title, key in kinds]
-    validated = any(model["val_accuracy"] is not None for model in record.models)
-    epoch = "The validation set chose the epoch of each training." if validated else "No validation set was used."
     software = [(key.removeprefix("version_"), meta[key]) for key in sorted(meta) if key.startswith("version_")]
     started = f"Started: {meta['started']}. " if "started" in meta else ""  # a simulated run notes no real time
     parts = [
@@ -139,7 +163,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         *([TURNS] if summary["mode"] == "sync" else []),
         *map(_break, record.breaks),
         *([f"**Warning**: {plain_text(meta['warning'])}\n"] if "warning" in meta else []),
-        f"The test set was only reported; it chose nothing. {epoch} {_precision(summary)}\n",
+        f"{_test_set(record)} {_epochs(record)} {_precision(summary)}\n",
         main_figures(record, summary),
         *targets_table(summary),
         *_networks(summary),
@@ -150,6 +174,7 @@ def _page(name: str, record: Record, summary: dict[str, Any], drawn: Iterable[st
         "## What the words mean\n\n" + DEFINITIONS,
         *filter(None, (just_in_time(record), redundancy_section(record), clients_table(record))),
         *filter(None, (annotators_table(record), answers_section(record), classes_table(record))),
+        *([confused.ABOUT] if len(confused.confusions(record)) else []),
         f"## Trainings\n\nAccuracies are from 0 to 1, times in {'virtual ' * record.is_virtual}seconds.\n",
         _listed(record.models),
         "## Workers\n",

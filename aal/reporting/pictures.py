@@ -3,7 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from aal.coordination.interval import interval, interval_of_few
 from aal.reporting import client_plots, labelling_plots, plots, training_plots
+from aal.reporting.confusions import confusions, most_active
 from aal.reporting.freshness import when_answered, when_offered
 from aal.reporting.record import Record, column
 from aal.reporting.targets import mean_curve
@@ -12,7 +14,8 @@ from aal.storage.run_reader import Column, Rows
 
 PICTURES = {
     "accuracy_by_labels": "Test accuracy against labels. The line is the mean of the models with equally many labels "
-    "(of several networks, one line each).",
+    "(of several networks, one line each); a band, where there is one, is the 95 % interval that so few test images "
+    "leave.",
     "targets": "Test accuracy against labels: the mean over the targets, and one standard deviation to both sides.",
     "accuracy_by_time": "Test accuracy against time. The line is the newest model at each moment (of several networks, "
     "one line each).",
@@ -26,6 +29,7 @@ PICTURES = {
     "epochs": "The epochs of all trainings: loss on the training images, accuracy on the validation images in the "
     "precision of the training. The later the version, the darker the line.",
     "confusion": "What the final model took the test images for; right answers in grey.",
+    "annotators_confusion": "What the annotators with most answers take for what; what agrees in grey.",
 }
 
 
@@ -37,9 +41,12 @@ def draw(record: Record) -> dict[str, Figure]:
     tested = [model for model in record.models if model["test_accuracy"] is not None]
     if tested:
         labels, seconds = column(tested, "labels"), column(tested, "published_at")
-        points = (column(tested, "test_accuracy"), _series(tested), labels <= record.initial)
-        drawn["accuracy_by_labels"] = plots.accuracy_by_labels(labels, *points)
-        drawn["accuracy_by_time"] = plots.accuracy_by_time(seconds, *points, breaks, virtual)
+        points, band = (
+            (column(tested, "test_accuracy"), _series(tested), labels <= record.initial),
+            _band(record, tested),
+        )
+        drawn["accuracy_by_labels"] = plots.accuracy_by_labels(labels, *points, band)
+        drawn["accuracy_by_time"] = plots.accuracy_by_time(seconds, *points, breaks, virtual, band)
     if record.lineages and (curve := mean_curve(record))[0].size:
         drawn["targets"] = plots.mean_over_targets(*curve)
     if record.waits["got_at"].size:
@@ -56,6 +63,10 @@ def draw(record: Record) -> dict[str, Figure]:
         drawn["epochs"] = training_plots.epochs(**record.epochs)
     if record.confusion and len(record.classes) <= training_plots.MOST_CLASSES:
         drawn["confusion"] = training_plots.confusion(confusion(record), record.classes)
+    pairs = confusions(record)
+    if len(pairs) and 0 < len(record.classes) <= training_plots.MOST_CLASSES:
+        people = most_active(pairs, len(record.classes))
+        drawn["annotators_confusion"] = labelling_plots.confusions(people, record.classes)
     if record.clients:
         drawn["clients"] = client_plots.clients(*images_of_clients(record), record.classes)
     chosen = record.selections
@@ -71,6 +82,15 @@ def draw(record: Record) -> dict[str, Figure]:
         is_federated = bool(record.local_trainings)
         drawn["timeline"] = timeline(*spans, annotators, breaks, waited, np.nan_to_num(shares), virtual, is_federated)
     return drawn
+
+
+def _band(record: Record, tested: Rows) -> plots.Band | None:
+    """The intervals of the accuracies, where some of them are of few images."""
+    accuracies = [(model["test_accuracy"], record.test_images.get(model["version"], 0)) for model in tested]
+    if not any(interval_of_few(*one) for one in accuracies):
+        return None
+    ends = np.array([interval(*one) if one[1] else (one[0], one[0]) for one in accuracies])
+    return ends[:, 0], ends[:, 1]
 
 
 def confusion(record: Record) -> Column:

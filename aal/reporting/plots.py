@@ -16,6 +16,7 @@ from aal.reporting.fonts import quiet, set_fonts
 from aal.reporting.units import since_begin, time_unit
 
 Flags = npt.NDArray[np.bool_]
+Band = tuple[Floats, Floats]
 
 # Okabe and Ito's colours; markers repeat after another number, so that the pairs do not.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
@@ -98,13 +99,27 @@ def _lines(series: Series, points: int) -> list[tuple[Flags, str]]:
 
 
 @mpl.rc_context(STYLE)
-def accuracy_by_labels(labels: Floats, accuracy: Floats, series: Series, initial: Flags) -> Figure:
-    """Draws test accuracy (n,) against labels (n,), a marker for each series; `initial` marks models of no query."""
+def accuracy_by_labels(
+    labels: Floats, accuracy: Floats, series: Series, initial: Flags, band: Band | None = None
+) -> Figure:
+    """Draws test accuracy (n,) against labels (n,), a marker for each series.
+
+    Args:
+        labels: (n,) of the models.
+        accuracy: (n,) of these.
+        series: that they belong to.
+        initial: (n,) whether a model is of no query.
+        band: (n,) ends of the 95 % intervals; None to draw none.
+    """
     figure, axes = _accuracy("Labels in the training set", labels, accuracy, series, initial)
     for own, colour in _lines(series, labels.size):
         line = mean_by_labels(labels[own], accuracy[own])
         axes.plot(*line, color=colour, linewidth=1, zorder=1.9)
+        if band is not None:
+            low, high = (mean_by_labels(labels[own], end[own])[1] for end in band)
+            axes.fill_between(line[0], low, high, color=colour, alpha=0.25, linewidth=0)
     axes.plot([], color=GREY, linewidth=1, label="mean")
+    _name_band(axes, band)
     label_axis(axes)
     figure.legend(loc=ABOVE, ncols=4)
     return figure
@@ -130,6 +145,7 @@ def accuracy_by_time(
     initial: Flags,
     breaks: Sequence[float] = (),
     virtual: bool = False,
+    band: Band | None = None,
 ) -> Figure:
     """Draws test accuracy (n,) against the time of publication (n,) in seconds; the line is the newest model's."""
     scale, unit = time_unit(seconds.max())
@@ -138,11 +154,20 @@ def accuracy_by_time(
     for own, colour in _lines(series, seconds.size):
         order = np.flatnonzero(own)[np.argsort(time[own], kind="stable")]
         axes.step(time[order], accuracy[order], where="post", color=colour, linewidth=1, zorder=1.9)
+        if band is not None:
+            low, high = (end[order] for end in band)
+            axes.fill_between(time[order], low, high, step="post", color=colour, alpha=0.25, linewidth=0)
     axes.plot([], color=GREY, linewidth=1, label="newest")
+    _name_band(axes, band)
     mark_breaks(axes, breaks, scale)
     axes.set_xlim(left=0)
     figure.legend(loc=ABOVE, ncols=4)
     return figure
+
+
+def _name_band(axes: Axes, band: Band | None) -> None:
+    if band is not None:
+        axes.fill_between([], [], [], color=GREY, alpha=0.25, linewidth=0, label="95 % interval")
 
 
 def label_axis(axes: Axes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from aal.config.terminal import write_line
+from aal.coordination.interval import interval_of_few
 from aal.coordination.messages import Status
 
 BAR = "{n_fmt}/{total_fmt} labels |{bar:8}| {desc}"
@@ -105,6 +106,8 @@ def _words(status: Status) -> str:
             return f"{passed}, the first model needs labels{at_random}"
         return f"{passed}, training the first model{_trained_on(status)}{at_random}"
     tested = "" if status.test_accuracy is None else f" test {status.test_accuracy:.3f}"
+    if found := interval_of_few(status.test_accuracy, status.test_images):
+        tested += " [{:.2f}, {:.2f}]".format(*found)
     model = f"model v{status.version}{tested}"
     if status.finished:
         return f"{passed}, every label is trained on, ending the processes, {model}"

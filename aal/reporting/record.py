@@ -23,11 +23,12 @@ class Record:
     `max_staleness: auto`, `withdrawn` counts queries that were taken back, `pool_changes` is how S filled and emptied
     then; `redundancy` is of the batches for which it was measured; `workers` sums them up; `breaks` are the
     interruptions; `epochs` are those of all trainings, `confusion` what the final model took the test images for;
-    `answers` are those of annotators that stand, in order, `labels` what they come to, by id, `confidences` how sure
-    these are, `retired` counts images that are to have no label; `annotators` and `answers_by_class` count labels and
-    how many of them are right; with several targets, `lineages` is the target of each version and `selected_with` the
-    versions of each selection; `clients` are the images of each client and class in a federated run, `local_trainings`
-    when each client trained, `client_work` what became of it.
+    `test_images` is how many images each version was tested on, `held_out` the purpose, `test` or `validation`, of each
+    image that people labelled for that, by item; `answers` are those of annotators that stand, in order, `labels` what
+    they come to, by id, `confidences` how sure these are, `retired` counts images that are to have no label;
+    `annotators` and `answers_by_class` count labels and how many of them are right; with several targets, `lineages` is
+    the target of each version and `selected_with` the versions of each selection; `clients` are the images of each
+    client and class in a federated run, `local_trainings` when each client trained, `client_work` what became of it.
     """
 
     config: dict[str, Any]
@@ -35,6 +36,8 @@ class Record:
     initial: int
     label_errors: int
     models: Rows
+    test_images: dict[int, int]
+    held_out: dict[int, str]
     queries: Columns
     answers: Columns
     labels: dict[int, int]
@@ -68,6 +71,11 @@ class Record:
     def answered(self) -> npt.NDArray[np.bool_]:
         """Which of the queries have been answered."""
         return ~np.isnan(self.queries["answered_at"])
+
+    @property
+    def is_held_out(self) -> npt.NDArray[np.bool_]:
+        """Which of the queries are held out for testing or validation."""
+        return np.isin(self.queries["item"], list(self.held_out))
 
     @property
     def wall_s(self) -> float | None:
@@ -118,6 +126,8 @@ def read(run: pathlib.Path) -> Record:
             initial=reader.initial_labels(),
             label_errors=reader.label_errors(),
             models=models,
+            test_images=reader.test_images(),
+            held_out=reader.held_out(),
             queries=reader.query_times(),
             answers=reader.answers(),
             labels=reader.bought_labels(),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -61,16 +62,21 @@ def confusion(counts: Floats, names: Sequence[str]) -> Figure:
     size = min(PAGE, 1.4 + 0.28 * len(names))
     figure = Figure(figsize=(size, size))
     axes = figure.add_subplot()
+    draw_confusion(axes, counts, names)
+    axes.set(xlabel="Taken for", ylabel="True class")
+    return figure
+
+
+def draw_confusion(axes: Axes, counts: Floats, names: Sequence[str], font_size: float = 6) -> None:
+    """Draws how many images of each class (row) were taken for each class (column), right ones in grey."""
     mistakes = counts * (1 - np.eye(len(names)))
     axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(mistakes.max(), 1))
     for row, column in zip(*counts.nonzero(), strict=True):
         dark = row != column and mistakes[row, column] > 0.6 * mistakes.max()
         colour = "0.55" if row == column else "white" if dark else "black"
-        axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=6)
+        axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=font_size)
     short = short_names(names)
     axes.set_xticks(range(len(names)), short, rotation=90 if max(map(len, short)) > 2 else 0)
     axes.set_yticks(range(len(names)), short)
-    axes.set(xlabel="Taken for", ylabel="True class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return figure

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from aal.coordination.interval import MANY
+from aal.coordination.partition import HeldOut
 from aal.reporting.record import final_model
 from aal.reporting.units import duration, percent
 
@@ -33,16 +35,35 @@ DEFINITIONS = """\
 """
 
 
+def held_out_words(held_out: HeldOut) -> str:
+    """Returns what is said at the start of a run in which people label the test set; empty in others."""
+    if not len(held_out.ids):
+        return ""
+    return (
+        f"no image is labelled, so there is no test set: {len(held_out.ids)} of the first images that people label are "
+        f"set aside at random, {len(held_out.test)} for testing and {len(held_out.validation)} for validation; nothing "
+        "is trained on them (people.held_out)"
+    )
+
+
 def in_words(summary: dict[str, Any]) -> str:
     """Returns the headline of a run as one line."""
     accuracy, waited, total = summary["final_test_accuracy"], summary["annotators_waited"], summary["labels"]["total"]
-    precision = f" ({summary['eval_precision']})" if summary["eval_precision"] else ""
+    precision = _interval(summary) + (f" ({summary['eval_precision']})" if summary["eval_precision"] else "")
     tested, labels = "" if accuracy is None else f"test accuracy {accuracy:.3f}{precision} with ", f"{total} labels"
     if fewer := final_labels(summary):
         tested, labels = f"test accuracy {accuracy:.3f}{precision} of the model of {fewer} labels; ", f"{labels} in all"
     took = duration(summary["wall_s"], summary["engine"] == "simulated")
     share = "" if waited is None else f"; annotators waited {percent(waited)} of their time"
     return f"{tested}{labels} after {took}{share}"
+
+
+def _interval(summary: dict[str, Any]) -> str:
+    """The interval of the final accuracy, where it is of few images and of one model alone."""
+    final = final_model([point for point in summary["curve"] if point["test_accuracy"] is not None])
+    if final is None or "targets" in summary or (final["test_images"] or MANY) >= MANY:
+        return ""
+    return f" [{final['test_low']:.3f}, {final['test_high']:.3f}]"
 
 
 def final_labels(summary: dict[str, Any]) -> int | None:

@@ -10,7 +10,9 @@ from aal.storage.run_reader import RunReader
 
 Rows = list[dict[str, Any]]
 
-CURVE = """SELECT version, server, target, labels, val_accuracy, test_accuracy, started_at, published_at FROM models
+CURVE = """SELECT version, server, target, labels, val_accuracy, test_accuracy, started_at, published_at,
+        coalesce(images, 0) AS test_images
+    FROM models LEFT JOIN (SELECT version, sum(images) AS images FROM confusion GROUP BY version) USING (version)
     WHERE published_at IS NOT NULL ORDER BY version"""
 # What each said of how many images; `recent` is that of the last ten minutes, `first_at` the first of it.
 ANNOTATORS = """SELECT annotator, count(*) AS labels, max(answered_at) AS last_at,

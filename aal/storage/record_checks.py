@@ -70,7 +70,8 @@ RULES = {
 }
 # Columns that may be empty.
 OPTIONAL = {
-    *(("examples", "worker"), ("examples", "path"), ("models", "val_accuracy"), ("models", "test_accuracy")),
+    *(("examples", "worker"), ("examples", "path"), ("examples", "held_out")),
+    *(("models", "val_accuracy"), ("models", "test_accuracy")),
     *(("waits", "asked_at"), ("answers", "label"), ("labels", "label"), ("labels", "changed_at")),
     *(("models", "checksum"), ("jobs", "owner"), ("jobs", "start"), ("breaks", "ended")),
     *(("epochs", "loss"), ("epochs", "val_accuracy")),

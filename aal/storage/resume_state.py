@@ -36,6 +36,7 @@ class ResumeState:
         batches: the worker of every batch that was offered.
         models: (model, number of its job) in order of version.
         test_accuracy: of the newest model whose file is sound.
+        test_images: that this one was tested on.
         answering: times of the first offer and of the last answer.
         recent_draws: times of the last draws.
         recent_selections: seconds of the last selections, from their grants until their batches were in S.
@@ -66,6 +67,7 @@ class ResumeState:
     lost: frozenset[int] = frozenset()
     outdated: frozenset[int] | None = None
     epoch: int = 0
+    test_images: int = 0
     recent_draws: Sequence[float] = ()
     recent_selections: Sequence[float] = ()
     federation: FederationState = dataclasses.field(default_factory=FederationState)
@@ -193,7 +195,8 @@ def _with_files(path: pathlib.Path, state: ResumeState, db: sqlite3.Connection) 
     }
     sound = max(accuracies.keys() - lost, default=None)  # the version that is the newest until others are trained again
     accuracy = None if sound is None else accuracies[sound]
-    return dataclasses.replace(state, lost=frozenset(lost), test_accuracy=accuracy)
+    (images,) = db.execute("SELECT coalesce(sum(images), 0) FROM confusion WHERE version = ?", (sound,)).fetchone()
+    return dataclasses.replace(state, lost=frozenset(lost), test_accuracy=accuracy, test_images=images)
 
 
 def resume_state_of(db: sqlite3.Connection) -> ResumeState:

@@ -288,9 +288,19 @@ class RunReader:
         columns = {name for (name,) in self.query("SELECT name FROM pragma_table_info('examples')")}
         return dict(self.query("SELECT item, path FROM examples WHERE path IS NOT NULL")) if "path" in columns else {}
 
-    def examples(self) -> list[tuple[int, str, int | None, int]]:
-        """Returns id, part, worker and true label of every example, by id."""
-        return self.query("SELECT item, part, worker, truth FROM examples ORDER BY item")
+    def examples(self) -> list[tuple[int, str, int | None, int, str | None]]:
+        """Returns id, part, worker, true label and what it is held out for of every example, by id."""
+        return self.query("SELECT item, part, worker, truth, held_out FROM examples ORDER BY item")
+
+    def held_out(self) -> dict[int, str]:
+        """Returns the examples that are held out, by item, and for what: test or validation."""
+        return dict(self.query("SELECT item, held_out FROM examples WHERE held_out IS NOT NULL"))
+
+    def test_images(self) -> dict[int, int]:
+        """Returns on how many images each version was tested."""
+        if not self._has("confusion"):
+            return {}
+        return dict(self.query("SELECT version, sum(images) FROM confusion GROUP BY version"))
 
     def classes(self) -> list[str]:
         """Returns the name of each label; empty where the run did not note them."""

@@ -14,7 +14,7 @@ from aal.storage.journal import Journal
 
 META = "INSERT OR REPLACE INTO meta VALUES(?,?)"
 WARNING = "INSERT OR IGNORE INTO meta VALUES('warning',?)"  # the first one stays
-EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?)"
+EXAMPLES = "INSERT INTO examples VALUES(?,?,?,?,?,?)"
 JOBS = "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?)"
 MODELS = """INSERT INTO models VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)
     ON CONFLICT(version) DO UPDATE SET server=excluded.server, val_accuracy=excluded.val_accuracy,
@@ -59,7 +59,7 @@ class RunRecorder:
         self._journal = Journal(path, durable=durable, epoch=epoch)
 
     def begin(self, examples: Iterable[tuple[Any, ...]], meta: Mapping[str, str]) -> None:
-        """Records where every example begins (id, part, worker, true label, path) and what the run is; on disk then."""
+        """Records where every example begins, see `Partition.rows`, and what the run is; on disk then."""
         self._journal.write((EXAMPLES, examples), (META, list(meta.items())))
         self._journal.flush()
 

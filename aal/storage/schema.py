@@ -19,9 +19,14 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT INTO labels SELECT arrival, item, label, 1.0, annotator, answered_at, NULL FROM answers"
         )
-    if "checksum" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(models)")}:
-        connection.execute("ALTER TABLE models ADD COLUMN checksum TEXT")
+    for table, column in (("models", "checksum"), ("examples", "held_out")):
+        if column not in _columns(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
     connection.commit()
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def read_as_now(connection: sqlite3.Connection) -> None:
@@ -30,6 +35,8 @@ def read_as_now(connection: sqlite3.Connection) -> None:
     if "withdrawals" not in tables:
         connection.execute("CREATE TEMP TABLE withdrawals(item)")
         connection.execute("CREATE TEMP VIEW standing_queries AS SELECT * FROM offers")
+    if "examples" in tables and "held_out" not in _columns(connection, "examples"):
+        connection.execute("CREATE TEMP VIEW examples AS SELECT *, NULL AS held_out FROM main.examples")
     if "answers" in tables and "labels" not in tables:
         connection.execute("CREATE TEMP VIEW answers AS SELECT *, 'label' AS kind FROM main.answers")
         connection.execute("CREATE TEMP VIEW standing_answers AS SELECT * FROM answers")

@@ -3,9 +3,11 @@
 -- `queries` puts them together. What no model chose has no version.
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
 -- Where every image of the set began: test, validation, initial (labelled from the start) or shard (of a worker);
--- its true label, -1 where it is unknown; and the file it came from, relative to data_dir.
-CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER, truth INTEGER, path TEXT);
--- One row a published model: `labels` is the size of the training set, `model` the network, `epoch` the epoch that
+-- its true label, -1 where it is unknown; the file it came from, relative to data_dir; and `held_out`, where people give
+-- its label and it is set aside for: test or validation.
+CREATE TABLE IF NOT EXISTS examples(item INTEGER PRIMARY KEY, part TEXT, worker INTEGER, truth INTEGER, path TEXT,
+    held_out TEXT);
+-- One row a published model: its training set is the first `labels` of L without those that are held out, `model` the network, `epoch` the epoch that
 -- validation chose, `ticket` the number of the training job, `target` the target model it is a version of, `checksum`
 -- that which its file holds.
 CREATE TABLE IF NOT EXISTS models(version INTEGER PRIMARY KEY, server INTEGER, labels INTEGER, started_at REAL,
@@ -16,7 +18,8 @@ CREATE TABLE IF NOT EXISTS epochs(version INTEGER, epoch INTEGER, loss REAL, val
 -- One row a pair of classes that occurs: how many test images of class `truth` the model took for class `predicted`.
 CREATE TABLE IF NOT EXISTS confusion(version INTEGER, truth INTEGER, predicted INTEGER, images INTEGER);
 -- One row an offer of an id: the model version that chose it and the newest one when it was offered. An id that was
--- withdrawn may be offered again.
+-- withdrawn may be offered again. What no model chose has the strategy `random`, because there was no model yet, or
+-- `held out`.
 CREATE TABLE IF NOT EXISTS offers(item INTEGER, worker INTEGER, strategy TEXT, version INTEGER, newest INTEGER,
     offered_at REAL);
 -- One row a draw: from asking for a query to having one; without `asked_at`, another annotator passed it on.

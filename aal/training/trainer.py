@@ -144,16 +144,22 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def training_fingerprint(
-    settings: Settings, job: TrainingJob, architecture: Architecture, ids: np.ndarray, labels: np.ndarray
-) -> str:
-    """Returns a digest of all that decides what a training gives; the split and the images are the run's."""
+def training_fingerprint(settings: Settings, job: TrainingJob, architecture: Architecture, *labels: np.ndarray) -> str:
+    """Returns a digest of all that decides what a training gives; the split and the images are the run's.
+
+    Args:
+        settings: of the run.
+        job: that asks for the training.
+        architecture: of the network.
+        *labels: columns of ids and of their labels, those that choose the epoch and that it is tested on among them.
+    """
     start = job.start and job.start.path
     asked = (job.number, job.kind, job.target, job.owner, start)
     s = settings
     how = (s.seed, architecture, s.pretrained, s.freeze, s.training, s.votes_kept, s.eval_precision)
     text = repr((asked, how, __version__, torch.__version__))
-    return hashlib.blake2b(text.encode() + ids.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
+    columns = b"".join(column.tobytes() for column in labels)
+    return hashlib.blake2b(text.encode() + columns, digest_size=16).hexdigest()
 
 
 def reuse_or_train(

@@ -11,6 +11,7 @@ from aal.aggregation.agreement import Pair, pairs
 from aal.config.errors import UserError
 from aal.config.settings import Settings
 from aal.coordination.interfaces import PeopleHub
+from aal.coordination.interval import interval_of_few
 from aal.coordination.messages import Status
 from aal.storage.live_figures import LiveFigures, live_figures
 
@@ -25,10 +26,11 @@ class Figures:
         run: the run directory.
         settings: of the run.
         hub: for its status.
+        held_out: images that people label for testing.
     """
 
-    def __init__(self, run: pathlib.Path, settings: Settings, hub: PeopleHub) -> None:
-        self.run, self._settings, self._hub = run, settings, hub
+    def __init__(self, run: pathlib.Path, settings: Settings, hub: PeopleHub, held_out: int = 0) -> None:
+        self.run, self._settings, self._hub, self._held_out = run, settings, hub, held_out
         self._status: Status | None = None
         self._record = NOTHING
         self._pairs: list[Pair] = []
@@ -69,6 +71,7 @@ class Figures:
             "mine": mine,
             "queries": status.waiting,
             "accuracy": _accuracy(record),
+            "held_out": self._held_out,
             "next_model": self._next_model(record, status),
             "paused": status.paused,
             "finished": status.finished,
@@ -94,12 +97,13 @@ class Figures:
         record, status = await self.record(), self.status()
         return {
             "status": dataclasses.asdict(status),
-            "curve": record.curve,
+            "curve": [{**row, "interval": _interval(row)} for row in record.curve],
             "annotators": record.annotators,
             "waited": record.waited,
             "staleness": record.staleness,
             "pairs": [pair._asdict() | {"kappa": _number(pair.kappa)} for pair in self._pairs],
             "accuracy": _accuracy(record),
+            "held_out": self._held_out,
             "next_model": self._next_model(record, status),
             "settings": {"name": self._settings.name, "lease_s": self._settings.annotators.lease_s},
         }
@@ -120,5 +124,12 @@ def _accuracy(record: LiveFigures) -> dict[str, Any] | None:
         measured = [row for row in record.curve if row[f"{kind}_accuracy"] is not None]
         if measured:
             newest = measured[-1]
-            return {"of": kind, "value": newest[f"{kind}_accuracy"], "model": newest["version"]}
+            found = {"of": kind, "value": newest[f"{kind}_accuracy"], "model": newest["version"]}
+            of_test = {"images": newest["test_images"] or None, "interval": _interval(newest)}
+            return found | (of_test if kind == "test" else {"images": None, "interval": None})
     return None
+
+
+def _interval(model: dict[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of a test accuracy, where it is of few images."""
+    return interval_of_few(model["test_accuracy"], model["test_images"])

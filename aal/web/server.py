@@ -47,6 +47,7 @@ class Site:
         classes: their names.
         pixels: file of the prepared images.
         paths: source files of the images, relative to `data_dir`.
+        held_out: images that people label for testing.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class Site:
         classes: Sequence[str],
         pixels: pathlib.Path,
         paths: Sequence[str | None] | None,
+        held_out: int = 0,
     ) -> None:
         settings, where = context.settings, address(context.settings.people)
         self.client = AnnotatorClient(context.hub, context.clock, context.heartbeat)
         desk = Desk(context.run, self.client, context.hub, context.clock)
         people = People(context.run, settings.annotators.number)
-        figures = Figures(context.run, settings, context.hub)
+        figures = Figures(context.run, settings, context.hub, held_out)
         pictures = Pictures(settings.data_dir, paths, pixels)
         ahead, lease_s = settings.people.images_ahead, settings.annotators.lease_s
         api = Api(desk, figures, pictures, list(classes), ahead, lease_s, where.startswith("https:"))
@@ -75,9 +77,10 @@ def build(
     classes: Sequence[str],
     pixels: pathlib.Path,
     paths: Sequence[str | None] | None,
+    held_out: int = 0,
 ) -> Site:
     """Builds the page; see `Site`."""
-    return Site(context, classes, pixels, paths)
+    return Site(context, classes, pixels, paths, held_out)
 
 
 async def serve(site: Site, context: Context[PeopleHub]) -> None:

@@ -73,7 +73,7 @@ class Schedule(RunNeeds, abc.ABC):
 
     @abc.abstractmethod
     def still_to_offer(self) -> int:
-        """Returns how many ids the workers will yet offer."""
+        """Returns how many ids will yet be offered, without those that are held out."""
 
     @abc.abstractmethod
     def may_select(self, worker: int) -> bool:
@@ -98,7 +98,7 @@ class Schedule(RunNeeds, abc.ABC):
             return Pending(self.changes_for_job, in_turn=True)
         if self._returned:
             job = self._returned.pop(0)
-        elif self.training_due():
+        elif self.training_due() and self.pools.labelled.can_train:
             job = self.new_job(server)
             self.issued += 1
             self.lineages.note_job(job, self.pools.revision)
@@ -183,7 +183,7 @@ class Schedule(RunNeeds, abc.ABC):
 
     def unanswered(self, worker: int, version: int) -> list[int]:
         """Returns the ids that are chosen and not answered yet, for a worker that is to select with a version."""
-        return self.pools.queries.unanswered(version if self._withdraws else NO_MODEL)
+        return self.pools.unanswered(version if self._withdraws else NO_MODEL)
 
     def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
         """Returns a grant whose models are followed by the versions before them, as far as there are so many.
@@ -227,6 +227,10 @@ class Schedule(RunNeeds, abc.ABC):
         """Returns how many ids are to be offered at random to annotators who ask for queries."""
         return 0
 
+    def held_out_queries(self) -> int:
+        """Returns how many of the ids that are held out are to be offered: all, where no others will come."""
+        return self.pools.held_out_due if self.still_to_offer() else self.pools.held_back
+
     def note_draw(self, drawn: int, waiting: int, now: float, blocked: int = 0) -> None:
         """Notes a draw.
 
@@ -257,13 +261,15 @@ class Schedule(RunNeeds, abc.ABC):
     @property
     def budget(self) -> int:
         """Labels that the run buys, as far as the shards go."""
-        return self.pools.offered + self.still_to_offer()
+        return self.pools.offered + self.still_to_offer() + self.pools.held_back
 
     @property
     def finished(self) -> bool:
-        """Whether every label that can be bought is bought and in a published model."""
+        """Whether every label that can be bought is bought and in a published model, if any can be trained on."""
+        if not self.all_answered or not self.pools.labelled.can_train:
+            return self.all_answered
         is_settled = not self._held and not self._returned and not self._unannounced
-        return self.all_answered and self.pools.labels == self.trained_on and not self.is_revised and is_settled
+        return self.pools.labels == self.trained_on and not self.is_revised and is_settled
 
     @property
     def is_revised(self) -> bool:
@@ -273,7 +279,12 @@ class Schedule(RunNeeds, abc.ABC):
     @property
     def all_answered(self) -> bool:
         """Whether no label will come any more."""
-        return self.pools.idle and not self.still_to_offer()
+        return self.pools.idle and self.nothing_to_offer
+
+    @property
+    def nothing_to_offer(self) -> bool:
+        """Whether every id that is to be labelled has been offered."""
+        return not self.still_to_offer() and not self.pools.held_back
 
     @property
     def nothing_computes(self) -> bool:

@@ -84,7 +84,8 @@ class JustInTime(Asynchronous):
 
     def still_to_offer(self) -> int:
         """Returns what is left of the budget of all workers together, as far as the shards go."""
-        return max(0, min(self.settings.budget - self.pools.offered, self.pools.unlabelled))
+        left = self.settings.budget - self.pools.offered - self.pools.held_back
+        return max(0, min(left, self.pools.unlabelled))
 
     def _within_bound(self, worker: int) -> bool:
         return True

@@ -48,12 +48,12 @@ class Synchronous(Schedule):
 
     def batch_size(self, worker: int) -> int:
         """Returns a whole round: `server_train_threshold`, or what is left of the budget or the pool."""
-        s = self.settings
-        return min(s.server_train_threshold, s.budget - self.pools.offered, self.pools.left(worker))
+        return min(self.settings.server_train_threshold, self.still_to_offer())
 
     def still_to_offer(self) -> int:
         """Returns what is left of the budget, as far as the pool goes."""
-        return min(self.settings.budget - self.pools.offered, self.pools.left(0))
+        left = self.settings.budget - self.pools.offered - self.pools.held_back
+        return max(0, min(left, self.pools.left(0)))  # a corrected image that nobody could tell may exceed the budget
 
     def may_select(self, worker: int) -> bool:
         """Whether all that was selected is answered and trained on."""

@@ -11,7 +11,7 @@ from aal.context import Context
 from aal.coordination.clock import Work
 from aal.coordination.interfaces import ServerHub, WorkerHub
 from aal.coordination.messages import SelectionGrant, TrainedModel, TrainingJob
-from aal.coordination.partition import Sizes
+from aal.coordination.partition import HeldOutLabels, Sizes
 from aal.engines.base import Plan, Role
 from aal.strategies.assignment import assign
 from aal.strategies.strategy import build_strategy, passes_of, versions_of
@@ -61,7 +61,13 @@ class StandInServer:
         return training_cost(self.settings, self.index, job, self.sizes)
 
     def train(
-        self, job: TrainingJob, ids: np.ndarray, labels: np.ndarray, started_at: float, heartbeat: Callable[[], None]
+        self,
+        job: TrainingJob,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        started_at: float,
+        heartbeat: Callable[[], None],
+        held_out: HeldOutLabels | None = None,
     ) -> TrainedModel:
         """Returns a model without a file."""
         heartbeat()

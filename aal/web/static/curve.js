@@ -10,7 +10,7 @@ function add(root, name, attributes, text) {
   root.append(made);
 }
 
-// points: [labels, accuracy from 0 to 1], in order; labels: how many there are.
+// points: [labels, accuracy from 0 to 1, its interval or null], in order; labels: how many there are.
 export function drawCurve(root, points, labels) {
   root.replaceChildren();
   const most = Math.max(4, labels, ...points.map(([number]) => number));
@@ -25,5 +25,8 @@ export function drawCurve(root, points, labels) {
     add(root, "text", {x: x(number), y: HEIGHT - 8, "text-anchor": part === 4 ? "end" : "middle"}, number);
   }
   add(root, "polyline", {points: points.map(([labels, accuracy]) => `${x(labels)},${y(accuracy)}`).join(" ")});
+  for (const [labels, , interval] of points) {
+    if (interval) add(root, "line", {class: "interval", x1: x(labels), x2: x(labels), y1: y(interval[0]), y2: y(interval[1])});
+  }
   for (const [labels, accuracy] of points) add(root, "circle", {cx: x(labels), cy: y(accuracy), r: 3});
 }

@@ -4,7 +4,7 @@ import {Choices} from "/choices.js";
 import {Outbox} from "/outbox.js";
 import {Queue} from "/queue.js";
 import {Zoom} from "/zoom.js";
-import {askUntilAnswered, newKey, percent} from "/server.js";
+import {askUntilAnswered, between, newKey, percent} from "/server.js";
 
 const UNDONE = 100; // answers that can be undone
 const MEASURES = 1000;
@@ -33,13 +33,19 @@ function showProgress(progress) {
   mine ??= progress.mine;
   showMine();
   const {accuracy, next_model: next} = progress;
-  const kind = accuracy && accuracy.of === "test" ? "test" : "validation";
-  by("accuracy").textContent = accuracy ? `${kind} accuracy ${percent(accuracy.value)} (model ${accuracy.model})` : "";
+  by("accuracy").textContent = accuracy ? measuredAs(accuracy, progress.held_out) : "";
   by("next").textContent = nextModel(next, progress);
   if (!queue || queue.current) return;
   if (progress.over) showNotice("Every image has its label. Thank you!");
   else if (progress.paused) showNotice("Labelling is paused; it goes on here by itself.");
   else showNotice("The next image is being chosen ...");
+}
+
+function measuredAs(accuracy, heldOut) {
+  const kind = accuracy.of === "test" ? "test" : "validation", model = `model ${accuracy.model}`;
+  if (!accuracy.interval) return `${kind} accuracy ${percent(accuracy.value)} (${model})`;
+  const images = `${accuracy.images} ${heldOut ? `of ${heldOut} images set aside` : "images"}`;
+  return `${kind} accuracy ${percent(accuracy.value)}, likely ${between(accuracy.interval)} (${model}, ${images})`;
 }
 
 function nextModel(next, progress) {

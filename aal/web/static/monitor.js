@@ -1,7 +1,7 @@
 // The page from which a run is watched: figures, curve, people, live.
 
 import {drawCurve} from "/curve.js";
-import {Refused, ask, element, pause, percent} from "/server.js";
+import {Refused, ask, between, element, pause, percent} from "/server.js";
 
 const EVERY_MS = 2000;
 const by = (id) => document.getElementById(id);
@@ -21,13 +21,21 @@ function stateOf(status) {
   return status.paused ? "paused: nobody is given an image" : "runs";
 }
 
-function showTiles({status, accuracy, next_model: next, staleness, waited}) {
+// On what the newest model was measured, and how sure that is.
+function measuredOn(accuracy, heldOut) {
+  if (!accuracy) return heldOut ? `${heldOut} of the first images are set aside for testing` : "no model is measured yet";
+  if (!accuracy.interval) return `model ${accuracy.model}`;
+  const images = heldOut ? `${accuracy.images} of ${heldOut} images set aside at random` : `${accuracy.images} images`;
+  return `model ${accuracy.model}, 95 %: ${between(accuracy.interval)}, on ${images}`;
+}
+
+function showTiles({status, accuracy, held_out: heldOut, next_model: next, staleness, waited}) {
   const waits = waited.reduce((sum, row) => sum + row.waited_s, 0), draws = waited.reduce((sum, row) => sum + row.draws, 0);
   const rate = status.labels_per_s === null ? "" : `${Math.round(3600 * status.labels_per_s)} an hour`;
   by("tiles").replaceChildren(
     tile("labels", `${status.labels} / ${status.budget}`, rate),
     tile(accuracy && accuracy.of === "val" ? "validation accuracy" : "test accuracy",
-      accuracy ? percent(accuracy.value) : "-", accuracy ? `model ${accuracy.model}` : "no model is measured yet"),
+      accuracy ? percent(accuracy.value) : "-", measuredOn(accuracy, heldOut)),
     tile("next model", next.labels === null ? seconds(next.seconds) : `${next.labels} labels`,
       next.labels === null ? `learns from ${next.trains_on} labels` : "until its training begins"),
     tile("images wait in the queue", status.waiting, `${status.computing.selections} selections go on`),
@@ -120,7 +128,8 @@ function show(found) {
   showAgreement(found);
   showModels(found.curve);
   const kind = found.accuracy && found.accuracy.of === "val" ? "val_accuracy" : "test_accuracy";
-  const points = found.curve.filter((model) => model[kind] !== null).map((model) => [model.labels, model[kind]]);
+  const points = found.curve.filter((model) => model[kind] !== null).map(
+    (model) => [model.labels, model[kind], kind === "test_accuracy" ? model.interval : null]);
   drawCurve(by("curve"), points, found.status.labels + found.status.initial);
 }
 

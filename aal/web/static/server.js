@@ -56,6 +56,9 @@ export function newKey() {
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
+// How sure an accuracy is that was measured on few images: its 95 % interval.
+export const between = (interval) => interval.map((end) => Math.round(100 * end)).join(" to ") + " %";
+
 // Makes an element; text is never read as markup.
 export function element(name, text, attributes = {}) {
   const made = document.createElement(name);
