@@ -36,6 +36,7 @@ MADE = {
         "annotations.json",
         "summary.json",
         "people.json",
+        "report/annotators_confusion.csv",
         "model.pt",
         "report/report.md",
     ),

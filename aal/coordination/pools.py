@@ -102,9 +102,9 @@ class Pools(Shards):
             ids: of the examples.
             version: of the newest model that chose them.
         """
-        self._take(worker, ids, is_chosen=version != NO_MODEL)
+        held_out = self._take(worker, ids, is_chosen=version != NO_MODEL)
         self.queries.offer(ids, version)
-        for example in filter(self._is_held_out.__getitem__, ids):
+        for example in held_out:  # which no newer model takes out again
             self.queries.keep(example, missing=self.answers.wanted)
 
     def unanswered(self, version: int = NO_MODEL) -> list[int]:

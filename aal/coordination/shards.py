@@ -96,13 +96,15 @@ class Shards:
 
     def held_out_at_random(self, count: int) -> dict[int, list[int]]:
         """Returns ids that are held out, drawn uniformly from all shards, by worker: `count`, or all that there are."""
+        if not count:
+            return {}
         ids = self._held_out.ids
         there = ids[self._state[ids] == UNLABELLED]
         drawn = np.random.default_rng((self._seed, 1, there.size)).permutation(there)[:count]
         return {int(worker): drawn[self._owner[drawn] == worker].tolist() for worker in np.unique(self._owner[drawn])}
 
-    def _take(self, worker: int, ids: Sequence[int], is_chosen: bool) -> None:
-        """Takes ids out of a shard.
+    def _take(self, worker: int, ids: Sequence[int], is_chosen: bool) -> list[int]:
+        """Takes ids out of a shard; returns those of them that are held out.
 
         Args:
             worker: whose shard they are in.
@@ -118,8 +120,10 @@ class Shards:
         if not allowed.all() or len(np.unique(offered)) != len(offered):
             raise ValueError(f"worker {worker}: offers ids that are not unlabelled ones of its shard")
         self._state[offered] = QUERIED
-        self._held_back -= int(held_out.sum())
-        self._left[worker] -= int((~held_out).sum())
+        aside: list[int] = offered[held_out].tolist()
+        self._held_back -= len(aside)
+        self._left[worker] -= len(offered) - len(aside)
+        return aside
 
     def _put_back(self, ids: Sequence[int]) -> None:
         """Puts ids back into their shards, none of which is held out."""

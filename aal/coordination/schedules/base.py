@@ -229,6 +229,8 @@ class Schedule(RunNeeds, abc.ABC):
 
     def held_out_queries(self) -> int:
         """Returns how many of the ids that are held out are to be offered: all, where no others will come."""
+        if not self.pools.held_back:  # as in most runs, whose draws cost nothing more
+            return 0
         return self.pools.held_out_due if self.still_to_offer() else self.pools.held_back
 
     def note_draw(self, drawn: int, waiting: int, now: float, blocked: int = 0) -> None:
