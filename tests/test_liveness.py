@@ -86,7 +86,7 @@ def test_a_wait_ends_when_the_other_is_killed(
 class Fake:
     """A process, a launcher and a monitor in one."""
 
-    exitcode = None
+    exitcode, has_begun = None, True
 
     def __init__(self, caught: list[str]) -> None:
         self.started = self.kills = self.checks = 0
@@ -103,9 +103,6 @@ class Fake:
 
     def check(self) -> None:
         self.checks += 1
-
-    def waits(self, process: object) -> bool:
-        return False
 
     def wait(self, processes: object, seconds: float) -> None: ...
 

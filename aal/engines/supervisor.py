@@ -31,6 +31,10 @@ class Process(Protocol):
     def cause(self) -> str:
         """What ended it, as far as its engine knows."""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has had a place to run; the end of one that had none is not its failure."""
+
     def kill(self) -> None:
         """Ends it, with a dump of its stack where that is possible."""
 
@@ -46,9 +50,6 @@ class Launcher(Protocol[P]):
 
     def start(self, slot: Slot) -> P:
         """Starts the process of a slot that was admitted last."""
-
-    def waits(self, process: P) -> bool:
-        """Whether a process has not begun, for there is no room for it yet."""
 
     def look(self) -> None:
         """Looks after what all processes need; called several times a second."""
@@ -159,6 +160,8 @@ class Supervisor:
         if process.exitcode == USER_ERROR:
             raise UserError(cause)
         limit = self._settings.restart_limit
+        if not process.has_begun:
+            return self._fill(slot)
         if self._settings.on_failure == "stop" or process.exitcode == PERMANENT:
             raise RunFailed(cause)
         if self._restarts[slot.name] >= limit:
@@ -195,7 +198,7 @@ class Supervisor:
         self._looked_at = now
         self._heartbeats.note(self._monitor.heartbeats())
         for slot, process in self._processes.items():
-            if self._launcher.waits(process):
+            if not process.has_begun:
                 self._heartbeats.expect(slot.name)
             is_hung = self._heartbeats.silent_s(slot.name) > hung_after_s and process.exitcode is None
             if is_hung and not self._caught:

@@ -81,10 +81,6 @@ class LocalLauncher:
         self._start(process, self._limit_s)
         return LocalProcess(process)
 
-    def waits(self, process: LocalProcess) -> bool:
-        """Whether a process has not begun: never, for each has begun when it was started."""
-        return False
-
     def look(self) -> None:
         """Passes on what the run may have of the cores; looks, now and then, whether the fork server still forks."""
         self._cores.look(self._monitor)

@@ -34,6 +34,8 @@ class LocalProcess:
         process: that was started.
     """
 
+    has_begun = True
+
     def __init__(self, process: BaseProcess) -> None:
         self.process = process
 

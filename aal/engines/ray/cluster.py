@@ -133,6 +133,8 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
                 address or "local", log_to_driver=False, configure_logging=False, logging_level=logging.ERROR, **more
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if address == "auto" and isinstance(error, ConnectionError):
+            raise UserError("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what = f"ray.address: {address}" if address else "engine: ray: cannot be started here"
         raise UserError(f"{what}: {lines[0]}") from None

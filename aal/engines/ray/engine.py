@@ -1,6 +1,7 @@
 """The roles as actors of a Ray cluster, the hub one of them; see docs/ray.md."""
 
 import contextlib
+import dataclasses
 import logging
 import pathlib
 import secrets
@@ -25,6 +26,8 @@ from aal.engines.ray.identity import Identity
 from aal.engines.ray.launcher import RayLauncher
 from aal.engines.ray.role_host import Assignment, remove_from_machine
 from aal.engines.supervisor import Supervisor, supervise
+from aal.storage.atomic import TEMPORARY
+from aal.storage.run_directory import writing
 
 CLEAN_S = 5.0  # for machines to remove what a run has left there
 
@@ -65,13 +68,13 @@ class _Attempt:
         incarnations: Counter[str],
         run_id: str,
     ) -> None:
-        self._plan = plan
+        self._plan = _absolute(plan)
         self._display = display
         self._caught = caught
         self._cluster = cluster
         self._incarnations = incarnations
         self._run_id = run_id
-        self._run = plan.run.resolve()
+        self._run = self._plan.run
 
     def run(self) -> RunResult:
         """Runs until the end.
@@ -80,6 +83,9 @@ class _Attempt:
             HubLost: the hub is gone; the message says why.
         """
         readable = {arg for role in self._plan.roles for arg in role.args if isinstance(arg, pathlib.Path)}
+        sign = self._run / f"{TEMPORARY}ray-{self._run_id}"
+        with writing(self._run):
+            sign.touch()
         here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": self._cluster.on_this_machine()}
         files = ray.remote(Files).options(**here, max_restarts=-1, max_task_retries=-1).remote(self._run, readable)
         pin = self._plan.settings.ray.pins.get("hub")
@@ -87,21 +93,20 @@ class _Attempt:
         host = ray.remote(HubHost).options(**place, max_concurrency=CALLS_AT_ONCE, max_restarts=0).remote()
         hub = RemoteHub(host, self._plan.settings.hung_after_s, self._caught)
         try:
-            return self._supervised(hub, files, readable)
+            return self._supervised(hub, files, sign, readable)
         except (HubLost, *HUB_GONE):
             raise HubLost(hub.loss or "hub: its process was killed") from None
         finally:
             for actor in (host, files):
                 with contextlib.suppress(RayError):
                     ray.kill(actor)
+            sign.unlink(missing_ok=True)
 
-    def _supervised(self, hub: RemoteHub, files: Any, readable: set[pathlib.Path]) -> RunResult:
+    def _supervised(self, hub: RemoteHub, files: Any, sign: pathlib.Path, readable: set[pathlib.Path]) -> RunResult:
         plan, settings = self._plan, self._plan.settings
-        opened = hub.host.open.remote(plan, Identity.of(self._run / "config.yaml"))
+        opened = hub.host.open.remote(plan, sign)
         hub.asked(opened, START_S + settings.hung_after_s)
         seen = {path: Identity.of(path) for path in readable}
-        with contextlib.suppress(FileNotFoundError):  # of a run that computes nothing
-            seen[self._run] = Identity.of(self._run / "split.npz")
 
         def assigned(slot: Slot, incarnation: int, ask: Ask) -> Assignment:
             return Assignment(
@@ -112,6 +117,7 @@ class _Attempt:
                 settings=settings,
                 hub=hub.host,
                 files=files,
+                sign=sign,
                 seen=seen,
                 shared=settings.ray.shared_folder,
                 threads=ask.threads,
@@ -125,6 +131,20 @@ class _Attempt:
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)
+
+
+def _absolute(plan: Plan) -> Plan:
+    """Returns a plan whose paths do not depend on the directory in which it was made."""
+    settings, given = plan.settings, plan.settings.pretrained
+    paths = {"data_dir": str(pathlib.Path(settings.data_dir).expanduser().absolute())}
+    if given is not None and pathlib.Path(given).expanduser().exists():  # else it is the name of some weights
+        paths["pretrained"] = str(pathlib.Path(given).expanduser().absolute())
+    roles = [dataclasses.replace(role, args=tuple(map(_absolute_path, role.args))) for role in plan.roles]
+    return dataclasses.replace(plan, settings=settings.model_copy(update=paths), run=plan.run.resolve(), roles=roles)
+
+
+def _absolute_path(arg: Any) -> Any:
+    return arg.absolute() if isinstance(arg, pathlib.Path) else arg
 
 
 def _clean(cluster: Cluster, run_id: str) -> None:

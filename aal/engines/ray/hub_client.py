@@ -15,6 +15,8 @@ from aal.engines.ray.run_files import RunFiles
 
 WINDOW_S = 120.0  # in which the quickest reply sets the clock
 SLICE_S = 0.2
+POLLS_PER_S = 400  # of the thousand calls a second that an actor takes
+OF_MACHINE = ("node has died", "node was terminated", "NODE_DIED")  # in what Ray says of an actor
 AFTER_SIGNAL_S = (5.0, 1.0)  # how long a call may still take after the first signal, and after a second one
 
 
@@ -49,14 +51,15 @@ class HubClock(WallClock):
     Args:
         time: of the hub.
         heartbeat: called at every poll.
+        roles: how many servers and workers wait so; together they poll no more than `POLLS_PER_S`.
     """
 
     FIRST_PAUSE_S = 0.005
-    LONGEST_PAUSE_S = 0.5  # an actor takes about a thousand calls a second
 
-    def __init__(self, time: HubTime, heartbeat: Callable[[], None]) -> None:
+    def __init__(self, time: HubTime, heartbeat: Callable[[], None], roles: int = 1) -> None:
         super().__init__(0.0, heartbeat)
         self._time = time
+        self.LONGEST_PAUSE_S = max(0.5, roles / POLLS_PER_S)
 
     def now(self) -> float:
         """Returns the seconds since the run began."""
@@ -107,12 +110,20 @@ class HubClient:
             raise ConnectionError(f"the hub is gone: {type(lost).__name__}") from None
 
 
+def is_of_machine(error: RayError) -> bool:
+    """Whether an actor is lost because its machine is, or does not answer."""
+    return isinstance(error, ActorUnavailableError) or any(words in str(error) for words in OF_MACHINE)
+
+
 def why_lost(error: RayError) -> str:
     """Returns what an error says of an actor."""
     if isinstance(error, ActorUnavailableError):
         return "its machine does not answer"
-    is_of_machine = any(words in str(error) for words in ("node has died", "node was terminated", "NODE_DIED"))
-    return "its machine was lost" if is_of_machine else "its process was killed"
+    if is_of_machine(error):
+        return "its machine was lost"
+    if "creation task" in str(error):  # such as a package that is not on that machine
+        return f"could not start: {str(error).strip().splitlines()[-1].strip()}"
+    return "its process was killed"
 
 
 class RemoteHub:

@@ -10,10 +10,11 @@ from typing import Any
 from aal.config.errors import RecordFailed, Superseded, UserError
 from aal.engines.base import Plan
 from aal.engines.hosting import HostedHub
-from aal.engines.ray.identity import Identity
-from aal.storage.run_directory import writing
+from aal.storage.run_directory import log_to, writing
 
 CALLS_AT_ONCE = 32  # so that answers which come together share a commit
+
+log = logging.getLogger("aal")
 
 Reply = tuple[float, Any, BaseException | None]  # the run's time, and what a call returned or raised
 
@@ -25,20 +26,20 @@ class HubHost:
     """
 
     def __init__(self) -> None:
-        logging.getLogger("aal").addHandler(logging.NullHandler())
+        log.addHandler(logging.NullHandler())
         self._hub: HostedHub
         self._run: pathlib.Path
         self._parts: dict[tuple[str, int], dict[str, Callable[..., Any]]] = {}
         self._log_lock = threading.Lock()
 
-    def open(self, plan: Plan, record: Identity) -> Reply:
+    def open(self, plan: Plan, sign: pathlib.Path) -> Reply:
         """Opens the hub of a plan.
 
         Args:
             plan: of the run.
-            record: the run's folder as the main process sees it.
+            sign: a file in the run's folder, by which a machine knows that it sees the folder.
         """
-        if not record.is_seen():
+        if not sign.exists():
             text = "the machine that it names does not see the run's folder, where the record is written"
             return 0.0, None, UserError(f"ray.pins.hub: {text}; name another one, or keep runs on a shared path")
         try:
@@ -46,6 +47,8 @@ class HubHost:
             self._hub = HostedHub(plan, time.monotonic() - (plan.resume.seconds if plan.resume else 0.0))
         except (UserError, RecordFailed) as error:
             return 0.0, None, error
+        log_to(plan.run, "hub")
+        log.info("started")
         return self._hub.clock.now(), None, None
 
     def admit(self, part: str, slot: str, incarnation: int, members: Sequence[int]) -> Reply:

@@ -14,7 +14,7 @@ from aal.engines.base import Display
 from aal.engines.processes import Slot
 from aal.engines.ray.asks import Ask
 from aal.engines.ray.cluster import Cluster, ended
-from aal.engines.ray.hub_client import RemoteHub, why_lost
+from aal.engines.ray.hub_client import RemoteHub, is_of_machine, why_lost
 from aal.engines.ray.role_host import Assignment, RoleHost
 
 KILLED = -9  # the exit code of what did not end by itself
@@ -58,8 +58,14 @@ class RayProcess:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has had a machine."""
-        return bool(ended([self._begun], 0.0))
+        """Whether it has had a machine that was there; one that it was lost with before does not count."""
+        if not ended([self._begun], 0.0):
+            return False
+        try:
+            ray.get(self._begun)
+        except RayError as error:
+            return not is_of_machine(error)
+        return True
 
     def kill(self) -> None:
         """Kills it; one on a machine that does not answer counts as ended."""
@@ -136,14 +142,10 @@ class RayLauncher:
     def _incarnation(self, slot: Slot) -> int:
         return self._incarnations[slot.name] - 1
 
-    def waits(self, process: RayProcess) -> bool:
-        """Whether a process has no machine yet."""
-        return process.exitcode is None and not process.has_begun
-
     def look(self) -> None:
         """Shows which processes wait for a machine, and whether the head is there."""
         self._cluster.check()
-        self._waiting = [(one, ask) for one, ask in self._waiting if self.waits(one)]
+        self._waiting = [(one, ask) for one, ask in self._waiting if one.exitcode is None and not one.has_begun]
         for process, ask in self._waiting:
             if ask.resources and not process.is_shown and time.monotonic() - process.since > NOTE_S:
                 process.is_shown = True

@@ -25,12 +25,12 @@ from aal.config.terminal import LineFormatter
 from aal.context import at_most_every
 from aal.coordination.schedules import schedule_of
 from aal.engines.processes import Slot, exit_code_of, run_roles
-from aal.engines.ray.hub_client import HubClient, HubClock, HubTime
+from aal.engines.ray.hub_client import POLLS_PER_S, HubClient, HubClock, HubTime
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.node_store import NodeStore, remove_run, store_folder
 from aal.engines.ray.run_files import RunFiles
 
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 2.0  # at the least
 
 log = logging.getLogger("aal")
 
@@ -47,8 +47,8 @@ class Assignment:
         settings: of the run.
         hub: its actor.
         files: actor of the `Files` of that machine.
-        seen: what is looked for to know whether this machine sees the same files, by path; of the run's folder it is
-            the split.
+        sign: a file in the run's folder, by which a machine knows that it sees the folder.
+        seen: what roles read, as the main process's machine sees it.
         shared: whether to take files for the same; None to look.
         threads: to compute with.
         version: of this program.
@@ -61,6 +61,7 @@ class Assignment:
     settings: Settings
     hub: Any
     files: Any
+    sign: pathlib.Path
     seen: dict[pathlib.Path, Identity]
     shared: bool | None
     threads: int
@@ -72,8 +73,14 @@ class Assignment:
         return f"{self.slot.name}-{self.incarnation}"
 
     def sees(self, path: pathlib.Path) -> bool:
-        """Whether this machine sees a path of the main process's machine."""
+        """Whether this machine sees what a role reads at a path of the main process's machine."""
         return self.seen[path].is_seen() if self.shared is None else self.shared
+
+    @property
+    def works_in_run(self) -> bool:
+        """Whether the process works in the run's folder; the page, which is on its machine, always does."""
+        is_seen = self.sign.exists() if self.shared is None else self.shared
+        return is_seen or self.slot.role.name == "web" or self.settings.compute == "none"
 
 
 class RoleHost:
@@ -102,7 +109,8 @@ class RoleHost:
         if __version__ != one.version:
             text = f"has version {__version__} of this program, and the command's has {one.version}"
             raise UserError(f"{socket.gethostname()}: {text}; install the same on every machine")
-        every_s = min(HEARTBEAT_S, one.settings.hung_after_s / 4)
+        roles = one.settings.server_num + one.settings.worker_num
+        every_s = min(max(HEARTBEAT_S, roles / POLLS_PER_S), one.settings.hung_after_s / 4)
         with _stack_logged(one.settings.hung_after_s) as note:
 
             def beat() -> None:
@@ -112,7 +120,11 @@ class RoleHost:
             run, role = workplace.prepare(at_most_every(every_s, beat))
             settings = _set_up(one)
             slot = Slot(role, one.slot.index)
-            run_roles(slot, one.incarnation, run, settings, hub, lambda act: HubClock(hub_time, act), beat, every_s)
+
+            def clock(act: Callable[[], None]) -> HubClock:
+                return HubClock(hub_time, act, roles)
+
+            run_roles(slot, one.incarnation, run, settings, hub, clock, beat, every_s)
 
 
 class _Workplace:
@@ -131,7 +143,7 @@ class _Workplace:
         if store is not None:
             args = tuple(self._here(arg, store) if isinstance(arg, pathlib.Path) else arg for arg in role.args)
             role = dataclasses.replace(role, args=args)
-            if role.name != "web" and not one.sees(run):
+            if not one.works_in_run:
                 self._hub.files = RunFiles(self._folder, run, store, one.name)
                 run = self._folder
         return run, role
@@ -205,7 +217,7 @@ def _set_up(one: Assignment) -> Settings:
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # without any, Ray leaves all of them to be seen (ray#62492)
-    if role.name in ("annotators", "web"):
+    if role.name in ("annotators", "web") or settings.compute == "none":
         return settings
     from aal.training.process import set_up_local  # loads PyTorch, which only these processes need
 
