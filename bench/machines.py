@@ -21,7 +21,8 @@ class Machines:
 
     Args:
         folder: for their caches.
-        cpus: of each machine, by its name, the head's first; the name is a resource too, by which roles are pinned.
+        cpus: of each machine, by its name, the head's first; the name is a resource too, by which roles are
+            pinned, and `more` is one of all but the head.
         objects: bytes of each object store.
     """
 
@@ -47,7 +48,7 @@ class Machines:
         with unittest.mock.patch("ray._private.utils.set_sigterm_handler"):  # ours stays; a thread has none to set
             self._there[name] = self._cluster.add_node(
                 num_cpus=self._cpus[name],
-                resources={name: 1},
+                resources={name: 1} | ({"more": 1} if len(self._there) else {}),
                 object_store_memory=self._objects,
                 include_dashboard=False,
                 env_vars={"XDG_CACHE_HOME": str(self.folder / name)},

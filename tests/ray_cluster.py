@@ -4,12 +4,10 @@ import contextlib
 import dataclasses
 import pathlib
 import re
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import psutil
 
 from aal.app.data import save_split
 from aal.config.ray import RaySettings
@@ -51,18 +49,6 @@ def answered(run: pathlib.Path) -> int:
     with contextlib.suppress(Exception):  # until there is a table
         return int(query(run, "select count(*) from answers")[0][0])
     return 0
-
-
-@contextlib.contextmanager
-def paused(pid: int) -> Iterator[None]:
-    """Stops a process meanwhile."""
-    process = psutil.Process(pid)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGCONT)
 
 
 def is_exact(run: pathlib.Path, labels: int) -> bool:

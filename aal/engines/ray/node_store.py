@@ -18,6 +18,7 @@ from aal.engines.ray.files import CHUNK, Contents, digest_of, read_chunk
 from aal.storage.atomic import TEMPORARY, sync
 
 KEPT = 4  # models of a run that stay on a machine when nobody there reads them
+SHARED = "files"  # the folder of what all processes of a run share on a machine
 AT_ONCE = 2  # chunks on their way
 
 
@@ -35,7 +36,7 @@ class NodeStore:
         self, folder: pathlib.Path, run_id: str, source: Any, heartbeat: Callable[[], None] = lambda: None
     ) -> None:
         self._images = folder / "images"
-        self._of_run = folder / "runs" / run_id / "files"
+        self._of_run = folder / "runs" / run_id / SHARED
         self._source = source
         self._heartbeat = heartbeat
 

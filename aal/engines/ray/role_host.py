@@ -27,7 +27,7 @@ from aal.coordination.schedules import schedule_of
 from aal.engines.processes import Slot, exit_code_of, run_roles
 from aal.engines.ray.hub_client import POLLS_PER_S, HubClient, HubClock, HubTime
 from aal.engines.ray.identity import Identity
-from aal.engines.ray.node_store import NodeStore, remove_run, store_folder
+from aal.engines.ray.node_store import SHARED, NodeStore, remove_run, store_folder
 from aal.engines.ray.run_files import RunFiles
 
 HEARTBEAT_S = 2.0  # at the least
@@ -111,6 +111,7 @@ class RoleHost:
             raise UserError(f"{socket.gethostname()}: {text}; install the same on every machine")
         roles = one.settings.server_num + one.settings.worker_num
         every_s = min(max(HEARTBEAT_S, roles / POLLS_PER_S), one.settings.hung_after_s / 4)
+        one.slot.role.load()  # before the first heartbeat, after which it must give more
         with _stack_logged(one.settings.hung_after_s) as note:
 
             def beat() -> None:
@@ -161,8 +162,11 @@ class _Workplace:
         return folder / path.name if is_file else folder
 
     def remove(self) -> None:
-        """Removes the folder of this process."""
+        """Removes the folder of this process; the last one of the run on this machine removes what they shared."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if {path.name for path in self._folder.parent.iterdir()} <= {SHARED}:
+                remove_from_machine(self._one.run_id)
 
 
 def remove_from_machine(run_id: str) -> None:
