@@ -40,7 +40,8 @@ class Ask:
         return all(free.get(name, 0.0) >= amount for name, amount in self.resources.items())
 
     def __str__(self) -> str:
-        return ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items()) or "nothing"
+        amounts = [f"{amount:g} {name}" for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount]
+        return ", ".join([*amounts, *self.pins]) or "nothing"
 
 
 def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
