@@ -75,7 +75,15 @@ def _killed_run(
 ) -> Answers:
     """Runs to the end with kills meanwhile; returns the answers that were on disk before them."""
     pins = ", ".join(f"{role}: {name}" for role, name in PINS.items())
-    words = [*WORDS["chaos"], "server_num=1", "worker_num=1", "worker_query_num=40", "--seed", str(seed)]
+    words = [
+        *WORDS["chaos"],
+        "server_num=1",
+        "worker_num=1",
+        "worker_query_num=40",
+        "devices.server_threads=1",
+        "--seed",
+        str(seed),
+    ]
     words += ["engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false", f"ray.pins={{{pins}}}"]
     seen, deadline = Answers(), time.monotonic() + LIMIT_S
     with running(words, folder) as run:

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 
 from aal import __version__
+from aal.config.cores import core_count
 from aal.config.errors import UserError
 from aal.config.settings import Settings
 from aal.config.terminal import LineFormatter
@@ -226,7 +227,7 @@ def _set_up(one: Assignment) -> Settings:
     from aal.training.process import set_up_local  # loads PyTorch, which only these processes need
 
     names = {"servers": ["cuda:0" if gpus else "cpu"], "workers": ["cuda:0" if gpus else "cpu"]}
-    threads = {f"{'worker' if role.name == 'worker' else 'server'}_threads": one.threads}
+    threads = {f"{'worker' if role.name == 'worker' else 'server'}_threads": min(one.threads, core_count())}
     given = {key: value for key, value in threads.items() if getattr(settings.devices, key) is None}
     settings = settings.model_copy(update={"devices": settings.devices.model_copy(update=names | given)})
     takes_turns = schedule_of(settings).takes_turns
