@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo label-demo test check clean
+.PHONY: demo label-demo test test-all check clean
 
 # Handwritten digits that come with scikit-learn: no download.
 demo: .venv/installed
@@ -11,8 +11,12 @@ demo: .venv/installed
 label-demo: .venv/installed
 	$(BIN)/python main.py --config label-demo.yaml
 
-# Everything that needs neither GPU nor network.
+# What needs neither GPU nor network.
 test: check
+	$(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+
+# And what takes long.
+test-all: check
 	$(BIN)/python -m pytest -n 2 -m "not gpu"
 
 check: .venv/installed

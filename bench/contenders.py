@@ -88,7 +88,7 @@ class Baseline:
                 schedule.step()
                 total += loss.item()
             if epoch >= min(training.validate_after, training.epochs - 1):
-                found = self.accuracy(validation)
+                found = self.accuracy(validation) if len(validation) else 0.0
                 if found >= best:
                     best, weights = found, copy.deepcopy(self.model.state_dict())
         self.model.load_state_dict(weights)

@@ -195,6 +195,7 @@ def test_every_selection_with_a_new_model_reads_its_file(
     assert len(row.ours) == 3 and read == [f"new-{number}.pt" for number in range(4)], "once to warm up"
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_memory_of_a_selection_is_measured_in_its_own_process(
     monkeypatch: pytest.MonkeyPatch, source: Source, tmp_path: pathlib.Path
@@ -230,6 +231,7 @@ def test_draws_are_timed_for_each_client() -> None:
     assert min(ours) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("spawn", [False, True])
@@ -243,6 +245,7 @@ def test_starts_are_timed_and_nothing_is_left(spawn: bool, monkeypatch: pytest.M
     assert not survivors(list(set(psutil.Process().children(recursive=True)) - before), seconds=10.0)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(300)
 def test_memory_is_told_for_every_role(tmp_path: pathlib.Path) -> None:

@@ -294,7 +294,7 @@ def tables(run: pathlib.Path) -> tuple[str, list[tuple[str, str]]]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.parametrize("mode", ["async", pytest.param("sync", marks=pytest.mark.slow)])
 def test_the_same_config_gives_the_same_run_to_the_last_row_also_when_it_is_killed_and_resumed(
     tmp_path: pathlib.Path, mode: str
 ) -> None:
