@@ -22,6 +22,7 @@ PARTS = {
     "gpu": "bench.gpu:measure",
     **{part: f"bench.end_to_end:{part}" for part in ("startup", "memory", "endtoend")},
     "busy": "bench.busy:measure",
+    "ray": "bench.ray:measure",
 }
 PACKAGES = ("torch", "torchvision", "numpy", "pydantic")
 

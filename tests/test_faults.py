@@ -23,9 +23,9 @@ import pytest
 from aal.engines.base import Plan, RunResult, RunStatus
 from aal.engines.local import fork_server
 from aal.engines.local.engine import LocalEngine
-from aal.engines.local.supervisor import Supervisor
 from aal.engines.resources import open_files
 from aal.engines.simulated.stand_ins import stand_ins
+from aal.engines.supervisor import Supervisor
 from aal.reporting.progress import Progress
 from bench.run_process import HELPERS, Run, survivors
 from tests.builders import imagined_plan, query, wait_for

@@ -1,6 +1,5 @@
 """Who hangs is found, and nothing else: the machine's sleep is no hang, a process in the driver cannot be killed."""
 
-import os
 import pathlib
 import signal
 import subprocess
@@ -13,11 +12,15 @@ import pytest
 
 from aal.config.errors import RunFailed
 from aal.coordination.messages import Status
+from aal.engines import heartbeats as beats
+from aal.engines import supervisor
 from aal.engines.base import Role, RunStatus
-from aal.engines.local import liveness, processes, supervisor
-from aal.engines.local.liveness import AwakeClock, Heartbeats, Peer, Watchdog
-from aal.engines.local.processes import Slot
-from aal.engines.local.supervisor import Supervisor
+from aal.engines.heartbeats import AwakeClock, Heartbeats
+from aal.engines.local import liveness
+from aal.engines.local import processes as local
+from aal.engines.local.liveness import Peer, Watchdog
+from aal.engines.processes import Slot
+from aal.engines.supervisor import Supervisor
 from aal.reporting.progress import Progress
 from tests.builders import make_settings
 
@@ -28,9 +31,9 @@ SLOTS = [Slot(Role("worker", "", "", 200), index) for index in range(200)]
 
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """The time of `liveness`, which a test moves."""
+    """The time of `heartbeats`, which a test moves."""
     time_of = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(liveness, "time", SimpleNamespace(monotonic=lambda: time_of.now))
+    monkeypatch.setattr(beats, "time", SimpleNamespace(monotonic=lambda: time_of.now))
     yield time_of
 
 
@@ -53,7 +56,7 @@ def test_a_process_that_starts_has_more_time(wall: SimpleNamespace) -> None:
     heartbeats.expect("worker-0")
     heartbeats.note({"worker-0": 7})  # of the process before it
     wall.now += 0.5
-    assert heartbeats.silent_s("worker-0") == 0.5 - liveness.START_S
+    assert heartbeats.silent_s("worker-0") == 0.5 - beats.START_S
 
 
 @pytest.fixture
@@ -81,17 +84,13 @@ def test_a_wait_ends_when_the_other_is_killed(
 
 
 class Fake:
-    """A process, a launcher, a monitor and a measure of the cores in one."""
+    """A process, a launcher and a monitor in one."""
 
-    exitcode, pid = None, 0
+    exitcode, has_begun = None, True
 
     def __init__(self, caught: list[str]) -> None:
-        self.sentinel, self._write = os.pipe()
-        self.started = self.kills = self.probes = 0
+        self.started = self.kills = self.checks = 0
         self._caught = caught
-
-    def is_alive(self) -> bool:
-        return True
 
     def start(self, slot: Slot) -> "Fake":
         self.started += 1
@@ -102,8 +101,10 @@ class Fake:
     def kill(self) -> None:
         self.kills += 1
 
-    def probe(self, limit_s: float) -> None:
-        self.probes += 1
+    def check(self) -> None:
+        self.checks += 1
+
+    def wait(self, processes: object, seconds: float) -> None: ...
 
     def status(self) -> Status:
         return STATUS
@@ -113,56 +114,54 @@ class Fake:
 
     def admit(self, slot: Slot) -> None: ...
 
-    def look(self, monitor: object) -> None: ...
+    def look(self) -> None: ...
 
 
 def supervised(fake: Any, slots: list[Slot], caught: list[str]) -> Supervisor:
     settings = make_settings().model_copy(update={"hung_after_s": 0.01})
-    return Supervisor(settings, slots, fake, fake, Progress(None), caught, fake)
+    return Supervisor(settings, slots, fake, fake, Progress(None), caught)
 
 
 def test_a_process_that_survives_being_killed_twice_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "KILL_S", 0.0)
     monkeypatch.setattr(supervisor, "LOOK_S", 0.0)
-    monkeypatch.setattr(supervisor, "DUMP_S", 0.0)
-    monkeypatch.setattr(liveness, "START_S", 0.0)
-    monkeypatch.setattr(supervisor.os, "kill", lambda pid, number: None)
+    monkeypatch.setattr(beats, "START_S", 0.0)
     fake = Fake([])
     with pytest.raises(RunFailed, match=r"worker-0: hangs and cannot be killed"):
         supervised(fake, SLOTS[:1], []).watch()
-    assert fake.kills == 2 and fake.probes, "a fork server that does not report its end would be another failure"
+    assert fake.kills == 2 and fake.checks, "a fork server that does not report its end would be another failure"
 
 
 def test_ctrl_c_is_heard_while_many_hung_processes_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((supervisor, "LOOK_S"), (supervisor, "DUMP_S"), (liveness, "START_S")):
+    for module, name in ((supervisor, "LOOK_S"), (beats, "START_S")):
         monkeypatch.setattr(module, name, 0.0)
     caught: list[str] = []
-    killed: list[int] = []
+    killed: list[Fake] = []
 
-    def kill(pid: int, number: int) -> None:
-        killed.append(pid)
-        if len(killed) == 7:
-            caught.append("SIGINT")
+    class Killed(Fake):
+        def kill(self) -> None:
+            killed.append(self)
+            if len(killed) == 7:
+                caught.append("SIGINT")
 
-    monkeypatch.setattr(supervisor.os, "kill", kill)
     fake = Fake(caught)
-    monkeypatch.setattr(fake, "start", lambda slot: Fake(caught))
+    monkeypatch.setattr(fake, "start", lambda slot: Killed(caught))
     assert supervised(fake, SLOTS[:20], caught).watch().status is RunStatus.INTERRUPTED
     assert len(killed) == 7
 
 
 def test_a_role_whose_code_ends_its_process_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    async def members(*_: object) -> None:
+    def run_roles(*_: object) -> None:
         sys.exit(0)
 
-    monkeypatch.setattr(processes, "end_with_parent", lambda: None)
-    monkeypatch.setattr(processes, "log_to", lambda run, name: None)
-    monkeypatch.setattr(processes, "faulthandler", SimpleNamespace(register=lambda number, file, **_: file.close()))
-    monkeypatch.setattr(processes, "_members", members)
+    monkeypatch.setattr(local, "end_with_parent", lambda: None)
+    monkeypatch.setattr(local, "log_to", lambda run, name: None)
+    monkeypatch.setattr(local, "faulthandler", SimpleNamespace(register=lambda number, file, **_: file.close()))
+    monkeypatch.setattr(local, "run_roles", run_roles)
     reported: list[str] = []
     hub = SimpleNamespace(report_failure=lambda name, reason: reported.append(f"{name}: {reason}"))
     with pytest.raises(SystemExit) as ended:
-        processes.run_slot(SLOTS[0], 0, tmp_path, make_settings(), hub, 0.0)
+        local.run_slot(SLOTS[0], 0, tmp_path, make_settings(), hub, 0.0)
     assert (ended.value.code, reported) == (1, ["worker-0: SystemExit: 0"])
 
 

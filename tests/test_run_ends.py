@@ -15,7 +15,8 @@ from aal.app.data import prepare
 from aal.config.errors import RunFailed, UserError
 from aal.engines.base import Role, RunResult
 from aal.engines.local import processes
-from aal.engines.local.processes import USER_ERROR, Slot, run_slot
+from aal.engines.local.processes import run_slot
+from aal.engines.processes import USER_ERROR, Slot
 from aal.export import export
 from aal.reporting.comparison import write_comparison
 from aal.reporting.pages import write_report

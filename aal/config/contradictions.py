@@ -178,13 +178,13 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from network_problems(s)
     yield from snapshot_problems(s)
     yield from feature_problems(s)
-    if s.engine == "local":
+    if s.engine != "simulated":
         if s.compute == "none":
             yield ("compute", "engine"), "none is for engine simulated, whose clock is virtual"
         if s.costs.measured:
             yield ("costs", "engine"), "are for engine simulated, whose clock is virtual"
     elif s.devices.worker_processes is not None:
-        yield ("devices.worker_processes", "engine"), "is for engine local; a simulated run is one process"
+        yield ("devices.worker_processes", "engine"), "is not for a simulated run, which is one process"
     if s.examples is not None and s.compute == "full":
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
     if s.costs.measured and s.initial_size == 0:
@@ -196,6 +196,20 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from label_source_problems(s)
     yield from people_problems(s)
     yield from answer_problems(s)
+    yield from ray_problems(s)
+
+
+def ray_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Finds what keeps a run from a Ray cluster."""
+    if s.engine != "ray":
+        return
+    if importlib.util.find_spec("ray") is None:
+        yield ("engine",), "ray needs ray: pip install 'aal-labelling[ray]', or pip install .[ray] here"
+    if s.federated is not None:
+        yield ("mode", "engine"), "federated clients keep files of their own between trainings: not on engine ray"
+    if s.ray.address and "://" in s.ray.address:
+        text = f"{s.ray.address} is for Ray Client; run the command on a machine of the cluster, with auto"
+        yield ("ray.address", "ray"), text
 
 
 def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -275,8 +289,8 @@ def people_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("people.supervisors", "people", "mode"),
             "people would see the images of every client; not in a federation",
         )
-    if s.engine != "local":
-        yield ("people.supervisors", "people", "engine"), "people label in real time: engine local"
+    if s.engine == "simulated":
+        yield ("people.supervisors", "people", "engine"), "people label in real time: engine local or ray"
     if (people.tls_certificate is None) != (people.tls_key is None):
         yield ("people.tls_certificate", "people"), "goes with people.tls_key; give both or neither"
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from aal.config.federated import FederatedSettings
 from aal.config.fields import Classes, Count, Group, Name, Path, Positive, listed
 from aal.config.people import PeopleSettings
+from aal.config.ray import RaySettings
 from aal.config.registry import AGGREGATIONS, IMAGE_SETS, LABEL_SOURCES, NETWORKS, SCHEDULES, STRATEGIES, TRAINERS
 from aal.config.training_settings import TrainingSettings
 
@@ -163,9 +164,12 @@ class Settings(Group):
     mode_options: Options = Field({}, description="parameters of a schedule of your own")
     trainer: TrainerName = Field("fit", description="what a training job computes")
     trainer_options: Options = Field({}, description="parameters of a trainer of your own")
-    engine: Literal["local", "simulated"] = Field(
-        "local", description="local: processes of this machine; simulated: one process whose clock is virtual"
+    engine: Literal["local", "ray", "simulated"] = Field(
+        "local",
+        description="local: processes of this machine; ray: of the machines of a Ray cluster; simulated: one process "
+        "whose clock is virtual",
     )
+    ray: RaySettings = Field(RaySettings(), description="the cluster of engine ray")
     compute: Literal["full", "none"] = Field(
         "full", description="none: on the virtual clock, training and scoring are only their costs"
     )

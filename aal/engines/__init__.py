@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 ENGINES = {
     "local": ("aal.engines.local.engine", "LocalEngine"),
+    "ray": ("aal.engines.ray.engine", "RayEngine"),
     "simulated": ("aal.engines.simulated.engine", "SimulatedEngine"),
 }
 

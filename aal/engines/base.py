@@ -116,6 +116,11 @@ class Role:
         """Returns the name of a process, as in the log."""
         return self.name if self.name in ("annotators", "web") else f"{self.name}-{slot}"
 
+    def load(self) -> None:
+        """Imports what the role needs, which takes seconds where that is PyTorch."""
+        for name in (self.build, self.live):
+            _imported(name)
+
     async def run(self, context: Context[Any]) -> None:
         """Builds and runs one role, in the process in which it is called."""
         build, live = (_imported(name) for name in (self.build, self.live))

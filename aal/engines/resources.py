@@ -69,6 +69,8 @@ def parts_of(settings: Settings, shape: tuple[int, ...]) -> list[Part]:
         return [Part("process", "examples", 1, whole, THREADS)]
     processes = min(s.devices.worker_processes or workers, workers)
     hub = Part("main and hub", "server_num", 1, (SHARED + MAIN + HUB) * MIB + known, 4 * THREADS)
+    if s.engine == "ray" and s.ray.address:  # the others are where Ray finds room
+        return [hub]
     if s.federated is not None:  # clients train, a server holds a sum and a state, an evaluator scores
         own = _host(SERVER, s.devices.workers) + max(training, scoring) + math.prod(shape) / processes
         state = max((4 * _network(s, name)[0] for name in names), default=0.0)

@@ -17,7 +17,7 @@ from aal.storage.run_directory import MODELS
 # What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
 MAY_CHANGE = {
     *("devices", "data_dir", "prepared_dir", "name", "worker_query_num", "server_train_num"),
-    *("on_failure", "restart_limit", "hung_after_s", "tensorboard", "people"),
+    *("on_failure", "restart_limit", "hung_after_s", "tensorboard", "people", "ray"),
 }
 FIXED = set(Settings.model_fields) - MAY_CHANGE
 FILES = (LOCK, "config.yaml", "split.npz", "run.db", EARLIER, NAME, "log.txt", "summary.json")
@@ -61,6 +61,7 @@ def check_changes(before: Settings, after: Settings) -> None:
     refused = [
         f"{key}: cannot be changed from {old!r} to {new!r} in a run that has begun; start a new one"
         for key, old, new in _differences(before.model_dump(include=FIXED), after.model_dump(include=FIXED))
+        if key != "engine" or "simulated" in (old, new)  # one machine or many: the record is the same
     ]
     if after.worker_query_num < before.worker_query_num:
         refused.append(f"worker_query_num: can only grow, from {before.worker_query_num}")
@@ -108,7 +109,7 @@ def check_record_fits(run: pathlib.Path, settings: Settings, state: ResumeState 
         except UserError as error:
             edited = "config.yaml is not that of run.db"
             raise UserError(*(f"{run}: {edited}: {problem}" for problem in error.problems)) from None
-        if settings.engine == "local" and _published(run) > len(state.models):
+        if settings.engine != "simulated" and _published(run) > len(state.models):
             raise UserError(
                 f"{run / 'run.db'}: holds {len(state.models)} of the {_published(run)} models that log.txt says were "
                 "published; it is an earlier copy, or run.db-wal is missing"

@@ -176,7 +176,7 @@ def about(settings: Settings) -> dict[str, str]:
     }
     if commit := source_commit():
         facts["version_aal"] += f", commit {commit}"
-    if settings.engine == "local":  # a simulated run is the same to the last row, whenever it is done
+    if settings.engine != "simulated":  # a simulated run is the same to the last row, whenever it is done
         facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     for package in _SOFTWARE:
         facts[f"version_{package}"] = importlib.metadata.version(package)

@@ -13,7 +13,7 @@ ANY_GPU = ("auto", "cuda")
 
 def placed(settings: Settings, servers: int, workers: int) -> Settings:
     """Returns the settings of a run with the devices of this machine in them; see `place`."""
-    if settings.compute == "none":
+    if settings.compute == "none" or settings.engine == "ray":  # Ray gives each process what it may see
         return settings
     return settings.model_copy(update={"devices": place(settings.devices, servers, workers, count_gpus())})
 

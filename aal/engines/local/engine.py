@@ -1,8 +1,6 @@
 """The roles as processes of this machine, the hub in a Manager process that they all call."""
 
 import contextlib
-import dataclasses
-import logging
 import os
 import signal
 import time
@@ -10,47 +8,37 @@ from collections import Counter
 from multiprocessing.managers import RemoteError
 from typing import Any
 
-from aal.config.errors import RunFailed, UserError
+from aal.config.errors import RunFailed
 from aal.config.machine import allow_open_files
-from aal.engines.base import Display, Engine, Plan, RunResult, RunStatus
+from aal.engines.attempts import run_to_its_end
+from aal.engines.base import Display, Engine, Plan, RunResult
+from aal.engines.heartbeats import START_S
 from aal.engines.local import fork_server
 from aal.engines.local.core_watch import CoreWatch
 from aal.engines.local.fork_server import FORK_SERVER, fork_context, starting
 from aal.engines.local.hub_process import HubManager
-from aal.engines.local.launcher import Launcher
-from aal.engines.local.liveness import START_S, Peer, Watchdog
-from aal.engines.local.processes import HUB_GONE, HubLost, Slot, end_with_parent
-from aal.engines.local.supervisor import Supervisor
+from aal.engines.local.launcher import LocalLauncher
+from aal.engines.local.liveness import Peer, Watchdog
+from aal.engines.local.processes import end_with_parent
+from aal.engines.processes import HUB_GONE, HubLost, Slot
 from aal.engines.resources import open_files
-from aal.storage.resume_state import take_over
+from aal.engines.supervisor import Supervisor, supervise
 
 SPARE_FILES = 256  # that a program may hold open which starts runs from Python
-
-log = logging.getLogger("aal")
 
 
 class LocalEngine(Engine):
     """Runs the roles as processes of this machine; replaces, from `run.db`, a hub or fork server that is lost."""
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        settings, restarts, incarnations = plan.settings, 0, Counter[str]()
+        incarnations, cores = Counter[str](), CoreWatch(display)
         allow_open_files(SPARE_FILES + open_files(1 + sum(role.slots for role in plan.roles)))
-        cores = CoreWatch(display)
         with Watchdog(caught) as watchdog:
-            while True:
-                try:
-                    return _Attempt(plan, display, caught, watchdog, incarnations, cores).run()
-                except HubLost as loss:
-                    if caught:
-                        return RunResult.interrupted(caught[0])
-                    if settings.on_failure == "stop":
-                        raise RunFailed(str(loss)) from None
-                    if restarts >= settings.restart_limit:
-                        raise RunFailed(f"{loss}; it was restarted {restarts} times (restart_limit)") from None
-                    restarts += 1
-                    display.note(f"{loss}; going on from run.db ({restarts} of {settings.restart_limit})")
-                    log.warning("%s; going on from run.db", loss)
-                    plan = dataclasses.replace(plan, resume=take_over(plan.run / "run.db"))
+
+            def attempt(plan: Plan) -> RunResult:
+                return _Attempt(plan, display, caught, watchdog, incarnations, cores).run()
+
+            return run_to_its_end(plan, display, caught, attempt)
 
 
 class _Attempt:
@@ -105,22 +93,20 @@ class _Attempt:
                 raise RunFailed(str(error).strip("- \n").splitlines()[-1].partition(": ")[2]) from None
         monitor = self._watchdog.bounded(opened, self._hung_after_s, self._hub, FORK_SERVER)
         self._cores.share(monitor)
-        launcher = Launcher(self._context, plan, self._manager, self._hub, origin, self._watchdog, self._incarnations)
+        launcher = LocalLauncher(
+            self._context,
+            plan,
+            self._manager,
+            self._hub,
+            origin,
+            self._watchdog,
+            self._incarnations,
+            self._cores,
+            monitor,
+        )
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
-        supervisor = Supervisor(plan.settings, slots, monitor, launcher, self._display, self._caught, self._cores)
-        try:
-            result = supervisor.watch()
-        except (RunFailed, UserError) as error:
-            result = RunResult.failed(error)
-        finally:
-            supervisor.end()
-        try:
-            unwritten = monitor.close(result.ended)
-        except HUB_GONE:
-            if result.status is RunStatus.FINISHED:  # which the record does not say yet
-                raise
-            return result
-        return RunResult.failed(RunFailed(unwritten)) if unwritten else result
+        supervisor = Supervisor(plan.settings, slots, monitor, launcher, self._display, self._caught)
+        return supervise(supervisor, monitor)
 
     def _end_hub(self) -> None:
         """Ends the process of the hub; whatever state it is in, it does not live on."""

@@ -21,11 +21,12 @@ from aal.config.errors import INTERRUPTED
 from aal.engines.local import sockets
 from aal.engines.local.liveness import Peer
 from aal.engines.local.parent_death import PARENT
+from aal.engines.processes import WITH_ALL
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[3]  # the folder that holds aal
 # Dynamo, because the first optimiser of a process imports it, which takes as long as all of PyTorch.
 PRELOAD = ["aal.engines.local.die_with_parent", "torch", "torch._dynamo", "numpy", "pydantic"]
-GONE = 255  # the exit code that multiprocessing reports of a child when the fork server has died; the child may live
+GONE = WITH_ALL  # the exit code of a child when the fork server has died; the child may live
 MAIN_MODULE = threading.Lock()  # held while it is replaced
 SPAWNING = threading.Lock()  # held while the way to start Python is replaced
 

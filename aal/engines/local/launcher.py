@@ -2,18 +2,27 @@
 
 import os
 from collections import Counter
+from collections.abc import Collection, Sequence
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from aal.coordination.interfaces import Monitor
 from aal.engines.base import Plan
+from aal.engines.heartbeats import START_S, AwakeClock
+from aal.engines.local.core_watch import CoreWatch
 from aal.engines.local.fork_server import FORK_SERVER, starting
-from aal.engines.local.liveness import START_S, Peer, Watchdog
-from aal.engines.local.processes import Slot, run_slot
+from aal.engines.local.liveness import Peer, Watchdog
+from aal.engines.local.processes import LocalProcess, run_slot
+from aal.engines.local.shutdown import end_processes
+from aal.engines.processes import Slot
+
+PROBES = 4  # of the fork server in `hung_after_s`
 
 
-class Launcher:
-    """Starts processes that fill slots.
+class LocalLauncher:
+    """Starts processes that fill slots; implements `Launcher` of `aal.engines.supervisor`.
 
     Args:
         context: that they are started with.
@@ -23,6 +32,8 @@ class Launcher:
         origin: of the run's clock.
         watchdog: bounds how long a start may take.
         incarnations: how many processes have filled each slot so far, by its name; goes on from one hub to the next.
+        cores: measures what other programs leave of the machine.
+        monitor: is given that.
     """
 
     def __init__(
@@ -34,6 +45,8 @@ class Launcher:
         origin: float,
         watchdog: Watchdog,
         incarnations: Counter[str],
+        cores: CoreWatch,
+        monitor: Monitor,
     ) -> None:
         self._context = context
         self._plan = plan
@@ -44,7 +57,11 @@ class Launcher:
         self._incarnations = incarnations
         self._admitted: dict[Slot, tuple[int, Any]] = {}
         self._proxies: list[Any] = []  # the hub drops what main does not refer to any more
-        self._limit_s = START_S + plan.settings.hung_after_s
+        self._cores = cores
+        self._monitor = monitor
+        self._clock, self._probed_at = AwakeClock(), 0.0
+        self._hung_after_s = plan.settings.hung_after_s
+        self._limit_s = START_S + self._hung_after_s
 
     def admit(self, slot: Slot) -> None:
         """Makes the next process of a slot the only one that the hub listens to; nothing of a former one goes on."""
@@ -56,13 +73,33 @@ class Launcher:
         self._proxies.append(proxy)
         self._admitted[slot] = incarnation, proxy
 
-    def start(self, slot: Slot) -> BaseProcess:
+    def start(self, slot: Slot) -> LocalProcess:
         """Starts the process of a slot that was admitted last."""
         incarnation, proxy = self._admitted[slot]
         args = (slot, incarnation, self._plan.run, self._plan.settings, proxy, self._origin)
         process = self._context.Process(target=run_slot, args=args, name=slot.name, daemon=True)
         self._start(process, self._limit_s)
-        return process
+        return LocalProcess(process)
+
+    def look(self) -> None:
+        """Passes on what the run may have of the cores; looks, now and then, whether the fork server still forks."""
+        self._cores.look(self._monitor)
+        now = self._clock.now()
+        if now - self._probed_at >= self._hung_after_s / PROBES:
+            self._probed_at = now
+            self.probe(self._hung_after_s * (1 - 1 / PROBES))
+
+    def check(self) -> None:
+        """Checks whether the fork server reports the ends of processes; one that hangs is killed."""
+        self.probe(self._hung_after_s)
+
+    def wait(self, processes: Sequence[LocalProcess], seconds: float) -> None:
+        """Waits until one of some processes has ended, at most for so long."""
+        wait([one.process.sentinel for one in processes], timeout=seconds)
+
+    def end(self, processes: Collection[LocalProcess], grace_s: float, caught: Sequence[str]) -> None:
+        """Waits for the end of processes, then terminates, then kills them; at once after a second signal."""
+        end_processes([one.process for one in processes], grace_s, caught)
 
     def probe(self, limit_s: float) -> None:
         """Starts a process that ends at once; a fork server that does not fork it in time is killed."""

@@ -1,8 +1,7 @@
-"""Processes of roles: how they start, what they inherit, and how they end with their parent."""
+"""Processes of roles on this machine: how they start, what they inherit, and how they end with their parent."""
 
-import asyncio
-import contextlib
 import faulthandler
+import functools
 import logging
 import multiprocessing
 import os
@@ -10,45 +9,57 @@ import pathlib
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-from aal.config.errors import RunFailed, Stopped, Superseded, UserError
 from aal.config.settings import Settings
-from aal.context import Context, at_most_every
 from aal.coordination.clock import WallClock
 from aal.coordination.messages import Computing
 from aal.coordination.schedules import schedule_of
 from aal.engines.base import Role
+from aal.engines.processes import Slot, exit_code_of, run_roles
 from aal.storage.run_directory import log_to, writing
 
-HUB_GONE = (EOFError, BrokenPipeError, ConnectionError)
 HEARTBEAT_S = 0.5
-
-# Exit codes of a role's process.
-USER_ERROR = 2  # only the user can mend it
-WITHOUT_HUB = 3  # the hub is gone
-PERMANENT = 4  # it would fail again
+DUMP_S = 0.5  # for a hung process to write its stack
 
 log = logging.getLogger("aal")
 
 
-class HubLost(Exception):  # noqa: N818 - a state of the run, which may go on
-    """The hub or the fork server is gone; what the hub knew is in `run.db`."""
+class LocalProcess:
+    """A process of this machine that fills a slot; implements `Process` of `aal.engines.supervisor`.
 
+    Args:
+        process: that was started.
+    """
 
-@dataclass(frozen=True, eq=False)
-class Slot:
-    """One process of a role; whichever process fills it, the name stays."""
+    has_begun = True
 
-    role: Role
-    index: int
+    def __init__(self, process: BaseProcess) -> None:
+        self.process = process
 
     @property
-    def name(self) -> str:
-        """As in the log and in heartbeats."""
-        return self.role.process_name(self.index)
+    def exitcode(self) -> int | None:
+        """How it ended; None while it is alive."""
+        return None if self.process.is_alive() else self.process.exitcode
+
+    @property
+    def cause(self) -> str:
+        """What ended it, as far as the system says so."""
+        code = self.process.exitcode or 0
+        if code < 0:
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"was killed by {signal.Signals(-code).name}{hint}"
+        return f"ended with exit code {code}; see log.txt"
+
+    def kill(self) -> None:
+        """Kills it after a dump of its stack."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGUSR1)
+        wait([self.process.sentinel], timeout=DUMP_S)
+        self.process.kill()
+        wait([self.process.sentinel], timeout=DUMP_S)
 
 
 def end_with_parent(*ignored: signal.Signals) -> None:
@@ -82,46 +93,19 @@ def run_slot(slot: Slot, incarnation: int, run: pathlib.Path, settings: Settings
     """
     end_with_parent()
     log.addHandler(logging.NullHandler())  # where there is no log.txt, no traceback is for the terminal
-    try:
+
+    def work() -> None:
         log_to(run, slot.name)
         with writing(run):
             stacks = (run / "log.txt").open("a", encoding="utf-8")  # kept open: the signal may come at any time
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
         log.info("started")
-        asyncio.run(_members(slot, incarnation, run, settings, hub, origin))
-    except Stopped:
-        return
-    except Superseded as error:
-        log.warning("%s; it ends", error)
-    except HUB_GONE:
-        log.error("the hub is gone")
-        raise SystemExit(WITHOUT_HUB) from None
-    except (Exception, SystemExit) as error:  # a user's code may end the process, for which the run would wait
-        log.exception("failed")
-        is_known = isinstance(error, UserError | RunFailed)
-        with contextlib.suppress(*HUB_GONE, Superseded):
-            hub.report_failure(slot.name, str(error) if is_known else f"{type(error).__name__}: {error}")
-        codes: dict[type[BaseException], int] = {UserError: USER_ERROR, RunFailed: PERMANENT}
-        raise SystemExit(codes.get(type(error), 1)) from None
+        adapt = _set_up(slot.role, settings)
+        clock = functools.partial(WallClock, origin)
+        run_roles(slot, incarnation, run, settings, hub, clock, lambda: adapt(hub.heartbeat(slot.name)), HEARTBEAT_S)
 
-
-async def _members(
-    slot: Slot, incarnation: int, run: pathlib.Path, settings: Settings, hub: Any, origin: float
-) -> None:
-    """Runs the roles of a slot side by side."""
-    adapt = _set_up(slot.role, settings)
-
-    def beat() -> None:
-        adapt(hub.heartbeat(slot.name))
-
-    heartbeat = at_most_every(HEARTBEAT_S, beat)
-    heartbeat()
-    clock = WallClock(origin, heartbeat)
-    roles = (
-        slot.role.run(Context(slot.name, index, run, settings, hub, clock, heartbeat, incarnation, slot.role.number))
-        for index in slot.role.members(slot.index)
-    )
-    await asyncio.gather(*roles)
+    if code := exit_code_of(slot.name, hub, work):
+        raise SystemExit(code)
 
 
 def _set_up(role: Role, settings: Settings) -> Callable[[Computing], None]:

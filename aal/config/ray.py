@@ -1,0 +1,40 @@
+"""The settings of the engine ray: which cluster, and what each role asks of it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from aal.config.fields import Group, Name
+
+Cpus = Annotated[float, Field(gt=0, le=1024)]
+Gpus = Annotated[float, Field(ge=0, le=64)]
+Pinned = Literal["hub", "server", "worker", "annotators"]
+
+
+class RaySettings(Group):
+    """A Ray cluster, for engine ray."""
+
+    address: Name | None = Field(
+        None, description="auto, or the host:port of a cluster's head, to join it; null starts one on this machine"
+    )
+    server_cpus: Cpus | None = Field(
+        None, description="CPUs that each server asks of Ray, and threads that it trains with; null: its share"
+    )
+    worker_cpus: Cpus | None = Field(None, description="the same for each process of workers; null: 1, or its share")
+    server_gpus: Gpus | None = Field(
+        None, description="GPUs of each server, also a part of one; null: its share of the cluster's"
+    )
+    worker_gpus: Gpus | None = Field(None, description="the same for each process of workers")
+    pins: Annotated[dict[Pinned, Name], Field(max_length=10)] = Field(
+        {},
+        description="a resource of Ray that a role needs, and so the machines where it may run, as {server: big, hub: "
+        "\"node:10.0.0.5\"}; the hub's machine must see the run's folder",
+    )
+    shared_folder: bool | None = Field(
+        None,
+        description="whether the machines see the run's folder and the images at the same paths; null: each one looks; "
+        "false: all is sent",
+    )
+    wait_s: Annotated[float, Field(ge=0, le=10**6)] = Field(
+        60.0, description="how long a start waits for machines that the cluster has not yet"
+    )

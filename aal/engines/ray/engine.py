@@ -1,0 +1,154 @@
+"""The roles as actors of a Ray cluster, the hub one of them; see docs/ray.md."""
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from aal import __version__
+from aal.engines.attempts import run_to_its_end
+from aal.engines.base import Display, Engine, Plan, RunResult
+from aal.engines.heartbeats import START_S
+from aal.engines.processes import HUB_GONE, HubLost, Slot
+from aal.engines.ray.asks import A_BIT, Ask, asks_of
+from aal.engines.ray.cluster import Cluster, connected, ended
+from aal.engines.ray.files import Files
+from aal.engines.ray.hub_client import RemoteHub
+from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
+from aal.engines.ray.identity import Identity
+from aal.engines.ray.launcher import RayLauncher
+from aal.engines.ray.role_host import Assignment, remove_from_machine
+from aal.engines.supervisor import Supervisor, supervise
+from aal.storage.atomic import TEMPORARY
+from aal.storage.run_directory import writing
+
+CLEAN_S = 5.0  # for machines to remove what a run has left there
+
+log = logging.getLogger("aal")
+
+
+class RayEngine(Engine):
+    """Runs the roles as actors, on the machines of a cluster; replaces, from `run.db`, a hub that is lost."""
+
+    def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
+        settings, incarnations, run_id = plan.settings.ray, Counter[str](), secrets.token_hex(8)
+        with connected(settings) as cluster:
+
+            def asks(machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
+                return asks_of(plan.settings, plan.roles, machines)
+
+            cluster.wait_for(asks, settings.wait_s, display, caught)
+            try:
+                return run_to_its_end(
+                    plan,
+                    display,
+                    caught,
+                    lambda plan: _Attempt(plan, display, caught, cluster, incarnations, run_id).run(),
+                )
+            finally:
+                _clean(cluster, run_id)
+
+
+class _Attempt:
+    """A hub and the processes around it, until the end of the run or of the hub."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        display: Display,
+        caught: list[str],
+        cluster: Cluster,
+        incarnations: Counter[str],
+        run_id: str,
+    ) -> None:
+        self._plan = _absolute(plan)
+        self._display = display
+        self._caught = caught
+        self._cluster = cluster
+        self._incarnations = incarnations
+        self._run_id = run_id
+        self._run = self._plan.run
+
+    def run(self) -> RunResult:
+        """Runs until the end.
+
+        Raises:
+            HubLost: the hub is gone; the message says why.
+        """
+        readable = {arg for role in self._plan.roles for arg in role.args if isinstance(arg, pathlib.Path)}
+        sign = self._run / f"{TEMPORARY}ray-{self._run_id}"
+        with writing(self._run):
+            sign.touch()
+        here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": self._cluster.on_this_machine()}
+        files = ray.remote(Files).options(**here, max_restarts=-1, max_task_retries=-1).remote(self._run, readable)
+        pin = self._plan.settings.ray.pins.get("hub")
+        place = {"num_cpus": 0, "resources": {pin: A_BIT}} if pin else here
+        host = ray.remote(HubHost).options(**place, max_concurrency=CALLS_AT_ONCE, max_restarts=0).remote()
+        hub = RemoteHub(host, self._plan.settings.hung_after_s, self._caught)
+        try:
+            return self._supervised(hub, files, sign, readable)
+        except (HubLost, *HUB_GONE):
+            raise HubLost(hub.loss or "hub: its process was killed") from None
+        finally:
+            for actor in (host, files):
+                with contextlib.suppress(RayError):
+                    ray.kill(actor)
+            sign.unlink(missing_ok=True)
+
+    def _supervised(self, hub: RemoteHub, files: Any, sign: pathlib.Path, readable: set[pathlib.Path]) -> RunResult:
+        plan, settings = self._plan, self._plan.settings
+        opened = hub.host.open.remote(plan, sign)
+        hub.asked(opened, START_S + settings.hung_after_s)
+        seen = {path: Identity.of(path) for path in readable}
+
+        def assigned(slot: Slot, incarnation: int, ask: Ask) -> Assignment:
+            return Assignment(
+                slot=slot,
+                incarnation=incarnation,
+                run=self._run,
+                run_id=self._run_id,
+                settings=settings,
+                hub=hub.host,
+                files=files,
+                sign=sign,
+                seen=seen,
+                shared=settings.ray.shared_folder,
+                threads=ask.threads,
+                version=__version__,
+            )
+
+        def asks() -> dict[str, Ask]:
+            return asks_of(settings, plan.roles, self._cluster.machines())
+
+        launcher = RayLauncher(self._cluster, hub, self._incarnations, asks, assigned, self._display)
+        slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
+        slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
+        return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)
+
+
+def _absolute(plan: Plan) -> Plan:
+    """Returns a plan whose paths do not depend on the directory in which it was made."""
+    settings, given = plan.settings, plan.settings.pretrained
+    paths = {"data_dir": str(pathlib.Path(settings.data_dir).expanduser().absolute())}
+    if given is not None and pathlib.Path(given).expanduser().exists():  # else it is the name of some weights
+        paths["pretrained"] = str(pathlib.Path(given).expanduser().absolute())
+    roles = [dataclasses.replace(role, args=tuple(map(_absolute_path, role.args))) for role in plan.roles]
+    return dataclasses.replace(plan, settings=settings.model_copy(update=paths), run=plan.run.resolve(), roles=roles)
+
+
+def _absolute_path(arg: Any) -> Any:
+    return arg.absolute() if isinstance(arg, pathlib.Path) else arg
+
+
+def _clean(cluster: Cluster, run_id: str) -> None:
+    """Has each machine remove what killed processes have left."""
+    with contextlib.suppress(RayError):
+        task, places = ray.remote(remove_from_machine), cluster.on_each_machine()
+        ended([task.options(num_cpus=0, scheduling_strategy=place).remote(run_id) for place in places], CLEAN_S)

@@ -1,0 +1,115 @@
+"""The files of the main process's machine, for machines that do not see them: an actor that gives and takes chunks."""
+
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from aal.storage.atomic import TEMPORARY, sync
+from aal.storage.checksum import is_intact
+from aal.storage.run_directory import MODELS
+
+CHUNK = 64 * 2**20  # bytes that travel at a time, through Ray's object store
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a file.
+
+    Attributes:
+        size: in bytes.
+        chunks: digest of each `CHUNK` bytes.
+    """
+
+    size: int
+    chunks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Stands for the content."""
+        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
+
+
+def digest_of(chunk: np.ndarray) -> str:
+    """Returns what stands for the bytes of a chunk."""
+    return hashlib.blake2b(chunk.data, digest_size=16).hexdigest()
+
+
+def read_chunk(path: pathlib.Path, number: int) -> np.ndarray:
+    """Returns the bytes of a chunk of a file; none behind its end."""
+    return np.fromfile(path, np.uint8, CHUNK, offset=number * CHUNK)
+
+
+class Files:
+    """Gives what roles read, and takes the models that they make into the run's folder.
+
+    It keeps nothing in memory that it could not read again, so Ray restarts it, and repeats its calls, when it dies.
+
+    Args:
+        run: the run's folder.
+        readable: files and folders that roles read.
+    """
+
+    def __init__(self, run: pathlib.Path, readable: Collection[pathlib.Path]) -> None:
+        self._run = run
+        self._readable = [run / "split.npz", run / MODELS, *readable]
+        self._known: dict[pathlib.Path, Contents] = {}
+
+    def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
+        """Returns the files of a folder, or the file itself."""
+        self._check(path)
+        return sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+
+    def contents(self, path: pathlib.Path) -> Contents:
+        """Returns what is in a file."""
+        self._check(path)
+        if path not in self._known:
+            size = path.stat().st_size
+            chunks = (digest_of(read_chunk(path, number)) for number in range(-(-size // CHUNK)))
+            self._known[path] = Contents(size, tuple(chunks))
+        return self._known[path]
+
+    def chunk(self, path: pathlib.Path, number: int) -> np.ndarray:
+        """Returns a chunk of a file, uint8."""
+        self._check(path)
+        return read_chunk(path, number)
+
+    def take(self, name: str, sender: str, number: int, chunk: np.ndarray) -> None:
+        """Takes a chunk of a model file.
+
+        Args:
+            name: of the file, `models/...`.
+            sender: the process that sends it; no two of them write to one file.
+            number: of the chunk.
+            chunk: its bytes.
+        """
+        with open(self._temporary(name, sender), "r+b" if number else "wb") as file:
+            file.seek(number * CHUNK)
+            file.write(chunk.data)
+
+    def place(self, name: str, sender: str) -> bool:
+        """Puts a model file in place whose chunks are there; returns whether it came whole. It is on disk then."""
+        temporary, target = self._temporary(name, sender), self._run / name
+        if not temporary.exists():  # it was placed, and the call is repeated
+            return is_intact(target)
+        if not is_intact(temporary):
+            temporary.unlink()
+            return False
+        sync(temporary)
+        os.replace(temporary, target)
+        sync(target.parent)
+        return True
+
+    def _temporary(self, name: str, sender: str) -> pathlib.Path:
+        folder, _, file = name.partition("/")
+        if folder != MODELS or not re.fullmatch(r"\w[\w.-]*", file) or not re.fullmatch(r"[\w-]+", sender):
+            raise ValueError(f"{name}: is no model file of the run")
+        return self._run / MODELS / f"{TEMPORARY}{file}-{sender}"
+
+    def _check(self, path: pathlib.Path) -> None:
+        if not any(path == one or path.parent == one for one in self._readable):
+            raise ValueError(f"{path}: is no file that a role of the run reads")

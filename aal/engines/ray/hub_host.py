@@ -1,0 +1,80 @@
+"""The hub as an actor: it hosts the hub with its record, and writes the log of all roles."""
+
+import logging
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aal.config.errors import RecordFailed, Superseded, UserError
+from aal.engines.base import Plan
+from aal.engines.hosting import HostedHub
+from aal.storage.run_directory import log_to, writing
+
+CALLS_AT_ONCE = 32  # so that answers which come together share a commit
+
+log = logging.getLogger("aal")
+
+Reply = tuple[float, Any, BaseException | None]  # the run's time, and what a call returned or raised
+
+
+class HubHost:
+    """Hosts the hub of a run; its methods are called from other machines.
+
+    What a call of the hub raises is returned: as an error of Ray it would lose its type.
+    """
+
+    def __init__(self) -> None:
+        log.addHandler(logging.NullHandler())
+        self._hub: HostedHub
+        self._run: pathlib.Path
+        self._parts: dict[tuple[str, int], dict[str, Callable[..., Any]]] = {}
+        self._log_lock = threading.Lock()
+
+    def open(self, plan: Plan, sign: pathlib.Path) -> Reply:
+        """Opens the hub of a plan.
+
+        Args:
+            plan: of the run.
+            sign: a file in the run's folder, by which a machine knows that it sees the folder.
+        """
+        if not sign.exists():
+            text = "the machine that it names does not see the run's folder, where the record is written"
+            return 0.0, None, UserError(f"ray.pins.hub: {text}; name another one, or keep runs on a shared path")
+        try:
+            self._run = plan.run
+            self._hub = HostedHub(plan, time.monotonic() - (plan.resume.seconds if plan.resume else 0.0))
+        except (UserError, RecordFailed) as error:
+            return 0.0, None, error
+        log_to(plan.run, "hub")
+        log.info("started")
+        return self._hub.clock.now(), None, None
+
+    def admit(self, part: str, slot: str, incarnation: int, members: Sequence[int]) -> Reply:
+        """Makes an incarnation the only one of its slot that the hub listens to."""
+        self._parts[slot, incarnation] = self._hub.part(part, slot, incarnation, members)
+        return self._hub.clock.now(), None, None
+
+    def call(self, slot: str, incarnation: int, name: str, args: Sequence[Any]) -> Reply:
+        """Makes a call of a role's part of the hub."""
+        calls = self._parts.get((slot, incarnation))
+        if calls is None:  # another hub admitted it
+            return self._hub.clock.now(), None, Superseded(f"{slot}: the hub does not know this process")
+        return self._replied(calls[name], args)
+
+    def monitor(self, name: str, args: Sequence[Any]) -> Reply:
+        """Makes a call of the hub's monitor."""
+        return self._replied(getattr(self._hub.monitor, name), args)
+
+    def write_log(self, line: str) -> None:
+        """Adds a line of a role to the run's log."""
+        with self._log_lock, writing(self._run), (self._run / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def _replied(self, call: Callable[..., Any], args: Sequence[Any]) -> Reply:
+        try:
+            result, error = call(*args), None
+        except Exception as raised:
+            result, error = None, raised.with_traceback(None)
+        return self._hub.clock.now(), result, error

@@ -1,0 +1,179 @@
+"""How processes of roles are started as actors, and how they end."""
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from aal.engines.base import Display
+from aal.engines.processes import Slot
+from aal.engines.ray.asks import Ask
+from aal.engines.ray.cluster import Cluster, ended
+from aal.engines.ray.hub_client import RemoteHub, is_of_machine, why_lost
+from aal.engines.ray.role_host import Assignment, RoleHost
+
+KILLED = -9  # the exit code of what did not end by itself
+KILL_S = 2.0  # for killed actors to end
+NOTE_S = 10.0  # that a process waits for a place before it is shown
+
+log = logging.getLogger("aal")
+
+
+class RayProcess:
+    """An actor that fills a slot; implements `Process` of `aal.engines.supervisor`.
+
+    Args:
+        slot: that it fills.
+        actor: of a `RoleHost`.
+        begun: the call that returns when it has a machine.
+        running: the call that returns its exit code.
+    """
+
+    def __init__(self, slot: Slot, actor: Any, begun: Any, running: Any) -> None:
+        self.slot = slot
+        self.running = running
+        self.since = time.monotonic()
+        self.is_shown = False
+        self._actor = actor
+        self._begun = begun
+        self._ended: tuple[int, str] | None = None
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it ended; None while it is alive."""
+        if self._ended is None and ended([self.running], 0.0):
+            self._ended = self._outcome()
+            self._end()
+        return None if self._ended is None else self._ended[0]
+
+    @property
+    def cause(self) -> str:
+        """What ended it."""
+        return "" if self._ended is None else self._ended[1]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has had a machine that was there; one that it was lost with before does not count."""
+        if not ended([self._begun], 0.0):
+            return False
+        try:
+            ray.get(self._begun)
+        except RayError as error:
+            return not is_of_machine(error)
+        return True
+
+    def kill(self) -> None:
+        """Kills it; one on a machine that does not answer counts as ended."""
+        self._end()
+        if not ended([self.running], KILL_S):
+            self._ended = KILLED, "its machine does not answer"
+
+    def _outcome(self) -> tuple[int, str]:
+        try:
+            code: int = ray.get(self.running)
+            return code, f"ended with exit code {code}; see log.txt"
+        except RayError as error:
+            return KILLED, why_lost(error)
+
+    def _end(self) -> None:
+        with contextlib.suppress(RayError):
+            ray.kill(self._actor)
+
+
+class RayLauncher:
+    """Starts actors that fill slots; implements `Launcher` of `aal.engines.supervisor`.
+
+    Args:
+        cluster: where.
+        hub: of the run.
+        incarnations: how many processes have filled each slot so far, by its name; goes on from one hub to the next.
+        asks: what a process of each role asks of the machines that are there.
+        assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
+        display: where a process is shown that waits for a machine.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        hub: RemoteHub,
+        incarnations: Counter[str],
+        asks: Callable[[], dict[str, Ask]],
+        assigned: Callable[[Slot, int, Ask], Assignment],
+        display: Display,
+    ) -> None:
+        self._cluster = cluster
+        self._hub = hub
+        self._incarnations = incarnations
+        self._asks = asks
+        self._assigned = assigned
+        self._display = display
+        self._waiting: list[tuple[RayProcess, Ask]] = []
+
+    def admit(self, slot: Slot) -> None:
+        """Makes the next process of a slot the only one that the hub listens to; nothing of a former one goes on."""
+        self._incarnations[slot.name] += 1
+        members = list(slot.role.members(slot.index))
+        admitted = self._hub.host.admit.remote(slot.role.sees, slot.name, self._incarnation(slot), members)
+        self._hub.asked(admitted)
+
+    def start(self, slot: Slot) -> RayProcess:
+        """Starts an actor for a slot that was admitted last."""
+        ask = self._asks()[slot.role.name]
+        actor = ray.remote(RoleHost).options(
+            num_cpus=ask.cpus,
+            num_gpus=ask.gpus,
+            resources=dict.fromkeys(ask.pins, ask.resources[ask.pins[0]]) if ask.pins else None,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy=self._cluster.on_this_machine() if slot.role.name == "web" else "SPREAD",
+        )
+        made = actor.remote()
+        begun = made.begun.remote()
+        running = made.run.remote(self._assigned(slot, self._incarnation(slot), ask))
+        process = RayProcess(slot, made, begun, running)
+        self._waiting.append((process, ask))
+        return process
+
+    def _incarnation(self, slot: Slot) -> int:
+        return self._incarnations[slot.name] - 1
+
+    def look(self) -> None:
+        """Shows which processes wait for a machine, and whether the head is there."""
+        self._cluster.check()
+        self._waiting = [(one, ask) for one, ask in self._waiting if one.exitcode is None and not one.has_begun]
+        for process, ask in self._waiting:
+            if ask.resources and not process.is_shown and time.monotonic() - process.since > NOTE_S:
+                process.is_shown = True
+                text = f"{process.slot.name}: waits for a machine with {ask}"
+                self._display.note(text)
+                log.info(text)
+
+    def check(self) -> None:
+        """Ray reports the ends of actors, or that their machines do not answer."""
+
+    def wait(self, processes: Sequence[RayProcess], seconds: float) -> None:
+        """Waits until one of some processes has ended, at most for so long."""
+        if processes:
+            ray.wait([one.running for one in processes], timeout=seconds)
+        else:
+            time.sleep(seconds)
+
+    def end(self, processes: Collection[RayProcess], grace_s: float, caught: Sequence[str]) -> None:
+        """Waits for the end of processes, then kills their actors; at once after a second signal."""
+        deadline = time.monotonic() + grace_s
+        alive = [one for one in processes if one.exitcode is None]
+        waiting = [one for one in alive if not one.has_begun]
+        for one in waiting:
+            one.kill()
+        while (alive := [one for one in alive if one.exitcode is None]) and time.monotonic() < deadline:
+            if len(caught) > 1:
+                break
+            self.wait(alive, 0.1)
+        for one in alive:
+            one._end()
+        ended([one.running for one in alive], KILL_S)

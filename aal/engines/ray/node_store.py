@@ -1,0 +1,124 @@
+"""What a machine keeps of the files of another one: each once, named by its content, for all processes there."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import filelock
+import numpy as np
+import ray
+
+from aal.config.errors import RunFailed
+from aal.engines.ray.files import CHUNK, Contents, digest_of, read_chunk
+from aal.storage.atomic import TEMPORARY, sync
+
+KEPT = 4  # models of a run that stay on a machine when nobody there reads them
+SHARED = "files"  # the folder of what all processes of a run share on a machine
+AT_ONCE = 2  # chunks on their way
+
+
+class NodeStore:
+    """The files of other machines on this one, in a folder in the user's cache.
+
+    Args:
+        folder: for them.
+        run_id: of the run, whose own files go when it ends; images stay for the next run.
+        source: actor of the `Files` that they are copies of.
+        heartbeat: called before each chunk, and while another process of this machine copies.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, run_id: str, source: Any, heartbeat: Callable[[], None] = lambda: None
+    ) -> None:
+        self._images = folder / "images"
+        self._of_run = folder / "runs" / run_id / SHARED
+        self._source = source
+        self._heartbeat = heartbeat
+
+    def image_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
+        """Puts a copy of a file of the main process's machine at a path of this one; it comes over once a machine."""
+        self._linked(self._images, path, target)
+
+    def run_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
+        """The same for a file of the run, such as a model; of these a machine keeps the newest."""
+        with self._lock(self._of_run / "all"):
+            self._linked(self._of_run, path, target)
+            newest_last = sorted(self._of_run.glob("*[0-9a-f]"), key=lambda one: one.stat().st_mtime)
+            for old in newest_last[:-KEPT]:
+                old.unlink(missing_ok=True)  # who reads it has a link of its own
+
+    def send(self, path: pathlib.Path, name: str, sender: str) -> None:
+        """Copies a model file of this machine into the run's folder.
+
+        Raises:
+            RunFailed: it does not arrive whole.
+        """
+        for number in range(-(-path.stat().st_size // CHUNK)):
+            self._heartbeat()
+            ray.get(self._source.take.remote(name, sender, number, read_chunk(path, number)))
+        if not ray.get(self._source.place.remote(name, sender)):
+            raise RunFailed(f"{name}: did not reach the run's folder whole")
+
+    def _linked(self, folder: pathlib.Path, path: pathlib.Path, target: pathlib.Path) -> None:
+        contents: Contents = ray.get(self._source.contents.remote(path))
+        kept = folder / contents.name
+        with self._lock(kept):
+            if not (kept.exists() and kept.stat().st_size == contents.size):
+                self._fetch(path, contents, kept)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            os.link(kept, target)
+
+    def _fetch(self, path: pathlib.Path, contents: Contents, kept: pathlib.Path) -> None:
+        """Copies a file in chunks, each of which is checked.
+
+        Raises:
+            RunFailed: the file changes meanwhile, or the network does.
+        """
+        temporary = kept.with_name(f"{TEMPORARY}{kept.name}")
+        under_way = [self._source.chunk.remote(path, number) for number in range(min(AT_ONCE, len(contents.chunks)))]
+        with temporary.open("wb") as file:
+            for number, digest in enumerate(contents.chunks):
+                self._heartbeat()
+                chunk: np.ndarray = ray.get(under_way.pop(0))
+                if (following := number + AT_ONCE) < len(contents.chunks):
+                    under_way.append(self._source.chunk.remote(path, following))
+                if digest_of(chunk) != digest:
+                    raise RunFailed(f"{path}: came over with other bytes than it has; did it change meanwhile?")
+                file.write(chunk.data)
+                del chunk  # it fills the object store
+        sync(temporary)
+        os.replace(temporary, kept)
+
+    @contextlib.contextmanager
+    def _lock(self, path: pathlib.Path) -> Iterator[None]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
+        while not lock.is_locked:
+            self._heartbeat()
+            with contextlib.suppress(filelock.Timeout):
+                lock.acquire(timeout=1.0)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def store_folder() -> pathlib.Path:
+    """Returns the folder for the files of other machines on this one."""
+    try:
+        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # this user has no home
+        cache = pathlib.Path(tempfile.gettempdir()) / f"aal-{os.getuid()}"
+    return cache / "aal" / "ray"
+
+
+def remove_run(store: pathlib.Path, run_id: str) -> None:
+    """Removes what the processes of a run have left on this machine; images stay, for the next run of the set."""
+    if re.fullmatch(r"[0-9a-f]+", run_id):
+        shutil.rmtree(store / "runs" / run_id, ignore_errors=True)

@@ -1,0 +1,68 @@
+"""Machines of a Ray cluster that are all this one: each has a cache of its own, and can be lost."""
+
+import os
+import pathlib
+import shutil
+import unittest.mock
+from collections.abc import Mapping
+from typing import Any
+
+OBJECTS = 100 * 2**20  # bytes of each object store
+# A machine that is silent for some seconds counts as lost; the names are Ray's own.
+QUICK = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
+class Machines:
+    """A head and other machines.
+
+    Args:
+        folder: for their caches.
+        cpus: of each machine, by its name, the head's first; the name is a resource too, by which roles are
+            pinned, and `more` is one of all but the head.
+        objects: bytes of each object store.
+    """
+
+    def __init__(self, folder: pathlib.Path, cpus: Mapping[str, int], objects: int = OBJECTS) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ.update(QUICK)
+        self.folder = folder
+        self._cpus = cpus
+        self._objects = objects
+        self._cluster: Any = Cluster()
+        self._there: dict[str, Any] = {}
+        for name in cpus:
+            self.add(name)
+
+    @property
+    def address(self) -> str:
+        """Of the head."""
+        return str(self._cluster.address)
+
+    def add(self, name: str) -> None:
+        """Adds a machine."""
+        with unittest.mock.patch("ray._private.utils.set_sigterm_handler"):  # ours stays; a thread has none to set
+            self._there[name] = self._cluster.add_node(
+                num_cpus=self._cpus[name],
+                resources={name: 1} | ({"more": 1} if len(self._there) else {}),
+                object_store_memory=self._objects,
+                include_dashboard=False,
+                env_vars={"XDG_CACHE_HOME": str(self.folder / name)},
+            )
+
+    def lose(self, name: str) -> None:
+        """Kills all processes of a machine, as a power cut does, and forgets its disk."""
+        self._cluster.remove_node(self._there.pop(name), allow_graceful=False)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def images(self, name: str) -> list[str]:
+        """Returns the files of images that a machine has been sent."""
+        return sorted(path.name for path in (self.folder / name / "aal" / "ray" / "images").glob("*[0-9a-f]"))
+
+    def close(self) -> None:
+        """Ends all of it."""
+        self._cluster.shutdown()

@@ -1,0 +1,124 @@
+"""Kills machines of a Ray cluster under small runs at random moments, adds new ones, and checks what was promised.
+
+Four machines on this one, that share no folder but the run's, which the hub's machine sees: a head with the command,
+and one each for the hub, the server, and the workers. A kill is SIGKILL of all processes of one of the last three.
+
+Example:
+  python -m bench.node_kills --kills 100 --seed 0
+"""
+
+import collections
+import contextlib
+import pathlib
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from aal.config.errors import RunFailed
+from bench.machines import Machines
+from bench.promises import Answers, answers_of, breaches, progress_of
+from bench.rows import at_least_one, parser_of, until
+from bench.run_process import Run, running
+from bench.settings import WORDS
+
+LIMIT_S = 900.0  # for a run, and for it to go on after a kill
+PINS = {"hub": "hub", "server": "server", "worker": "worker", "annotators": "worker"}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs the command; the exit code is 1 when a promise was broken or a run failed."""
+    parser = parser_of("bench.node_kills", __doc__)
+    parser.add_argument("--kills", type=at_least_one, default=100, help="machines to kill (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the machines (default: 0)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run is started")
+    arguments = parser.parse_args(words)
+    chance, kills = random.Random(arguments.seed), collections.defaultdict[str, list[float]](list)
+    broken: list[str] = []
+    runs, answers, end = 0, 0, time.monotonic() + 60 * arguments.minutes
+    with _machines() as machines:
+        while sum(map(len, kills.values())) < arguments.kills and not broken and time.monotonic() < end:
+            folder = pathlib.Path(tempfile.mkdtemp(prefix="node-kills-"))
+            try:
+                seen = _killed_run(machines, folder / "run", chance, kills, arguments, runs)
+                broken, answers = breaches(folder / "run", seen), answers + len(seen)
+            except (RunFailed, TimeoutError) as error:
+                broken = [str(error)]
+            runs += 1
+            print(
+                f"run {runs}: {sum(map(len, kills.values()))} kills; {broken or 'whole'}", file=sys.stderr, flush=True
+            )
+            if broken:
+                print(f"the run and what it said are kept in {folder}", file=sys.stderr)
+            else:
+                shutil.rmtree(folder)
+    for name, seconds in sorted(kills.items()):
+        text = (
+            f"{len(seconds)} kills; on it went after {statistics.median(seconds):.0f} s, {max(seconds):.0f} s at most"
+        )
+        print(f"the machine of the {name}: {text}")
+    print(f"{runs} runs, {answers} answers seen on disk: {'; '.join(broken) or 'nothing was lost, nothing came twice'}")
+    return 1 if broken else 0
+
+
+def _killed_run(
+    machines: Machines,
+    folder: pathlib.Path,
+    chance: random.Random,
+    kills: dict[str, list[float]],
+    arguments: Any,
+    seed: int,
+) -> Answers:
+    """Runs to the end with kills meanwhile; returns the answers that were on disk before them."""
+    pins = ", ".join(f"{role}: {name}" for role, name in PINS.items())
+    words = [
+        *WORDS["chaos"],
+        "server_num=1",
+        "worker_num=1",
+        "worker_query_num=40",
+        "devices.server_threads=1",
+        "--seed",
+        str(seed),
+    ]
+    words += ["engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false", f"ray.pins={{{pins}}}"]
+    seen, deadline = Answers(), time.monotonic() + LIMIT_S
+    with running(words, folder) as run:
+        _go_on(run, 0)
+        while run.process.poll() is None:
+            time.sleep(chance.uniform(0.0, 5.0))
+            if run.process.poll() is None and sum(map(len, kills.values())) < arguments.kills:
+                seen |= answers_of(folder)
+                before, began = progress_of(folder), time.monotonic()
+                name = chance.choice(("hub", "server", "worker"))
+                machines.lose(name)
+                machines.add(name)
+                _go_on(run, before)
+                kills[name].append(time.monotonic() - began)
+            elif time.monotonic() > deadline:
+                raise RunFailed(f"a run took longer than {LIMIT_S:.0f} s")
+        run.check()
+    return seen
+
+
+def _go_on(run: Run, before: int) -> None:
+    """Waits until there are more answers or models than before, or the run has ended."""
+    if not until(lambda: run.process.poll() is not None or progress_of(run.folder) > before, LIMIT_S):
+        raise RunFailed("hung: nothing went on after a kill")
+
+
+@contextlib.contextmanager
+def _machines() -> Iterator[Machines]:
+    with tempfile.TemporaryDirectory(prefix="bench-nodes-", ignore_cleanup_errors=True) as folder:
+        machines = Machines(pathlib.Path(folder), dict.fromkeys(("head", "hub", "server", "worker"), 4))
+        try:
+            yield machines
+        finally:
+            machines.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The engine ray on three machines of its own that share no folder: the same run, and what happens when parts die."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+
+pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
+
+from aal.app import main as program
+from aal.app.data import load_split
+from aal.engines.base import RunResult, RunStatus
+from aal.engines.ray.engine import RayEngine
+from aal.storage.checksum import is_intact
+from aal.storage.model_files import load_model
+from bench.machines import Machines
+from tests.builders import query, wait_for
+from tests.ray_cluster import answered, imagined, is_exact, on, pid_of
+from tests.test_faults import Notes, meanwhile, plan_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.process, pytest.mark.timeout(240)]
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REAL = [
+    *("--config", "digits.yaml", "models=cnn", "width=0.25", "server_num=1", "worker_num=2", "worker_query_num=2"),
+    *("query_batch=20", "server_train_threshold=40", "training.epochs=2", "training.validate_after=0"),
+    *("annotators.seconds_per_label=0.05", "devices.server_threads=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    made = Machines(tmp_path_factory.mktemp("machines"), {"head": 1, "a": 4, "b": 4})
+    yield made
+    made.close()
+
+
+def test_a_run_is_the_same_as_on_the_local_engine_and_images_reach_a_machine_once(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    spread = ["engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false"]
+    spread += ["ray.pins={server: a, worker: b}"]
+    for name, words in (("local", []), ("ray", spread)):
+        assert program.main([*REAL, *words, "--out", str(tmp_path / name)]) == 0
+    local, ray = tmp_path / "local", tmp_path / "ray"
+    splits = [load_split(run / "split.npz") for run in (local, ray)]
+    assert all(np.array_equal(*pair) for pair in zip(*(split.shards for split in splits), strict=True))
+    first = [load_model(run / query(run, "select path from models where version = 0")[0][0]) for run in (local, ray)]
+    assert all((first[0]["state_dict"][name] == value).all() for name, value in first[1]["state_dict"].items())
+    labels = [dict(query(run, "select item, label from queries")) for run in (local, ray)]
+    both = labels[0].keys() & labels[1].keys()
+    assert both and all(labels[0][item] == labels[1][item] for item in both)
+    assert is_exact(ray, 80)
+    assert all(is_intact(ray / path) for (path,) in query(ray, "select path from models"))
+    assert len(machines.images("a")) == len(machines.images("b")) == 3, "images, labels, meta"
+    assert not list(machines.folder.glob("*/aal/ray/runs/*")), "what is of the run goes with it"
+    log = (ray / "log.txt").read_text()
+    assert " server-0 " in log and " worker-1 " in log and "published v0" in log
+
+
+def test_the_run_goes_on_when_machines_are_lost_and_waits_for_new_ones(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    plan, notes = imagined(machines, tmp_path / "run", pins={"server": "a", "worker": "b"}), Notes()
+    with ThreadPoolExecutor(1) as thread:  # what a machine is started from must last as long as the machine
+        result = thread.submit(RayEngine().run, plan, notes)
+        wait_for(lambda: answered(plan.run) > 5)
+        machines.lose("a")
+        wait_for(lambda: any(note.startswith("server-0: its machine") for note in notes.notes))
+        machines.add("a")
+        assert result.result() == RunResult(RunStatus.FINISHED)
+    assert is_exact(plan.run, 60)
+
+
+def test_a_server_that_was_silent_publishes_nothing_and_its_successors_models_are_taken(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    """Its machine is silent too, else Ray would end it."""
+    plan, notes = imagined(machines, tmp_path / "run", labels=200, pins={"server": "more"}), Notes()
+
+    def models() -> int:
+        return int(query(plan.run, "select count(*) from models")[0][0])
+
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(RayEngine().run, plan, notes)
+        wait_for(lambda: answered(plan.run) > 5)
+        former = psutil.Process(pid_of(plan.run, "server-0"))
+        machine, name = former.parent(), pathlib.Path(former.environ()["XDG_CACHE_HOME"]).name
+        assert machine is not None and "raylet" in machine.name()
+        for process in (machine, former):
+            process.suspend()
+        wait_for(lambda: pid_of(plan.run, "server-0") != former.pid)
+        before = models()
+        wait_for(lambda: models() > before)
+        former.resume()
+        refused = f"server-0 {former.pid} WARNING server-0: another process has taken the place of this one; it ends"
+        wait_for(lambda: refused in (plan.run / "log.txt").read_text())
+        assert result.result() == RunResult(RunStatus.FINISHED)
+    machines.lose(name)
+    machines.add(name)
+    assert is_exact(plan.run, 200)
+    assert query(plan.run, "select count(*) - count(distinct labels) from models") == [(0,)], "no job was done twice"
+
+
+def test_a_hub_that_dies_is_replaced(machines: Machines, tmp_path: pathlib.Path) -> None:
+    plan, notes = imagined(machines, tmp_path / "run"), Notes()
+    with meanwhile(plan.run, lambda: os.kill(pid_of(plan.run, "hub"), signal.SIGKILL)):
+        result = RayEngine().run(plan, notes)
+    assert result == RunResult(RunStatus.FINISHED), result
+    assert "hub: its process was killed; going on from run.db (1 of 3)" in notes.notes
+    assert is_exact(plan.run, 60)
+
+
+def test_what_no_machine_has_is_named(machines: Machines, tmp_path: pathlib.Path) -> None:
+    plan = on(machines, plan_of(tmp_path / "run"), {"server": "quantum"})
+    ray = plan.settings.ray.model_copy(update={"wait_s": 0.0, "worker_cpus": 64.0})
+    object.__setattr__(plan, "settings", plan.settings.model_copy(update={"ray": ray}))
+    result = RayEngine().run(plan, Notes())
+    assert (result.status, result.exit_code) == (RunStatus.FAILED, 2)
+    assert "server: asks for 1 CPU, quantum, and no machine has it" in result.cause
+    assert "worker: asks for 64 CPU, and no machine has it" in result.cause
+    assert "there are 3 machines with 9 CPU" in result.cause
+
+
+def test_ctrl_c_ends_a_run(machines: Machines, tmp_path: pathlib.Path) -> None:
+    plan = imagined(machines, tmp_path / "run", labels=1000)
+    with meanwhile(plan.run, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        result = RayEngine().run(plan, Notes())
+    assert (result.status, result.cause) == (RunStatus.INTERRUPTED, "SIGINT")
+    assert query(plan.run, "select value from meta where key = 'ended'") == [("interrupted",)]
+
+
+def test_a_killed_main_leaves_nothing_and_its_run_goes_on_elsewhere(machines: Machines, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = [*REAL, "annotators.seconds_per_label=0.5", "engine=ray", f"ray.address={machines.address}"]
+    main = subprocess.Popen([sys.executable, "main.py", *words, "--out", str(run)], cwd=ROOT, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: answered(run) > 5, 120.0)
+        roles = [pid_of(run, name) for name in ("hub", "server-0", "worker-0", "annotators")]
+    finally:
+        main.kill()
+        main.communicate()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in roles))
+    assert program.main(["--resume", str(run), "engine=local", "annotators.seconds_per_label=0.5"]) == 0
+    assert is_exact(run, 80)
+
+
+def test_a_cluster_is_started_where_no_address_is_given(tmp_path: pathlib.Path) -> None:
+    plan, started = plan_of(tmp_path / "run", labels=20), time.monotonic()
+    assert RayEngine().run(plan, Notes()) == RunResult(RunStatus.FINISHED)
+    assert is_exact(plan.run, 20), started

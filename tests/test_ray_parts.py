@@ -1,0 +1,178 @@
+"""Parts of the engine ray without a cluster: what is asked for, the hub's time, files that travel in chunks."""
+
+import pathlib
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
+
+from aal.config.errors import RunFailed, UserError
+from aal.config.loading import resolve
+from aal.engines.base import Role
+from aal.engines.ray import files as files_module
+from aal.engines.ray import hub_client, node_store
+from aal.engines.ray.asks import Ask, asks_of, missing
+from aal.engines.ray.files import Files
+from aal.engines.ray.hub_client import HubTime
+from aal.engines.ray.identity import Identity
+from aal.engines.ray.node_store import NodeStore
+from aal.storage.checksum import with_checksum
+from tests.builders import make_settings
+
+pytestmark = pytest.mark.unit
+
+
+def asked(machines: list[dict[str, float]], servers: int = 2, workers: int = 4, **settings: Any) -> dict[str, Ask]:
+    s = make_settings(engine="ray", **settings)
+    return asks_of(s, [Role("server", "", "", servers), Role("worker", "", "", workers)], machines)
+
+
+@pytest.mark.parametrize(
+    ("machines", "settings", "server", "worker"),
+    [
+        ([{"CPU": 2.0}], {}, Ask(), Ask()),  # a laptop: too few for all, so none are kept
+        ([{"CPU": 6.0}], {}, Ask(1.0), Ask(1.0)),
+        ([{"CPU": 16.0}], {}, Ask(6.0), Ask(1.0)),  # servers have what workers leave
+        ([{"CPU": 4.0}, {"CPU": 8.0}], {}, Ask(4.0), Ask(1.0)),  # on the smallest machine too
+        ([{"CPU": 2.0}], {"ray": {"server_cpus": 3, "worker_cpus": 0.5}}, Ask(3.0), Ask(0.5)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {}, Ask(2.0, 1 / 3), Ask(1.0, 1 / 3)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"devices": {"workers": "cpu"}}, Ask(2.0, 1.0), Ask(1.0)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"ray": {"server_gpus": 0.5, "worker_gpus": 0}}, Ask(2.0, 0.5), Ask(1.0)),
+        ([{"CPU": 6.0}], {"ray": {"pins": {"server": "big"}}}, Ask(1.0, pins=("big",)), Ask(1.0)),
+    ],
+)
+def test_what_processes_ask(machines: Any, settings: dict[str, Any], server: Ask, worker: Ask) -> None:
+    assert asked(machines, **settings) == {"server": server, "worker": worker}
+
+
+def test_what_is_missing_is_named() -> None:
+    asks = {"server": Ask(2.0, 1.0), "worker": Ask(1.0), "annotators": Ask()}
+    assert missing(asks, [{"CPU": 3.0, "GPU": 1.0}]) == missing(asks, [{"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.0}]) == []
+    assert missing(asks, [{"CPU": 2.0, "GPU": 1.0}]) == [
+        "worker: asks for 1 CPU, and no machine has it beside the others"
+    ]
+    assert missing(asks, [{"CPU": 9.0}]) == ["server: asks for 2 CPU, 1 GPU, and no machine has it beside the others"]
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 200.0)), min_size=1, max_size=30), st.floats(-1e6, 1e6))
+def test_the_time_here_is_never_ahead_of_the_hubs_and_never_runs_backwards(
+    replies: list[tuple[float, float]], offset: float
+) -> None:
+    """Replies that take so long, after so many seconds each; the clocks of the machines differ by the offset."""
+    now, hub, before = 1000.0, HubTime.__new__(HubTime), 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub_client, "time", SimpleNamespace(monotonic=lambda: now + offset))
+        hub.__init__()  # type: ignore[misc]
+        for took_s, after_s in replies:
+            now += after_s + took_s
+            hub.note(now - took_s)
+            assert before <= hub.now() <= now + 1e-6
+            before = hub.now()
+        assert now - hub.now() <= replies[-1][0] + 1e-6
+
+
+def test_files_are_the_same_where_both_see_them(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "images.npy"
+    path.write_bytes(b"one")
+    identity = Identity.of(path)
+    assert identity.is_seen() and not Identity(tmp_path / "none", identity.facts).is_seen()
+    time.sleep(0.01)
+    path.write_bytes(b"two")
+    assert not identity.is_seen()
+
+
+class Direct:
+    """An actor that is called at once, and may damage what it gives."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.calls: list[str] = []
+        self.damages = False
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any) -> Any:
+            self.calls.append(name)
+            found = getattr(self.target, name)(*args)
+            return found ^ 1 if name == "chunk" and self.damages else found
+
+        return SimpleNamespace(remote=call)
+
+
+@pytest.fixture
+def served(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Direct, NodeStore]:
+    for module in (files_module, node_store):
+        monkeypatch.setattr(module, "CHUNK", 1000)
+    monkeypatch.setattr(node_store, "ray", SimpleNamespace(get=lambda value: value))
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "set").mkdir()
+    source = Direct(Files(tmp_path / "run", [tmp_path / "set"]))
+    return source, NodeStore(tmp_path / "here", "0a", source)
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 5500])
+def test_images_come_over_once_a_machine(tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], size: int) -> None:
+    source, store = served
+    content = np.random.default_rng(0).bytes(size)
+    (tmp_path / "set" / "images.npy").write_bytes(content)
+    for name in ("first", "second"):
+        store.image_file(tmp_path / "set" / "images.npy", tmp_path / name / "images.npy")
+        assert (tmp_path / name / "images.npy").read_bytes() == content
+    assert source.calls.count("chunk") == -(-size // 1000)
+    places = [(tmp_path / name / "images.npy").stat().st_ino for name in ("first", "second")]
+    assert places[0] == places[1], "processes map one file"
+
+
+def test_damaged_bytes_are_not_taken(tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]) -> None:
+    source, store = served
+    (tmp_path / "set" / "images.npy").write_bytes(bytes(3000))
+    source.damages = True
+    with pytest.raises(RunFailed, match=r"images\.npy: came over with other bytes than it has"):
+        store.image_file(tmp_path / "set" / "images.npy", tmp_path / "first" / "images.npy")
+    source.damages = False
+    store.image_file(tmp_path / "set" / "images.npy", tmp_path / "first" / "images.npy")
+
+
+def test_models_reach_the_runs_folder_whole_and_a_machine_keeps_the_newest(
+    tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]
+) -> None:
+    _, store = served
+    run, made = tmp_path / "run", tmp_path / "made.pt"
+    for number in range(8):
+        content = with_checksum(np.random.default_rng(number).bytes(2500) + b"\0\0")
+        made.write_bytes(content)
+        store.send(made, f"models/{number}.pt", "server-0-0")
+        assert (run / f"models/{number}.pt").read_bytes() == content
+        store.run_file(run / f"models/{number}.pt", tmp_path / "worker" / f"{number}.pt")
+    assert len(list((tmp_path / "here" / "runs" / "0a" / "files").glob("*[0-9a-f]"))) == node_store.KEPT
+    assert (tmp_path / "worker" / "0.pt").stat().st_size == len(content), "who reads it keeps it"
+    made.write_bytes(content[:-1])
+    with pytest.raises(RunFailed, match="did not reach the run's folder whole"):
+        store.send(made, "models/half.pt", "server-0-0")
+    assert not list((run / "models").glob("*half*"))
+
+
+@pytest.mark.parametrize("name", ["../x.pt", "models/../x.pt", "models/.x", "other/x.pt"])
+def test_only_models_are_taken_and_only_what_roles_read_is_given(
+    tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], name: str
+) -> None:
+    files: Files = served[0].target
+    with pytest.raises(ValueError, match="is no model file"):
+        files.take(name, "server-0-0", 0, np.zeros(1, np.uint8))
+    (tmp_path / "run" / "people.json").write_text("secret")
+    with pytest.raises(ValueError, match="is no file that a role of the run reads"):
+        files.contents(tmp_path / "run" / "people.json")
+
+
+def test_settings_that_do_not_go_with_ray_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = {"data_type": "digits", "models": "cnn", "engine": "ray", "ray": {"address": "ray://head:10001"}}
+    with pytest.raises(UserError, match=r"ray\.address: ray://head:10001 is for Ray Client"):
+        resolve(tree, "test")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"engine: ray needs ray: pip install"):
+        resolve({**tree, "ray": {}}, "test")
