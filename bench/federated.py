@@ -31,7 +31,7 @@ REPEATS = 5  # of a measurement, the fastest of which counts
 def measure(options: Options, source: Source) -> Iterator[Row]:
     """Gives epochs of a client a second, milliseconds of an aggregation, MiB of all processes together."""
     yield from _epochs(options, source)
-    yield from _aggregations(options)
+    yield from aggregations(options)
     for clients in CLIENTS[:1] if options.quick else CLIENTS:
         words = [*RUN, "engine=local", f"worker_num={clients}", "federated.rounds=1"]
         found = largest_seen(source.images.folder, [*words, "training.epochs=1", "devices.worker_processes=2"])
@@ -102,8 +102,8 @@ def _plain(images: ImageSet, settings: Settings, split: Partition) -> None:
         plain.train(_of_client(split, client), split.validation, settings.training)
 
 
-def _aggregations(options: Options) -> Iterator[Row]:
-    """Gives the time of an aggregation, of a bare mean of all tensors at once, and of sums in float32."""
+def aggregations(options: Options) -> Iterator[Row]:
+    """Gives the milliseconds of an aggregation, of a bare mean of all tensors at once, and of sums in float32."""
     torch.set_num_threads(options.threads)
     for name, clients in CASES[:1] if options.quick else CASES:
         states = [network_of(name, 1.0, seed=seed).state_dict() for seed in range(clients)]

@@ -4,16 +4,15 @@ import pytest
 import torch
 
 from bench import federated
-from bench.harness import Source, network_of
+from bench.harness import network_of
 from bench.rows import Options
-from tests.test_bench import source  # noqa: F401 - a fixture
 
 
 @pytest.mark.unit
-def test_an_aggregation_is_timed(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:  # noqa: F811
+def test_an_aggregation_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(federated, "CASES", (("cnn", 3),))
     options = Options(quick=True)
-    (row,) = federated.measure(options, source)
+    (row,) = federated.aggregations(options)
     assert row.name == "federated/aggregate/cnn/3" and row.unit == "ms"
     assert row.instead and row.limit and min(*row.ours, *row.instead, *row.limit) > 0
     assert len(options.notes) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aal.config.errors import UserError
@@ -216,6 +216,7 @@ keys = st.sampled_from(sorted(resolve({"data_type": "digits", "models": "cnn"}, 
 
 @settings(max_examples=300, deadline=None)
 @given(tree=st.dictionaries(keys, values, max_size=6))
+@example(tree={"models": ""})
 def test_any_tree_is_either_right_or_reported(tree: dict[str, Any]) -> None:
     try:
         resolve(tree, "x")

@@ -307,7 +307,10 @@ class Settings(Group):
     def networks(self) -> list[TargetSettings]:
         """The networks that are trained: that of each target, or those that the servers are given in turn."""
         options = self.model_options
-        return self.targets or [TargetSettings(name=name, model=name, options=options) for name in self.models]
+        # Not checked again: a name that is wrong is reported as that of `models`.
+        return self.targets or [
+            TargetSettings.model_construct(name=name, model=name, options=options) for name in self.models
+        ]
 
     @property
     def target_num(self) -> int:
