@@ -12,6 +12,7 @@ Examples:
 Runs that are finished are not run again: the same command goes on with a sweep that was stopped.
 """
 
+import importlib
 import os
 import pathlib
 import shlex
@@ -22,14 +23,16 @@ from typing import Any
 
 from aal.app.experiments.aal_2021.plans import CHOICES, SCALES, Run, Setup, measuring, paper_settings, plan_of
 from aal.app.experiments.aal_2021.published import BATCHES, DATA_TYPES, METHODS
+from aal.app.experiments.studies import problems_of_numbers, run_plan
 from aal.config.cores import core_count
-from aal.config.errors import INTERRUPTED, RunFailed, UserError, of_system
+from aal.config.errors import RunFailed, UserError, of_system
 from aal.config.loading import read_config
 from aal.config.registry import IMAGE_SETS, STRATEGIES
 from aal.config.terminal import ArgumentParser, run_command, write_line
-from aal.sweep import add_seconds, claimed_folder, environments_of, run_all, seconds_taken
+from aal.sweep import add_seconds, claimed_folder, environments_of, seconds_taken
 
-MOST_SEEDS = 100
+# Studies with options of their own, and where they are.
+STUDIES = {"diam": "diam_2022", "kafal": "kafal_2023", "people": "people", "strategies": "labels_saved"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,22 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reproduce(words: list[str]) -> int:
-    if words and words[0] == "diam":  # another paper's, with options of its own
-        from aal.app.experiments.diam_2022.command import reproduce
-
-        return reproduce(words[1:])
-    if words[:1] == ["people"]:
-        from aal.app.experiments.people.command import run as run_people
-
-        return run_people(words[1:])
-    if words[:1] == ["kafal"]:
-        from aal.app.experiments.kafal_2023.command import reproduce as reproduce_kafal
-
-        return reproduce_kafal(words[1:])
-    if words[:1] == ["strategies"]:
-        from aal.app.experiments.labels_saved.command import run
-
-        return run(words[1:])
+    if words and words[0] in STUDIES:
+        return int(importlib.import_module(f"aal.app.experiments.{STUDIES[words[0]]}.command").run(words[1:]))
     arguments = _parser().parse_args(words)
     setup, out = _checked(arguments)
     with claimed_folder(out):
@@ -84,10 +73,7 @@ def _checked(arguments: Namespace) -> tuple[Setup, pathlib.Path]:
     allowed = (*DATA_TYPES, "digits") if scale == "tiny" else DATA_TYPES
     if data_type not in allowed:
         problems.append(f"--data_type {arguments.data_type}: at scale {scale} it is one of {', '.join(allowed)}")
-    if not 1 <= arguments.seeds <= MOST_SEEDS:
-        problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    problems += problems_of_numbers(arguments)
     chosen: list[Any] = []
     for option, allowed in zip(("methods", "batches"), CHOICES[figure], strict=True):
         given = getattr(arguments, option) or allowed
@@ -107,14 +93,8 @@ def _make(figure: str, setup: Setup, out: pathlib.Path, jobs: int | None, comman
     """Runs the sweep and writes the figure; returns the exit code."""
     plan = plan_of(figure, setup, _measured(setup, out) if figure == "figure4" else None)
 
-    def left() -> list[Run]:
-        return [run for run in plan if not run.is_finished(out / "runs" / run.name)]
-
-    if runs := left():
-        ended = run_all(figure, out, runs, _environments(figure, setup, jobs))
-        if ended != "finished":
-            write_line(f"stopped with {len(left())} of {len(plan)} runs to go; to go on: {command}", sys.stdout)
-            return INTERRUPTED[ended]
+    if code := run_plan(figure, out, plan, lambda: _environments(figure, setup, jobs), command):
+        return code
     return _write(figure, setup, out, plan, command)
 
 

@@ -8,14 +8,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from aal.app.experiments.diam_2022.plans import DATA_TYPES, SCALES, Setup, methods, plan_of
+from aal.app.experiments.studies import problems_of_numbers, run_plan
 from aal.config.cores import core_count
-from aal.config.errors import INTERRUPTED, UserError
+from aal.config.errors import UserError
 from aal.config.registry import STRATEGIES
 from aal.config.terminal import ArgumentParser, write_line
-from aal.sweep import claimed_folder, environments_of, run_all, seconds_taken
+from aal.sweep import claimed_folder, environments_of, seconds_taken
 
 
-def reproduce(words: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     arguments = _parser().parse_args(words)
     setup = _checked(arguments)
@@ -23,12 +24,10 @@ def reproduce(words: Sequence[str]) -> int:
     command = shlex.join(["python", "reproduce.py", "diam", *words])
     with claimed_folder(out):
         plan = plan_of(setup)
-        left = [run for run in plan if not run.is_finished(out / "runs" / run.name)]
-        if left:
-            ended = run_all("diam", out, left, environments_of(arguments.jobs or core_count(), 0, os.environ))
-            if ended != "finished":
-                write_line(f"stopped; to go on: {command}", sys.stdout)
-                return INTERRUPTED[ended]
+        if code := run_plan(
+            "diam", out, plan, lambda: environments_of(arguments.jobs or core_count(), 0, os.environ), command
+        ):
+            return code
         from aal.app.experiments.diam_2022.page import write_page
 
         page = write_page(setup, plan, out, command, seconds_taken(out).get("diam", 0.0))
@@ -57,10 +56,7 @@ def _checked(arguments: Namespace) -> Setup:
     data_type = "digits" if arguments.scale == "tiny" else arguments.data_type
     if data_type not in DATA_TYPES or (data_type == "digits") != (arguments.scale == "tiny"):
         problems.append(f"--data_type {data_type}: must be one of {', '.join(DATA_TYPES[:-1])}")
-    if not 1 <= arguments.seeds <= 100:
-        problems.append(f"--seeds {arguments.seeds}: must be from 1 to 100")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    problems += problems_of_numbers(arguments)
     chosen = [STRATEGIES.canonical(one) for one in arguments.methods or methods()]
     problems += [f"--methods {one}: is some of {', '.join(methods())}" for one in chosen if one not in methods()]
     numbers = arguments.targets or scale.numbers

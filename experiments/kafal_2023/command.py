@@ -9,16 +9,17 @@ from collections.abc import Sequence
 
 from aal.app.experiments.kafal_2023.plans import METHODS, SCALES, SPREADS, Setup, plan_of
 from aal.app.experiments.kafal_2023.slow_clients import slow_plan
+from aal.app.experiments.studies import problems_of_numbers, run_plan
 from aal.config.cores import core_count
-from aal.config.errors import INTERRUPTED, UserError
+from aal.config.errors import UserError
 from aal.config.registry import STRATEGIES
 from aal.config.terminal import ArgumentParser, write_line
-from aal.sweep import Planned, claimed_folder, environments_of, run_all, seconds_taken
+from aal.sweep import Planned, claimed_folder, environments_of, seconds_taken
 
 MODELS = ("local", "global", "both")
 
 
-def reproduce(words: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     arguments = _parser().parse_args(words)
     setup = _checked(arguments)
@@ -26,12 +27,9 @@ def reproduce(words: Sequence[str]) -> int:
     command = shlex.join(["python", "reproduce.py", "kafal", *words])
     with claimed_folder(out):
         plan, slow = plan_of(setup), slow_plan(setup) if setup.slow_clients else []
-        left: list[Planned] = [run for run in [*plan, *slow] if not run.is_finished(out / "runs" / run.name)]
-        if left:
-            ended = run_all("kafal", out, left, _environments(setup, arguments.jobs))
-            if ended != "finished":
-                write_line(f"stopped; to go on: {command}", sys.stdout)
-                return INTERRUPTED[ended]
+        runs: list[Planned] = [*plan, *slow]
+        if code := run_plan("kafal", out, runs, lambda: _environments(setup, arguments.jobs), command):
+            return code
         from aal.app.experiments.kafal_2023.page import write_page
 
         page, claims = write_page(setup, plan, slow, out, command, seconds_taken(out).get("kafal", 0.0))
@@ -69,10 +67,7 @@ def _parser() -> ArgumentParser:
 def _checked(arguments: Namespace) -> Setup:
     """Returns what was chosen; raises UserError with all that is wrong, a line each."""
     problems = []
-    if not 1 <= arguments.seeds <= 100:
-        problems.append(f"--seeds {arguments.seeds}: must be from 1 to 100")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    problems += problems_of_numbers(arguments)
     chosen = []
     for option, allowed in (("methods", METHODS), ("alphas", tuple(SPREADS))):
         given = getattr(arguments, option) or allowed

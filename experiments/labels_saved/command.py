@@ -20,15 +20,16 @@ from aal.app.experiments.labels_saved.plans import (
     plan_of,
 )
 from aal.app.experiments.labels_saved.savings import read_results
+from aal.app.experiments.studies import problems_of_numbers, run_plan
 from aal.config.cores import core_count
-from aal.config.errors import INTERRUPTED, UserError, of_system
+from aal.config.errors import UserError, of_system
 from aal.config.registry import STRATEGIES
 from aal.config.terminal import ArgumentParser, write_line
 from aal.reporting.plots import save
 from aal.storage.atomic import write_whole
-from aal.sweep import claimed_folder, environments_of, run_all, seconds_taken
+from aal.sweep import claimed_folder, environments_of, seconds_taken
 
-NAME, MOST_SEEDS = "strategies", 100
+NAME = "strategies"
 
 
 def run(words: list[str]) -> int:
@@ -37,12 +38,10 @@ def run(words: list[str]) -> int:
     setup, out = _checked(arguments), pathlib.Path(arguments.out)
     plan, command = plan_of(setup), shlex.join(["python", "reproduce.py", NAME, *words])
     with claimed_folder(out):
-        left = [run for run in plan if not run.is_finished(out / "runs" / run.name)]
-        if left:
-            ended = run_all(NAME, out, left, environments_of(arguments.jobs or core_count(), 0, os.environ))
-            if ended != "finished":
-                write_line(f"stopped; to go on: {command}", sys.stdout)
-                return INTERRUPTED[ended]
+        if code := run_plan(
+            NAME, out, plan, lambda: environments_of(arguments.jobs or core_count(), 0, os.environ), command
+        ):
+            return code
         results = read_results(plan, out / "runs")
         claims = claims_of(setup, results)
         words_of_page = (FOLDER / "page.md").read_text(encoding="utf-8")
@@ -81,10 +80,7 @@ def _checked(arguments: Namespace) -> Setup:
         named = [STRATEGIES.canonical(one) if option == "methods" else one for one in getattr(arguments, option)]
         problems += [f"--{option} {one}: it is some of {', '.join(right)}" for one in named if one not in right]
         chosen[option] = tuple(one for one in right if one in named or one == BASELINE)
-    if not 1 <= arguments.seeds <= MOST_SEEDS:
-        problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    problems += problems_of_numbers(arguments)
     features = dict(word.partition("=")[::2] for word in arguments.features)
     frozen = ", ".join(NEEDS_FEATURES)
     problems += [

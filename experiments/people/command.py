@@ -10,13 +10,14 @@ import pandas as pd
 
 from aal.app.experiments.people.page import page_of, read_results, rows_of, shares_right
 from aal.app.experiments.people.plans import BASELINE, KINDS, Setup, plan_of
+from aal.app.experiments.studies import problems_of_numbers, run_plan
 from aal.config.cores import core_count
-from aal.config.errors import INTERRUPTED, UserError, of_system
+from aal.config.errors import UserError, of_system
 from aal.config.terminal import ArgumentParser, write_line
 from aal.storage.atomic import write_whole
-from aal.sweep import claimed_folder, environments_of, run_all, seconds_taken
+from aal.sweep import claimed_folder, environments_of, seconds_taken
 
-NAME, MOST_SEEDS = "people", 100
+NAME = "people"
 
 
 def run(words: list[str]) -> int:
@@ -25,12 +26,10 @@ def run(words: list[str]) -> int:
     setup, out = _checked(arguments), pathlib.Path(arguments.out)
     plan, command = plan_of(setup), shlex.join(["python", "reproduce.py", NAME, *words])
     with claimed_folder(out):
-        left = [run for run in plan if not run.is_finished(out / "runs" / run.name)]
-        if left:
-            ended = run_all(NAME, out, left, environments_of(arguments.jobs or core_count(), 0, os.environ))
-            if ended != "finished":
-                write_line(f"stopped; to go on: {command}", sys.stdout)
-                return INTERRUPTED[ended]
+        if code := run_plan(
+            NAME, out, plan, lambda: environments_of(arguments.jobs or core_count(), 0, os.environ), command
+        ):
+            return code
         results = read_results(plan, out / "runs")
         page = page_of(setup, results, shares_right(setup), command, seconds_taken(out).get(NAME, 0.0))
         try:
@@ -65,10 +64,7 @@ def _checked(arguments: Namespace) -> Setup:
     """Returns what was chosen; raises UserError with all that is wrong, a line each."""
     answers = pathlib.Path(arguments.answers).expanduser().absolute()
     problems = [f"--kinds {one}: it is some of {', '.join(KINDS)}" for one in arguments.kinds if one not in KINDS]
-    if not 1 <= arguments.seeds <= MOST_SEEDS:
-        problems.append(f"--seeds {arguments.seeds}: must be from 1 to {MOST_SEEDS}")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        problems.append(f"--jobs {arguments.jobs}: must be at least 1")
+    problems += problems_of_numbers(arguments)
     if not answers.is_file():
         problems.append(f"--answers {arguments.answers}: there is no such file")
     if problems:
