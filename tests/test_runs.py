@@ -170,11 +170,13 @@ def test_the_same_seed_gives_the_same_split_and_first_model(tmp_path: pathlib.Pa
 def test_a_signal_ends_everything_and_keeps_what_was_done(
     started: tuple[subprocess.Popen[str], pathlib.Path], kind: signal.Signals, code: int
 ) -> None:
+    if signal.getsignal(kind) is signal.SIG_IGN:
+        pytest.skip(f"{kind.name} is ignored here, as by nohup, and so by the runs too")
     process, run = started
     children = family(process)
     assert len(children) >= 7
     process.send_signal(kind)
-    output, errors = process.communicate(timeout=90)
+    output, errors = process.communicate(timeout=30)
     assert process.returncode == code
     assert "Traceback" not in errors and f"to go on: python main.py --resume {run}" in output
     assert_gone(children)
@@ -246,14 +248,17 @@ def test_workers_share_processes_and_a_killed_one_is_replaced(tmp_path: pathlib.
     run = tmp_path / "run"
     words = ["worker_num=5", "devices.worker_processes=2", "worker_query_num=4", "server_train_threshold=50"]
     with subprocess.Popen(
-        command(run, *QUICK, *words, "annotators.seconds_per_label=0.5"), cwd=ROOT, text=True, stdout=subprocess.DEVNULL
+        # So slowly that the process which is started again finds labels left to buy.
+        command(run, *QUICK, *words, "annotators.seconds_per_label=1.5"),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.DEVNULL,
     ) as process:
         wait_for(lambda: answered(run) > 10)
         kill(process, run, "worker-1")
         assert process.wait(timeout=120) == 0
     assert_whole(run, bought=200)
-    ((selected,),) = query(run, "select count(distinct worker) from selections where version is not null")
-    assert selected >= 4, "of both processes; on a busy machine the last may come when all is bought"
+    assert query(run, "select count(distinct worker) from selections where version is not null") == [(5,)]
     started = [line.split()[2] for line in (run / "log.txt").read_text().splitlines() if line.endswith("INFO started")]
     assert sorted(name for name in started if name.startswith("worker")) == ["worker-0", "worker-1", "worker-1"]
 
