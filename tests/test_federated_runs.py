@@ -262,3 +262,14 @@ def test_without_rounds_nobody_waits_for_a_slow_client(tmp_path: pathlib.Path) -
     assert query(without, "select max(staleness) > 5 from rounds where client = 3") == [(1,)]
     assert query(rounds, "select max(staleness) from rounds") == [(0,)]
     assert query(without, "select sum(weight) from rounds where version = 0")[0][0] == pytest.approx(1.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.process
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_clients_of_a_federation_share_a_gpu(tmp_path: pathlib.Path) -> None:
+    plan = planned(tmp_path / "run", engine="local", mode="federated", worker_num=3, trainer_options={"balanced": True})
+    assert LocalEngine().run(plan, Progress()) == RunResult(RunStatus.FINISHED)
+    log = (plan.run / "log.txt").read_text()
+    assert all(f"worker-{client} " in log for client in range(3)) and "computes on the CPU" not in log
+    assert query(plan.run, "select count(*), count(distinct item) from answers") == [(36, 36)]

@@ -220,3 +220,37 @@ def test_rounds_hand_on_the_optimiser_and_the_epochs() -> None:
     assert second.continuation is not None and second.continuation.epochs == 4
     assert not torch.equal(second.state_dict["head.weight"], anew.state_dict["head.weight"])
     assert train_local(network(), make_task()).continuation is None
+
+
+# ---------------------------------------------------------------------- on a GPU
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def task_on(device: torch.device) -> TrainingTask:
+    """The task, its images and its teacher on a device."""
+    given = make_task(teacher=network(seed=1).eval().to(device))
+    return dataclasses.replace(given, bank=ImageBank(given.bank.batch(torch.arange(40)).numpy(), device))
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_gpu_computes_the_loss_of_a_client_as_the_cpu_does() -> None:
+    losses: list[float] = []
+    drawn: tuple[torch.Tensor, ...] = ()
+    for device in (CPU, torch.device("cuda", 0)):
+        task = task_on(device)
+        found = objective(network().to(device), task, balanced=True, proximal=0.1)
+        drawn = tuple(value.to(device) for value in drawn) or found.drawn()  # the CPU's, on both
+        images, labels = task.bank.batch(torch.arange(8, device=device)), torch.as_tensor(task.labels, device=device)
+        losses.append(found.loss(images, labels, *drawn).item())
+    assert len(drawn) == 3 and losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_gpu_repeats_the_training_of_a_client_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    device = torch.device("cuda", 0)
+    first, again = (train_local(network().to(device), task_on(device), proximal=0.1).state_dict for _ in range(2))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
+import torch
 
 pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
@@ -156,3 +158,12 @@ def test_a_cluster_is_started_where_no_address_is_given(tmp_path: pathlib.Path) 
     plan, started = plan_of(tmp_path / "run", labels=20), time.monotonic()
     assert RayEngine().run(plan, Notes()) == RunResult(RunStatus.FINISHED)
     assert is_exact(plan.run, 20), started
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_servers_and_workers_share_a_gpu_that_ray_gives_out(tmp_path: pathlib.Path) -> None:
+    assert program.main([*REAL, "engine=ray", "--out", str(tmp_path / "run")]) == 0
+    on_gpu = re.findall(r"(server-0|worker-\d) \d+ INFO computes on cuda:0", (tmp_path / "run" / "log.txt").read_text())
+    assert sorted(on_gpu) == ["server-0", "worker-0", "worker-1"]
+    assert is_exact(tmp_path / "run", 80)
