@@ -57,7 +57,7 @@ class Client(Worker):
         settings: of the run.
         facts: that all clients and servers share.
         shard: (n,) its own ids that were unlabelled at the start, ascending.
-        incarnation: how many processes were in its place before; no two of them write to one file.
+        incarnation: of its process, 0 for the first in its place; no two of them write to one file.
         compiled: what was compiled and is trained again and again, by name.
     """
 

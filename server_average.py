@@ -45,7 +45,7 @@ class AverageServer:
         run: the run's folder, to which model paths are relative.
         settings: of the run.
         facts: that all clients and servers share.
-        incarnation: how many processes were in its place before; no two of them write to one file.
+        incarnation: of its process, 0 for the first in its place; no two of them write to one file.
     """
 
     index: int

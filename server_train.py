@@ -141,7 +141,7 @@ class Server:
         split: validation ids, test ids, normalisation.
         bank: the images on the device to train on.
         networks: what was compiled and is trained again and again, by name.
-        incarnation: how many processes were in its place before; no two of them write to one file.
+        incarnation: of its process, 0 for the first in its place; no two of them write to one file.
     """
 
     index: int

@@ -25,7 +25,7 @@ class Context(Generic[H_co]):
         clock: the run's time.
         heartbeat: to be called during long work; raises `Stopped` once the run is over.
         roles: how many of its kind there are.
-        incarnation: how many processes were in its place before; it is in the names of the files that it writes.
+        incarnation: of its process, 0 for the first in its place; it is in the names of the files that it writes.
     """
 
     name: str

@@ -5,9 +5,11 @@ import threading
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aal.config.errors import Superseded
-from aal.coordination.fence import Fence
+from aal.coordination.fence import Fence, Incarnations
 from aal.coordination.hub import Hub
 from aal.coordination.interfaces import AnnotatorHub, ServerHub, WorkerHub
 from aal.coordination.messages import ModelRef, QueryBatch, SelectionGrant, TrainedModel, TrainingJob
@@ -66,6 +68,17 @@ def test_a_worker_or_annotators_thought_dead_change_nothing() -> None:
     with pytest.raises(Superseded):
         annotators.answer(ids, [0, 1], [0, 0])
     assert (hub.status().labels, hub.status().waiting) == (0, 3)
+
+
+@given(st.lists(st.lists(st.sampled_from(["server-0", "worker-0"]), max_size=20), max_size=5))
+def test_incarnations_rise_from_one_process_to_the_next_and_from_one_hub_to_the_next(hubs: list[list[str]]) -> None:
+    last = {"server-0": -1, "worker-0": -1}
+    for epoch, starts in enumerate(hubs):
+        incarnations = Incarnations(epoch)
+        for slot in starts:
+            following = incarnations.next(slot)
+            assert following == incarnations.newest(slot) > last[slot]
+            last[slot] = following
 
 
 def test_a_call_under_way_ends_before_the_successor_is_admitted() -> None:

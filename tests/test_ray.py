@@ -150,8 +150,11 @@ def test_a_killed_main_leaves_nothing_and_its_run_goes_on_elsewhere(machines: Ma
         main.kill()
         main.communicate()
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in roles))
+    before = {path.name for path in (run / "models").iterdir()}
     assert program.main(["--resume", str(run), "engine=local", "annotators.seconds_per_label=0.5"]) == 0
     assert is_exact(run, 80)
+    later = query(run, "select path from models, breaks where published_at > resumed_at")
+    assert later and not before & {pathlib.Path(path).name for (path,) in later}, "no actor of before could write there"
 
 
 def test_a_cluster_is_started_where_no_address_is_given(tmp_path: pathlib.Path) -> None:

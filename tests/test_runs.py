@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from aal.config.errors import UserError
+from aal.coordination.fence import UNDER_ONE_HUB
 from aal.engines.base import RunResult, RunStatus
 from aal.engines.local.engine import LocalEngine
 from aal.engines.simulated.stand_ins import stand_ins
@@ -341,6 +342,8 @@ def test_a_run_killed_with_main_is_resumed_to_its_end(tmp_path: pathlib.Path) ->
     assert_whole(run, bought=180)
     assert set(before) <= set(query(run, "select item, label from queries"))
     assert query(run, "select value from meta where key = 'started'") == begun
+    later = [path for (path,) in query(run, "select path from models, breaks where published_at > resumed_at")]
+    assert later and all(path.endswith(f"-{2 * UNDER_ONE_HUB}.pt") for path in later), "no earlier process writes there"
     page = (run / "report" / "report.md").read_text()
     assert "Interrupted at" in page
     again = resume(run)

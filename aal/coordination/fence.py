@@ -1,8 +1,8 @@
 """Fencing: a process that counts as dead, and only was slow, changes nothing when it wakes up.
 
 A slot is the place of one process in a run, such as `server-0`. Each process that fills it has an **incarnation**, a
-number that rises with each of them. It is in every call that the process makes and in the names of the files that it
-writes.
+number that rises with each of them, also from one hub of the run to the next. It is in every call that the process
+makes and in the names of the files that it writes.
 """
 
 import collections
@@ -15,6 +15,28 @@ from aal.config.errors import Superseded
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+UNDER_ONE_HUB = 10**6  # more processes than ever fill a slot between two starts of a hub
+
+
+class Incarnations:
+    """Numbers the processes of each slot under one hub, above all that there were under the hubs before it.
+
+    Args:
+        epoch: of the record, which rises with each start of a hub, also of one that goes on with the run elsewhere.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self._newest = collections.defaultdict[str, int](lambda: epoch * UNDER_ONE_HUB - 1)
+
+    def next(self, slot: str) -> int:
+        """Returns the incarnation of the next process of a slot, whose newest it is from now on."""
+        self._newest[slot] += 1
+        return self._newest[slot]
+
+    def newest(self, slot: str) -> int:
+        """Returns the incarnation of the newest process of a slot."""
+        return self._newest[slot]
 
 
 class Fence:

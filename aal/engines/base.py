@@ -160,6 +160,11 @@ class Plan:
     resume: ResumeState | None = field(default=None, repr=False)
 
     @property
+    def epoch(self) -> int:
+        """That of the record when this run goes on from it; 0 for a new run."""
+        return self.resume.epoch if self.resume else 0
+
+    @property
     def schedule(self) -> type[Schedule]:
         """The class of the schedule that the settings name."""
         return schedule_of(self.settings)

@@ -167,8 +167,7 @@ def reuse_or_train(
 ) -> dict[str, Any]:
     """Returns what a model file of this fingerprint holds: of the file that is there, or of one that is made now.
 
-    It is there when a run was killed before its server could publish it, or when a simulated run is repeated up to
-    where it broke off.
+    It is there when a simulated run is repeated up to where it broke off, or when a process is given its job again.
 
     Args:
         path: of the model file.

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import Counter
 from multiprocessing.managers import RemoteError
 from typing import Any
 
@@ -31,12 +30,12 @@ class LocalEngine(Engine):
     """Runs the roles as processes of this machine; replaces, from `run.db`, a hub or fork server that is lost."""
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        incarnations, cores = Counter[str](), CoreWatch(display)
+        cores = CoreWatch(display)
         allow_open_files(SPARE_FILES + open_files(1 + sum(role.slots for role in plan.roles)))
         with Watchdog(caught) as watchdog:
 
             def attempt(plan: Plan) -> RunResult:
-                return _Attempt(plan, display, caught, watchdog, incarnations, cores).run()
+                return _Attempt(plan, display, caught, watchdog, cores).run()
 
             return run_to_its_end(plan, display, caught, attempt)
 
@@ -50,14 +49,12 @@ class _Attempt:
         display: Display,
         caught: list[str],
         watchdog: Watchdog,
-        incarnations: Counter[str],
         cores: CoreWatch,
     ) -> None:
         self._plan = plan
         self._display = display
         self._caught = caught
         self._watchdog = watchdog
-        self._incarnations = incarnations
         self._cores = cores
         self._hung_after_s = plan.settings.hung_after_s
         self._context = fork_context()
@@ -100,7 +97,6 @@ class _Attempt:
             self._hub,
             origin,
             self._watchdog,
-            self._incarnations,
             self._cores,
             monitor,
         )

@@ -1,13 +1,13 @@
 """How the processes of one attempt to run are started: within bounds, and each with a hub proxy of its own."""
 
 import os
-from collections import Counter
 from collections.abc import Collection, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from aal.coordination.fence import Incarnations
 from aal.coordination.interfaces import Monitor
 from aal.engines.base import Plan
 from aal.engines.heartbeats import START_S, AwakeClock
@@ -31,7 +31,6 @@ class LocalLauncher:
         hub: this process.
         origin: of the run's clock.
         watchdog: bounds how long a start may take.
-        incarnations: how many processes have filled each slot so far, by its name; goes on from one hub to the next.
         cores: measures what other programs leave of the machine.
         monitor: is given that.
     """
@@ -44,7 +43,6 @@ class LocalLauncher:
         hub: Peer,
         origin: float,
         watchdog: Watchdog,
-        incarnations: Counter[str],
         cores: CoreWatch,
         monitor: Monitor,
     ) -> None:
@@ -54,7 +52,7 @@ class LocalLauncher:
         self._hub = hub
         self._origin = origin
         self._watchdog = watchdog
-        self._incarnations = incarnations
+        self._incarnations = Incarnations(plan.epoch)
         self._admitted: dict[Slot, tuple[int, Any]] = {}
         self._proxies: list[Any] = []  # the hub drops what main does not refer to any more
         self._cores = cores
@@ -65,8 +63,7 @@ class LocalLauncher:
 
     def admit(self, slot: Slot) -> None:
         """Makes the next process of a slot the only one that the hub listens to; nothing of a former one goes on."""
-        incarnation = self._incarnations[slot.name]
-        self._incarnations[slot.name] += 1
+        incarnation = self._incarnations.next(slot.name)
         with self._watchdog.limit(self._limit_s, self._hub, FORK_SERVER):
             members = list(slot.role.members(slot.index))
             proxy = getattr(self._manager, slot.role.sees)(slot.name, incarnation, members)

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import pathlib
 import secrets
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from aal import __version__
+from aal.coordination.fence import Incarnations
 from aal.engines.attempts import run_to_its_end
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.heartbeats import START_S
@@ -38,7 +38,7 @@ class RayEngine(Engine):
     """Runs the roles as actors, on the machines of a cluster; replaces, from `run.db`, a hub that is lost."""
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
-        settings, incarnations, run_id = plan.settings.ray, Counter[str](), secrets.token_hex(8)
+        settings, run_id = plan.settings.ray, secrets.token_hex(8)
         with connected(settings) as cluster:
 
             def asks(machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
@@ -50,7 +50,7 @@ class RayEngine(Engine):
                     plan,
                     display,
                     caught,
-                    lambda plan: _Attempt(plan, display, caught, cluster, incarnations, run_id).run(),
+                    lambda plan: _Attempt(plan, display, caught, cluster, run_id).run(),
                 )
             finally:
                 _clean(cluster, run_id)
@@ -65,14 +65,12 @@ class _Attempt:
         display: Display,
         caught: list[str],
         cluster: Cluster,
-        incarnations: Counter[str],
         run_id: str,
     ) -> None:
         self._plan = _absolute(plan)
         self._display = display
         self._caught = caught
         self._cluster = cluster
-        self._incarnations = incarnations
         self._run_id = run_id
         self._run = self._plan.run
 
@@ -127,7 +125,7 @@ class _Attempt:
         def asks() -> dict[str, Ask]:
             return asks_of(settings, plan.roles, self._cluster.machines())
 
-        launcher = RayLauncher(self._cluster, hub, self._incarnations, asks, assigned, self._display)
+        launcher = RayLauncher(self._cluster, hub, Incarnations(plan.epoch), asks, assigned, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)

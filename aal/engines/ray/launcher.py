@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from aal.coordination.fence import Incarnations
 from aal.engines.base import Display
 from aal.engines.processes import Slot
 from aal.engines.ray.asks import Ask
@@ -91,7 +91,7 @@ class RayLauncher:
     Args:
         cluster: where.
         hub: of the run.
-        incarnations: how many processes have filled each slot so far, by its name; goes on from one hub to the next.
+        incarnations: of the processes under this hub.
         asks: what a process of each role asks of the machines that are there.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
         display: where a process is shown that waits for a machine.
@@ -101,7 +101,7 @@ class RayLauncher:
         self,
         cluster: Cluster,
         hub: RemoteHub,
-        incarnations: Counter[str],
+        incarnations: Incarnations,
         asks: Callable[[], dict[str, Ask]],
         assigned: Callable[[Slot, int, Ask], Assignment],
         display: Display,
@@ -116,9 +116,8 @@ class RayLauncher:
 
     def admit(self, slot: Slot) -> None:
         """Makes the next process of a slot the only one that the hub listens to; nothing of a former one goes on."""
-        self._incarnations[slot.name] += 1
-        members = list(slot.role.members(slot.index))
-        admitted = self._hub.host.admit.remote(slot.role.sees, slot.name, self._incarnation(slot), members)
+        incarnation, members = self._incarnations.next(slot.name), list(slot.role.members(slot.index))
+        admitted = self._hub.host.admit.remote(slot.role.sees, slot.name, incarnation, members)
         self._hub.asked(admitted)
 
     def start(self, slot: Slot) -> RayProcess:
@@ -134,13 +133,10 @@ class RayLauncher:
         )
         made = actor.remote()
         begun = made.begun.remote()
-        running = made.run.remote(self._assigned(slot, self._incarnation(slot), ask))
+        running = made.run.remote(self._assigned(slot, self._incarnations.newest(slot.name), ask))
         process = RayProcess(slot, made, begun, running)
         self._waiting.append((process, ask))
         return process
-
-    def _incarnation(self, slot: Slot) -> int:
-        return self._incarnations[slot.name] - 1
 
     def look(self) -> None:
         """Shows which processes wait for a machine, and whether the head is there."""
