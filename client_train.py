@@ -103,8 +103,7 @@ class Client(Worker):
             started_at: of the run's clock, in seconds.
             heartbeat: called before each batch; what it raises ends the training.
         """
-        again = f"-{self.incarnation}" if self.incarnation else ""
-        path = f"{MODELS}/local-{job.number:05d}-client-{self.index}{again}.pt"
+        path = self._file_of(job)
         architecture = architecture_from(self.settings, self.facts)
         model_file = reuse_or_train(
             self.run / path,
@@ -125,6 +124,10 @@ class Client(Worker):
             checksum=checksum_of(self.run / path),
         )
 
+    def _file_of(self, job: LocalJob) -> str:
+        again = f"-{self.incarnation}" if self.incarnation else ""
+        return f"{MODELS}/local-{job.number:05d}-client-{self.index}{again}.pt"
+
     def _trained(
         self,
         job: LocalJob,
@@ -136,7 +139,7 @@ class Client(Worker):
         """Returns what the file of a local model is to hold."""
         s, rules = self.settings, self.rules
         keeps = rules.keep_optimizer or not rules.share_statistics
-        continuation = load_continuation(self.run, self.index, job if keeps else None, job.epochs_before)
+        continuation = load_continuation(self.run, job if keeps else None, job.epochs_before)
         start: State | None = load_model(self.run / job.start.path)["state_dict"] if job.start else None
         if start is not None and continuation.statistics:
             start = with_statistics_of(start, continuation.statistics)
@@ -160,7 +163,7 @@ class Client(Worker):
             optimizer = fitted.continuation.optimizer if rules.keep_optimizer else {}
             statistics = {} if rules.share_statistics else statistics_of(fitted.state_dict)
             kept = Continuation(fitted.continuation.epochs, optimizer, statistics)
-            save_continuation(self.run, self.index, job, kept)
+            save_continuation(self.run, self._file_of(job), kept)
         return model_payload(
             s,
             state_dict=fitted.state_dict,

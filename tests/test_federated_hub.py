@@ -319,7 +319,8 @@ def test_staleness_is_counted_in_versions_and_old_files_are_named_once() -> None
     assert isinstance(last, AggregationJob)
     assert [(one.model.path, one.staleness, one.start) for one in last.contributions] == [("slow", 3, "")]
     assert last.start is not None and last.start.version == 2
-    assert [*obsolete, *last.obsolete] == ["local-0", "local-1"], "one more version back than is needed"
+    kept = ["local-0", "clients/kept-0", "local-1", "clients/kept-1"]
+    assert [*obsolete, *last.obsolete] == kept, "one more version back than is needed"
 
 
 def averaged(hub: FederatedHub, version: int) -> AggregationJob:

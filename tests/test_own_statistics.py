@@ -22,7 +22,7 @@ def test_a_client_begins_with_the_average_and_its_own_statistics_unless_they_are
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
     begun: list[tuple[LocalJob, State | None]] = []
-    ended: dict[int, State] = {}
+    ended: dict[str, State] = {}
     network, fitted = Client._network, Client._fitted
 
     def seen(client: Client, job: LocalJob, *others: Any) -> Any:
@@ -31,17 +31,17 @@ def test_a_client_begins_with_the_average_and_its_own_statistics_unless_they_are
 
     def kept(client: Client, model: nn.Module, task: TrainingTask) -> FittedModel:
         found = fitted(client, model, task)
-        assert task.job is not None
-        ended[task.job.number] = found.state_dict
+        assert isinstance(task.job, LocalJob)
+        ended[client._file_of(task.job)] = found.state_dict
         return found
 
     monkeypatch.setattr(Client, "_network", seen)
     monkeypatch.setattr(Client, "_fitted", kept)
     folder = run(tmp_path / "run", mode="federated", worker_num=2, federated={"rounds": 3, "share_statistics": shared})
-    later = [(job, start) for job, start in begun if job.previous is not None and start is not None]
+    later = [(job, start) for job, start in begun if job.previous and start is not None]
     assert later
     for job, start in later:
-        assert start is not None and job.previous is not None and job.start is not None
+        assert start is not None and job.start is not None
         average = load_model(folder / job.start.path)["state_dict"]
         own = average if shared else ended[job.previous]
         for name, value in start.items():

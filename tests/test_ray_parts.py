@@ -162,7 +162,7 @@ def test_only_models_are_taken_and_only_what_roles_read_is_given(
     tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], name: str
 ) -> None:
     files: Files = served[0].target
-    with pytest.raises(ValueError, match="is no model file"):
+    with pytest.raises(ValueError, match="is no file that a role of the run writes"):
         files.take(name, "server-0-0", 0, np.zeros(1, np.uint8))
     (tmp_path / "run" / "people.json").write_text("secret")
     with pytest.raises(ValueError, match="is no file that a role of the run reads"):

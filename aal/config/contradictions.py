@@ -205,8 +205,6 @@ def ray_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         return
     if importlib.util.find_spec("ray") is None:
         yield ("engine",), "ray needs ray: pip install 'aal-labelling[ray]', or pip install .[ray] here"
-    if s.federated is not None:
-        yield ("mode", "engine"), "federated clients keep files of their own between trainings: not on engine ray"
     if s.ray.address and "://" in s.ray.address:
         text = f"{s.ray.address} is for Ray Client; run the command on a machine of the cluster, with auto"
         yield ("ray.address", "ray"), text

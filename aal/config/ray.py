@@ -8,7 +8,7 @@ from aal.config.fields import Group, Name
 
 Cpus = Annotated[float, Field(gt=0, le=1024)]
 Gpus = Annotated[float, Field(ge=0, le=64)]
-Pinned = Literal["hub", "server", "worker", "annotators"]
+Pinned = Literal["hub", "server", "worker", "client", "evaluator", "annotators"]
 
 
 class RaySettings(Group):

@@ -7,6 +7,12 @@ from typing import NamedTuple
 from aal.coordination.messages import TrainedModel, TrainingJob
 
 TRAIN_LOCAL, AGGREGATE = "train_local", "aggregate"  # kinds of jobs
+CLIENTS = "clients"  # folder, of the run directory, of what clients keep from one training to the next
+
+
+def kept_with(path: str) -> str:
+    """Returns the file of what a client keeps beside a local model, which no other role is given."""
+    return f"{CLIENTS}/{path.rpartition('/')[2].replace('local', 'kept', 1)}"
 
 
 class Facts(NamedTuple):
@@ -38,14 +44,21 @@ class LocalJob(TrainingJob):
         cycle: whose initial weights it begins with, where there is no `start`.
         place: number of the training in the order of rounds and clients; it seeds the training.
         epochs_before: of this client in this cycle.
-        previous: number of this client's job before it in this cycle, whose optimiser may go on; None for its first.
+        previous: file of this client's local model before it in this cycle, whose optimiser may go on; empty for its
+            first.
     """
 
     version: int = 0
     cycle: int = 0
     place: int = 0
     epochs_before: int = 0
-    previous: int | None = None
+    previous: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Files that the job needs: what the client has kept too, where it has kept any."""
+        kept = (kept_with(self.previous),) if self.previous else ()
+        return super(LocalJob, self).reads + kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,11 @@ class LocalModel:
     checksum: str | None = None
     dropped_out: bool = False
 
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Files that are in place; of what the client keeps, only where it keeps any."""
+        return () if self.checksum is None else (self.path, kept_with(self.path))
+
 
 class Contribution(NamedTuple):
     """A local model on its way into a version.
@@ -98,12 +116,18 @@ class AggregationJob(TrainingJob):
     Attributes:
         cycle: whose initial weights stand for `start` where there is none.
         contributions: what it averages; may be none, where every client dropped out.
-        obsolete: files of local models that nobody will read any more.
+        obsolete: files of local models, and of what was kept beside them, that nobody will read any more.
     """
 
     cycle: int = 0
     contributions: tuple[Contribution, ...] = ()
     obsolete: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Files that the average needs."""
+        given = [path for one in self.contributions for path in (one.model.path, one.start) if path]
+        return tuple(dict.fromkeys((*super(AggregationJob, self).reads, *given)))
 
 
 class Share(NamedTuple):

@@ -3,6 +3,9 @@
 What crosses processes by the thousand, draws and answers, travels as columns instead: lists of numbers are pickled ten
 times as fast as records. Times are seconds since the run began. An example id is the row of the image in the prepared
 arrays.
+
+What names files of the run directory says so: a task that a role is given lists in `reads` those that it needs, a
+report in `writes` those that are in place. An engine whose machines share no folder brings and sends them by that.
 """
 
 import enum
@@ -58,6 +61,11 @@ class ModelRef:
     labels: int
     target: int = 0
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Files that whoever is given it needs."""
+        return (self.path,)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
@@ -80,6 +88,11 @@ class TrainingJob:
     owner: int | None = None
     start: ModelRef | None = None
     network: int = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Files that the job needs."""
+        return (self.start.path,) if self.start else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,11 @@ class TrainedModel:
     def test_images(self) -> int:
         """On how many images it was tested."""
         return sum(images for *_, images in self.confusion)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Files that are in place."""
+        return () if self.checksum is None else (self.path,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +185,11 @@ class SelectionGrant:
     decision: Decision | None = None
     waiting: tuple[int, ...] = ()
     local: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Files that the selection needs."""
+        return (*(model.path for model in self.models), *([self.local] if self.local else []))
 
     @property
     def version(self) -> int:

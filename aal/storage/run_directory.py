@@ -14,10 +14,12 @@ from aal.config.errors import UserError, of_system
 from aal.config.loading import dump
 from aal.config.settings import Settings
 from aal.config.terminal import LineFormatter
+from aal.coordination.federation import CLIENTS
 from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
 from aal.storage.source_commit import source_commit
 
 MODELS = "models"
+WRITTEN = (MODELS, CLIENTS)  # folders in which roles write
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
@@ -74,7 +76,7 @@ def tidy(run: pathlib.Path) -> None:
     The caller holds the run directory.
     """
     (run / MODELS).mkdir(mode=0o755, exist_ok=True)
-    for folder in (run, run / MODELS):
+    for folder in (run, *(run / name for name in WRITTEN)):
         for path in folder.glob(f"{TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -1,4 +1,4 @@
-"""What a client keeps from round to round, of its optimiser and its batch norms, in files that it never sends."""
+"""What a client keeps from round to round, of its optimiser and its batch norms, in files given to no other role."""
 
 import io
 import logging
@@ -6,27 +6,25 @@ import pathlib
 
 import torch
 
-from aal.coordination.federation import LocalJob
+from aal.coordination.federation import LocalJob, kept_with
 from aal.storage.atomic import write_whole
+from aal.storage.checksum import with_checksum
 from aal.training.trainer import Continuation
-
-FOLDER = "clients"  # of the run directory
 
 log = logging.getLogger("aal")
 
 
-def load_continuation(run: pathlib.Path, client: int, job: LocalJob | None, epochs: int) -> Continuation:
+def load_continuation(run: pathlib.Path, job: LocalJob | None, epochs: int) -> Continuation:
     """Returns what a training goes on from.
 
     Args:
         run: the run directory.
-        client: that trains.
         job: of the training; None where the client keeps nothing.
         epochs: of the client's trainings before it.
     """
-    if job is None or job.previous is None:
+    if job is None or not job.previous:
         return Continuation(epochs)
-    path = _path(run, client, job.previous)
+    path = run / kept_with(job.previous)
     try:
         kept = torch.load(path, map_location="cpu", weights_only=True)
         return Continuation(epochs, kept["optimizer"], kept["statistics"])
@@ -35,14 +33,16 @@ def load_continuation(run: pathlib.Path, client: int, job: LocalJob | None, epoc
         return Continuation(epochs)
 
 
-def save_continuation(run: pathlib.Path, client: int, job: LocalJob, continuation: Continuation) -> None:
-    """Keeps what the next training of a client goes on from."""
+def save_continuation(run: pathlib.Path, model: str, continuation: Continuation) -> None:
+    """Keeps what the next training of a client goes on from.
+
+    Args:
+        run: the run directory.
+        model: file of the local model that it is kept beside.
+        continuation: of its training.
+    """
     buffer = io.BytesIO()
     torch.save({"optimizer": dict(continuation.optimizer), "statistics": dict(continuation.statistics)}, buffer)
-    path = _path(run, client, job.number)
+    path = run / kept_with(model)
     path.parent.mkdir(exist_ok=True, mode=0o755)
-    write_whole(path, buffer.getvalue())
-
-
-def _path(run: pathlib.Path, client: int, job: int) -> pathlib.Path:
-    return run / FOLDER / f"kept-{job:05d}-client-{client}.pt"
+    write_whole(path, with_checksum(buffer.getvalue()))

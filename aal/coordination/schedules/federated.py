@@ -91,7 +91,7 @@ class Federated(Federation):
             cycle=self.cycle_of(version),
             place=version * self.pools.workers + client,
             epochs_before=0 if is_first else trainings * self.settings.training.epochs,
-            previous=None if is_first or own is None else own.job,
+            previous="" if is_first or own is None else own.path,
         )
 
     def _take(self, model: LocalModel, version: int | None = None) -> None:

@@ -56,7 +56,7 @@ class FederatedAsynchronous(Federation):
             version=self.version,
             place=self._trainings[client] * self.pools.workers + client,
             epochs_before=self._trainings[client] * self.settings.training.epochs,
-            previous=own.job if own else None,
+            previous=own.path if own else "",
         )
 
     def _take(self, model: LocalModel, version: int | None = None) -> None:

@@ -16,6 +16,7 @@ from aal.coordination.federation import (
     FederationState,
     LocalJob,
     LocalModel,
+    kept_with,
 )
 from aal.coordination.messages import Change, Computing, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
 from aal.coordination.schedules.base import Schedule
@@ -227,12 +228,12 @@ class Federation(Schedule):
         )
 
     def _obsolete(self, version: int) -> tuple[str, ...]:
-        """Forgets, and returns, the files of local models that neither an average nor a selection will need."""
+        """Forgets, and returns, the files of local models that no average, selection or training will need."""
         needed = {model.path for model in self._last.values()}
         found = []
         for old in [old for old in self._merged if old <= version - KEPT]:
             gone = [model for model in self._merged[old] if model.path not in needed]
-            found += [model.path for model in gone if model.path]
+            found += [path for model in gone if model.path for path in (model.path, kept_with(model.path))]
             self._merged[old] = [model for model in self._merged[old] if model.path in needed]
             if not self._merged[old]:
                 del self._merged[old]

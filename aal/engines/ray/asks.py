@@ -52,28 +52,45 @@ def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mappin
         roles: of the run.
         machines: resources of each machine of the cluster.
     """
-    ray, slots = settings.ray, {role.name: role.slots for role in roles}
-    servers, workers = slots.get("server", 0), slots.get("worker", 0)
+    kinds = {role.name: _kind(settings, role) for role in roles}
+    slots = {role.name: role.slots for role in roles if kinds[role.name].computes}
+    trainer = "client" if "client" in slots else "server"
+    trainers, others = slots.get(trainer, 0), sum(number for name, number in slots.items() if name != trainer)
     cpus = int(sum(one.get("CPU", 0.0) for one in machines))
     gpus = sum(one.get("GPU", 0.0) for one in machines)
-    worker_cpus = ray.worker_cpus or float(cpus >= servers + workers)
     smallest = min((int(one.get("CPU", 0.0)) for one in machines), default=0)
-    share = min((cpus - workers) // max(1, servers), smallest // math.ceil(servers / max(1, len(machines)) or 1))
-    server_cpus = ray.server_cpus or (float(max(1, share)) if cpus >= servers + workers else 0.0)
-    on_gpu = {"server": settings.devices.servers != ["cpu"], "worker": settings.devices.workers != ["cpu"]}
-    shared = _part(gpus, servers * on_gpu["server"] + workers * on_gpu["worker"])
-    found = {
-        "server": (server_cpus, shared if ray.server_gpus is None else ray.server_gpus),
-        "worker": (worker_cpus, shared if ray.worker_gpus is None else ray.worker_gpus),
-    }
-    return {
-        role.name: Ask(
-            found[role.name][0] if role.name in found else 0.0,
-            found[role.name][1] * on_gpu[role.name] if role.name in found else 0.0,
-            (ray.pins[role.name],) if role.name in ray.pins else (),
+    share = min((cpus - others) // max(1, trainers), smallest // math.ceil(trainers / max(1, len(machines)) or 1))
+    part = _part(gpus, sum(number for name, number in slots.items() if kinds[name].on_gpu))
+    found = {}
+    for name, kind in kinds.items():
+        own_cpus = float(max(1, share) if name == trainer else 1) if cpus >= trainers + others else 0.0
+        own_gpus = part if kind.gpus is None else kind.gpus
+        found[name] = Ask(
+            kind.computes * (kind.cpus or own_cpus),
+            kind.on_gpu * own_gpus,
+            (settings.ray.pins[name],) if name in settings.ray.pins else (),
         )
-        for role in roles
-    }
+    return found
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the settings say of a process of a role: whether it computes, on a GPU too; and what it is to ask for."""
+
+    computes: bool = False
+    on_gpu: bool = False
+    cpus: float | None = None
+    gpus: float | None = None
+
+
+def _kind(settings: Settings, role: Role) -> _Kind:
+    ray, devices = settings.ray, settings.devices
+    if role.name in ("worker", "client"):
+        return _Kind(True, devices.workers != ["cpu"], ray.worker_cpus, ray.worker_gpus)
+    if role.name in ("server", "evaluator"):
+        averages = role.sees == "aggregator"  # which needs no GPU
+        return _Kind(True, not averages and devices.servers != ["cpu"], ray.server_cpus, ray.server_gpus)
+    return _Kind()
 
 
 def _part(gpus: float, processes: int) -> float:

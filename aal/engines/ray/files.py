@@ -4,14 +4,14 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.checksum import is_intact
-from aal.storage.run_directory import MODELS
+from aal.storage.run_directory import WRITTEN
 
 CHUNK = 64 * 2**20  # bytes that travel at a time, through Ray's object store
 
@@ -45,7 +45,7 @@ def read_chunk(path: pathlib.Path, number: int) -> np.ndarray:
 
 
 class Files:
-    """Gives what roles read, and takes the models that they make into the run's folder.
+    """Gives what roles read, and takes what they write into the run's folder.
 
     It keeps nothing in memory that it could not read again, so Ray restarts it, and repeats its calls, when it dies.
 
@@ -56,7 +56,7 @@ class Files:
 
     def __init__(self, run: pathlib.Path, readable: Collection[pathlib.Path]) -> None:
         self._run = run
-        self._readable = [run / "split.npz", run / MODELS, *readable]
+        self._readable = [run / "split.npz", *(run / folder for folder in WRITTEN), *readable]
         self._known: dict[pathlib.Path, Contents] = {}
 
     def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
@@ -79,20 +79,22 @@ class Files:
         return read_chunk(path, number)
 
     def take(self, name: str, sender: str, number: int, chunk: np.ndarray) -> None:
-        """Takes a chunk of a model file.
+        """Takes a chunk of a file that a role has written.
 
         Args:
-            name: of the file, `models/...`.
+            name: of the file, such as `models/...`.
             sender: the process that sends it; no two of them write to one file.
             number: of the chunk.
             chunk: its bytes.
         """
-        with open(self._temporary(name, sender), "r+b" if number else "wb") as file:
+        temporary = self._temporary(name, sender)
+        temporary.parent.mkdir(mode=0o755, exist_ok=True)
+        with open(temporary, "r+b" if number else "wb") as file:
             file.seek(number * CHUNK)
             file.write(chunk.data)
 
     def place(self, name: str, sender: str) -> bool:
-        """Puts a model file in place whose chunks are there; returns whether it came whole. It is on disk then."""
+        """Puts a file in place whose chunks are there; returns whether it came whole. It is on disk then."""
         temporary, target = self._temporary(name, sender), self._run / name
         if not temporary.exists():  # it was placed, and the call is repeated
             return is_intact(target)
@@ -102,13 +104,25 @@ class Files:
         sync(temporary)
         os.replace(temporary, target)
         sync(target.parent)
+        self._known.pop(target, None)
         return True
 
+    def remove(self, names: Sequence[str]) -> None:
+        """Removes files that roles have written and nobody will read any more."""
+        for name in names:
+            self._written(name).unlink(missing_ok=True)
+
     def _temporary(self, name: str, sender: str) -> pathlib.Path:
+        target = self._written(name)
+        if not re.fullmatch(r"[\w-]+", sender):
+            raise ValueError(f"{sender}: is no name of a process")
+        return target.with_name(f"{TEMPORARY}{target.name}-{sender}")
+
+    def _written(self, name: str) -> pathlib.Path:
         folder, _, file = name.partition("/")
-        if folder != MODELS or not re.fullmatch(r"\w[\w.-]*", file) or not re.fullmatch(r"[\w-]+", sender):
-            raise ValueError(f"{name}: is no model file of the run")
-        return self._run / MODELS / f"{TEMPORARY}{file}-{sender}"
+        if folder not in WRITTEN or not re.fullmatch(r"\w[\w.-]*", file):
+            raise ValueError(f"{name}: is no file that a role of the run writes")
+        return self._run / folder / file
 
     def _check(self, path: pathlib.Path) -> None:
         if not any(path == one or path.parent == one for one in self._readable):

@@ -104,6 +104,7 @@ class HubClient:
             if error is not None:
                 raise error
             if self.files is not None:
+                self.files.announced(args)
                 self.files.bring(result)
             return result
         except RayError as lost:

@@ -6,7 +6,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -45,7 +45,11 @@ class NodeStore:
         self._linked(self._images, path, target)
 
     def run_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
-        """The same for a file of the run, such as a model; of these a machine keeps the newest."""
+        """The same for a file of the run, such as a model; of these a machine keeps the newest.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
         with self._lock(self._of_run / "all"):
             self._linked(self._of_run, path, target)
             newest_last = sorted(self._of_run.glob("*[0-9a-f]"), key=lambda one: one.stat().st_mtime)
@@ -53,7 +57,7 @@ class NodeStore:
                 old.unlink(missing_ok=True)  # who reads it has a link of its own
 
     def send(self, path: pathlib.Path, name: str, sender: str) -> None:
-        """Copies a model file of this machine into the run's folder.
+        """Copies a file of this machine into the run's folder.
 
         Raises:
             RunFailed: it does not arrive whole.
@@ -63,6 +67,10 @@ class NodeStore:
             ray.get(self._source.take.remote(name, sender, number, read_chunk(path, number)))
         if not ray.get(self._source.place.remote(name, sender)):
             raise RunFailed(f"{name}: did not reach the run's folder whole")
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Removes files from the run's folder."""
+        ray.get(self._source.remove.remote(names))
 
     def _linked(self, folder: pathlib.Path, path: pathlib.Path, target: pathlib.Path) -> None:
         contents: Contents = ray.get(self._source.contents.remote(path))

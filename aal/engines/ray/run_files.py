@@ -5,15 +5,15 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from aal.coordination.messages import ModelRef, SelectionGrant, TrainedModel, TrainingJob
 from aal.engines.ray.node_store import NodeStore
-from aal.storage.run_directory import MODELS
+from aal.storage.run_directory import MODELS, WRITTEN
 
 
 class RunFiles:
-    """A folder of one process, with the split and the models that it reads and makes.
+    """A folder of one process, with the split and the files that it reads and writes.
 
-    Models go to the run's own folder before the hub hears of them, and come from there before a role does.
+    What messages list as `writes` goes to the run's own folder before the hub hears of it, and what they list as
+    `reads` comes from there before a role does; see `aal.coordination.messages`.
 
     Args:
         here: the folder of this process, which is made.
@@ -27,30 +27,41 @@ class RunFiles:
         self._run = run
         self._store = store
         self._sender = sender
+        self._obsolete: Sequence[str] = ()
         (here / MODELS).mkdir(parents=True, exist_ok=True)
         store.run_file(run / "split.npz", here / "split.npz")
 
     def send(self, args: Sequence[Any]) -> None:
-        """Copies the model that a call is about to publish into the run's folder."""
-        for message in args:
-            if isinstance(message, TrainedModel) and message.checksum is not None:
-                self._store.send(self.here / message.path, message.path, self._sender)
-                (self.here / message.path).unlink()
+        """Copies the files that a call is about to announce into the run's folder."""
+        for name in _written(args):
+            if (self.here / name).exists():
+                self._store.send(self.here / name, name, self._sender)
+
+    def announced(self, args: Sequence[Any]) -> None:
+        """Removes what nobody will read any more once the files of a call are announced."""
+        if self._obsolete and _written(args):
+            self._store.remove(self._obsolete)
+            self._obsolete = ()
 
     def bring(self, message: object) -> None:
-        """Copies the models that an answer of the hub names into this folder, in the place of those before them."""
-        models: Sequence[ModelRef] = ()
-        if isinstance(message, SelectionGrant):
-            models = message.models
-        elif isinstance(message, TrainingJob):
-            models = [message.start] if message.start else []
-        if not models:
+        """Copies the files that a task needs into this folder, in the place of all others; some may be there still.
+
+        One that is not in the run's folder does not come: the role that misses it says so.
+        """
+        wanted: Sequence[str] | None = getattr(message, "reads", None)
+        if wanted is None:
             return
-        wanted = {model.path for model in models}
-        for path in (self.here / MODELS).glob("[!.]*"):
-            if f"{MODELS}/{path.name}" not in wanted:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        self._obsolete = getattr(message, "obsolete", ())
+        for folder in WRITTEN:
+            for path in (self.here / folder).glob("[!.]*"):
+                if f"{folder}/{path.name}" not in wanted:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
         for name in wanted:
             if not (self.here / name).exists():
-                self._store.run_file(self._run / name, self.here / name)
+                with contextlib.suppress(FileNotFoundError):
+                    self._store.run_file(self._run / name, self.here / name)
+
+
+def _written(args: Sequence[Any]) -> list[str]:
+    return [name for message in args for name in getattr(message, "writes", ())]
