@@ -14,6 +14,8 @@ pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
+from aal.coordination.federation import AggregationJob, Contribution, LocalJob, LocalModel
+from aal.coordination.messages import ModelRef, TrainedModel
 from aal.engines.base import Role
 from aal.engines.ray import files as files_module
 from aal.engines.ray import hub_client, node_store
@@ -22,6 +24,7 @@ from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import HubTime
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.node_store import NodeStore
+from aal.engines.ray.run_files import RunFiles
 from aal.storage.checksum import with_checksum
 from tests.builders import make_settings
 
@@ -49,6 +52,31 @@ def asked(machines: list[dict[str, float]], servers: int = 2, workers: int = 4, 
 )
 def test_what_processes_ask(machines: Any, settings: dict[str, Any], server: Ask, worker: Ask) -> None:
     assert asked(machines, **settings) == {"server": server, "worker": worker}
+
+
+FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggregator"), Role("evaluator", "", "", 1)]
+
+
+@pytest.mark.parametrize(
+    ("machines", "settings", "client", "server", "evaluator"),
+    [
+        ([{"CPU": 3.0}], {}, Ask(), Ask(), Ask()),
+        ([{"CPU": 8.0}], {}, Ask(3.0), Ask(1.0), Ask(1.0)),  # clients train: they have what the others leave
+        ([{"CPU": 8.0, "GPU": 2.0}], {}, Ask(3.0, 0.5), Ask(1.0), Ask(1.0, 0.5)),  # averages need no GPU
+        (
+            [{"CPU": 8.0}],
+            {"ray": {"worker_cpus": 2, "pins": {"client": "site"}}},
+            Ask(2.0, pins=("site",)),
+            Ask(1.0),
+            Ask(1.0),
+        ),
+    ],
+)
+def test_what_processes_of_a_federation_ask(
+    machines: Any, settings: dict[str, Any], client: Ask, server: Ask, evaluator: Ask
+) -> None:
+    s = make_settings(engine="ray", **settings)
+    assert asks_of(s, FEDERATION, machines) == {"client": client, "server": server, "evaluator": evaluator}
 
 
 def test_what_is_missing_is_named() -> None:
@@ -157,13 +185,57 @@ def test_models_reach_the_runs_folder_whole_and_a_machine_keeps_the_newest(
     assert not list((run / "models").glob("*half*"))
 
 
-@pytest.mark.parametrize("name", ["../x.pt", "models/../x.pt", "models/.x", "other/x.pt"])
+def put(path: pathlib.Path, seed: int) -> pathlib.Path:
+    """Writes a whole file of random content."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(with_checksum(np.random.default_rng(seed).bytes(2500) + b"\0\0"))
+    return path
+
+
+def test_what_clients_write_and_keep_reaches_the_runs_folder_and_comes_to_the_next_machine(
+    tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]
+) -> None:
+    source, store = served
+    run = tmp_path / "run"
+    (run / "split.npz").write_bytes(b"split")
+    first, second = (RunFiles(tmp_path / name, run, store, name) for name in ("first", "second"))
+    local, kept = "models/local-00003-client-1.pt", "clients/kept-00003-client-1.pt"
+    for number, name in enumerate((local, kept)):
+        put(first.here / name, number)
+    model = LocalModel(3, 1, 0, 10, None, local, 0.0, checksum="x")
+    first.send([model])
+    assert all((run / name).read_bytes() == (first.here / name).read_bytes() for name in (local, kept))
+    put(run / "models/average-00004-server-0.pt", 4)
+    start = ModelRef(0, "models/average-00004-server-0.pt", 10)
+    chunks = source.calls.count("chunk")
+    job = LocalJob(5, 10, owner=1, start=start, previous=local)
+    for files in (first, second):
+        files.bring(job)
+        assert sorted(job.reads) == sorted([start.path, kept])
+        assert all((files.here / name).read_bytes() == (run / name).read_bytes() for name in job.reads)
+        assert not (files.here / local).exists(), "it is in nobody's way"
+    assert source.calls.count("chunk") == chunks + 3 + 3, "each once a machine, and none that is there already"
+    server = RunFiles(tmp_path / "server", run, store, "server-0-0")
+    gone = LocalModel(4, 0, 0, 10, None, "models/local-00004-client-0.pt", 0.0)
+    server.bring(
+        AggregationJob(6, 10, contributions=(*contributions, Contribution(gone, 0, "")), obsolete=(local, kept))
+    )
+    assert (server.here / local).exists() and not (server.here / gone.path).exists(), "who misses it says so"
+    server.announced([5])
+    assert (run / local).exists()
+    server.announced([TrainedModel(6, 0, "cnn", "models/average-00006-server-0.pt", 1, 0.0, None, None, checksum="y")])
+    assert not (run / local).exists() and not (run / kept).exists()
+
+
+@pytest.mark.parametrize("name", ["../x.pt", "models/../x.pt", "models/.x", "other/x.pt", "clients/../run.db"])
 def test_only_models_are_taken_and_only_what_roles_read_is_given(
     tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], name: str
 ) -> None:
     files: Files = served[0].target
     with pytest.raises(ValueError, match="is no file that a role of the run writes"):
         files.take(name, "server-0-0", 0, np.zeros(1, np.uint8))
+    with pytest.raises(ValueError, match="is no file that a role of the run writes"):
+        files.remove([name])
     (tmp_path / "run" / "people.json").write_text("secret")
     with pytest.raises(ValueError, match="is no file that a role of the run reads"):
         files.contents(tmp_path / "run" / "people.json")
