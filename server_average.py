@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from aal.app.data import load_split, open_set
+from aal.app.data import load_split
 from aal.app.eval import evaluate
 from aal.config.errors import Stopped, UserError
 from aal.config.federated import FederatedSettings
@@ -253,16 +253,17 @@ class Evaluator:
         return EvaluatedModel(model.version, found.accuracy, pairs)
 
 
-def build_evaluator(context: Context[EvaluatorHub], images: pathlib.Path) -> Evaluator:
+def build_evaluator(context: Context[EvaluatorHub], images: pathlib.Path, labels: pathlib.Path) -> Evaluator:
     """Builds an evaluator in its own process, which keeps the test images alone.
 
     Args:
         context: of the role.
-        images: the folder of the prepared images.
+        images: file of the prepared images.
+        labels: file of their labels.
     """
     settings, test = context.settings, load_split(context.run / "split.npz").test
-    bank = OwnImages(images / "images.npy", test, use_device(settings.devices.servers[0]))
-    return Evaluator(context.run, settings, bank, test, np.asarray(open_set(images).labels[test]))
+    bank = OwnImages(images, test, use_device(settings.devices.servers[0]))
+    return Evaluator(context.run, settings, bank, test, np.load(labels, mmap_mode="r")[test])
 
 
 async def score(evaluator: Tester, context: Context[EvaluatorHub]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from aal.config.registry import LABEL_SOURCES
 from aal.config.settings import Settings
 from aal.coordination.partition import Partition
 from aal.coordination.schedules import schedule_of
@@ -25,7 +26,9 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
 
     schedule, has_files = schedule_of(settings), settings.compute == "full"
     labels = images.folder / "labels.npy" if has_files else images.labels
-    asked = (labels, images.classes, images.folder / "images.npy" if has_files else None, images.paths)
+    pictures = images.folder / "images.npy" if has_files else None
+    sees_images = LABEL_SOURCES.facts(settings.annotators.source).get("sees_images", True)
+    asked = (labels, images.classes, pictures if sees_images else None, images.paths)
     if issubclass(schedule, Federation):
         return _federated(settings, images, partition, asked)
     workers, features = len(partition.shards), images.features_path
@@ -53,7 +56,7 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
         roles.append(Role("annotators", f"{SOURCE}:build", f"{SOURCE}:annotate", 1, asked))
     if settings.people.label:
         # People draw and answer too, each in a browser; one process serves their pages.
-        about = (*asked[1:], len(partition.held_out.test))
+        about = (images.classes, pictures, images.paths, len(partition.held_out.test))
         roles.append(Role("web", "aal.web.server:build", "aal.web.server:serve", 1, about))
     return roles
 
@@ -79,11 +82,19 @@ def _federated(settings: Settings, images: "ImageSet", partition: Partition, ask
             clients,
             (images.folder / "images.npy", facts),
             settings.devices.worker_processes,
+            rows=[partition.owned(client) for client in range(clients)] if settings.compute == "full" else None,
         ),
         # A server reads local models and writes their average; it is given no image and no label.
         Role("server", f"{server}:build", f"{server}:serve", 1, (facts,), part="aggregator"),
         # An evaluator scores versions on the test images.
-        Role("evaluator", f"{server}:build_evaluator", f"{server}:score", 1, (images.folder,)),
+        Role(
+            "evaluator",
+            f"{server}:build_evaluator",
+            f"{server}:score",
+            1,
+            (images.folder / "images.npy", images.folder / "labels.npy"),
+            rows=[partition.test] if settings.compute == "full" else None,
+        ),
         # The annotators of each client draw from its queries; those of all clients share one process.
         Role("annotators", f"{SOURCE}:build", f"{SOURCE}:annotate", clients, (*asked, partition.shards), processes=1),
     ]

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,10 @@ def test_a_federation_whose_clients_lose_their_machine_goes_on_and_is_the_same_a
     machines: Machines, tmp_path: pathlib.Path
 ) -> None:
     """Before labels are bought all weights follow from the seed, if clients go on with the momentum that they kept."""
-    plan, notes = on(machines, planned(tmp_path / "ray", **SHAPE), {"client": "a", "server": "b"}), Notes()
+    plan, notes = (
+        on(machines, planned(tmp_path / "ray", **SHAPE), {"client": "a", "server": "b", "evaluator": "b"}),
+        Notes(),
+    )
 
     def versions() -> int:
         return len(list((plan.run / "models").glob("average*")))
@@ -59,6 +63,9 @@ def test_a_federation_whose_clients_lose_their_machine_goes_on_and_is_the_same_a
     assert all(is_intact(plan.run / path) for (path,) in query(plan.run, "select path from models"))
     assert "begins anew" not in (plan.run / "log.txt").read_text()
     assert len(list((plan.run / "clients").iterdir())) == len(list((plan.run / "models").glob("local*"))) == 4
+    sent = [np.load(path).any(axis=(1, 2, 3)) for path in (machines.folder / "a").rglob("images/*[0-9a-f]")]
+    owned = [plan.partition.owned(client) for client in range(2)]
+    assert sorted(np.flatnonzero(rows).tolist() for rows in sent) == sorted(own.tolist() for own in owned)
     local = planned(tmp_path / "local", **SHAPE)
     assert LocalEngine().run(local, Notes()) == RunResult(RunStatus.FINISHED)
     assert is_exact(plan.run, query(local.run, "select count(*) from answers")[0][0])

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -156,6 +157,24 @@ def test_images_come_over_once_a_machine(tmp_path: pathlib.Path, served: tuple[D
     assert places[0] == places[1], "processes map one file"
 
 
+@pytest.mark.parametrize("ids", [[], [0], [3, 4, 11], range(40)])
+def test_of_images_only_the_rows_that_a_client_reads_come_over(
+    tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], ids: Sequence[int]
+) -> None:
+    """A row has 300 bytes, and a chunk 1000."""
+    source, store = served
+    images, rows = np.random.default_rng(0).integers(1, 256, (40, 10, 10, 3), np.uint8), np.array(ids, np.int64)
+    np.save(tmp_path / "set" / "images.npy", images)
+    for name in ("first", "second"):
+        store.image_file(tmp_path / "set" / "images.npy", tmp_path / name / "images.npy", rows)
+    assert source.calls.count("chunk") == -(-len(rows) // 3)
+    here = np.load(tmp_path / "first" / "images.npy", mmap_mode="r")
+    assert np.array_equal(here[rows], images[rows]) and here.shape == images.shape
+    assert not np.delete(here, rows, axis=0).any(), "nothing of others is on this machine"
+    store.image_file(tmp_path / "set" / "images.npy", tmp_path / "third" / "images.npy", np.array([39]))
+    assert np.array_equal(np.load(tmp_path / "third" / "images.npy")[39], images[39])
+
+
 def test_damaged_bytes_are_not_taken(tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]) -> None:
     source, store = served
     (tmp_path / "set" / "images.npy").write_bytes(bytes(3000))
@@ -217,9 +236,8 @@ def test_what_clients_write_and_keep_reaches_the_runs_folder_and_comes_to_the_ne
     assert source.calls.count("chunk") == chunks + 3 + 3, "each once a machine, and none that is there already"
     server = RunFiles(tmp_path / "server", run, store, "server-0-0")
     gone = LocalModel(4, 0, 0, 10, None, "models/local-00004-client-0.pt", 0.0)
-    server.bring(
-        AggregationJob(6, 10, contributions=(*contributions, Contribution(gone, 0, "")), obsolete=(local, kept))
-    )
+    contributions = (Contribution(model, 0, start.path), Contribution(gone, 0, ""))
+    server.bring(AggregationJob(6, 10, contributions=contributions, obsolete=(local, kept)))
     assert (server.here / local).exists() and not (server.here / gone.path).exists(), "who misses it says so"
     server.announced([5])
     assert (run / local).exists()

@@ -110,7 +110,7 @@ def answers_of(task: LabellingTask) -> Answers:
     return Answers(people.answers, task.classes, task.paths, people.seconds_per_label)
 
 
-@LABEL_SOURCES.register("recorded", is_open=True, repeats=True)
+@LABEL_SOURCES.register("recorded", is_open=True, repeats=True, sees_images=False)
 class Recorded:
     """Gives recorded answers again; `annotators.number` people are at work at once.
 

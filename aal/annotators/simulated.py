@@ -6,7 +6,7 @@ from aal.config.registry import LABEL_SOURCES
 from aal.config.seeding import log_normal, uniforms
 
 
-@LABEL_SOURCES.register("simulated", repeats=True)
+@LABEL_SOURCES.register("simulated", repeats=True, sees_images=False)
 class Simulated(PacedLabelSource):
     """Annotators whose time and label for an example depend on the seed, the annotator and the example alone.
 

@@ -87,6 +87,7 @@ class Role:
         number: how many of them.
         args: what else `build` takes.
         part: the part of the hub that it sees, one of `aal.coordination.parts.PARTS`; its name by default.
+        rows: for each of them, the rows (n,), ascending, that it reads of the `.npy` files among `args`; None for all.
         processes: that they share; None for one each.
     """
 
@@ -97,6 +98,7 @@ class Role:
     args: tuple[Any, ...] = ()
     processes: int | None = None
     part: str = ""
+    rows: Sequence[np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @property
     def sees(self) -> str:
@@ -111,6 +113,10 @@ class Role:
     def members(self, slot: int) -> range:
         """Returns the numbers of the roles that share a process."""
         return range(slot, self.number, self.slots)
+
+    def rows_of(self, slot: int) -> np.ndarray | None:
+        """Returns the rows that the roles in a process read, ascending; None for all."""
+        return None if self.rows is None else np.unique(np.concatenate([self.rows[one] for one in self.members(slot)]))
 
     def process_name(self, slot: int) -> str:
         """Returns the name of a process, as in the log."""

@@ -108,7 +108,8 @@ class _Attempt:
 
         def assigned(slot: Slot, incarnation: int, ask: Ask) -> Assignment:
             return Assignment(
-                slot=slot,
+                slot=Slot(dataclasses.replace(slot.role, rows=None), slot.index),
+                rows=slot.role.rows_of(slot.index),
                 incarnation=incarnation,
                 run=self._run,
                 run_id=self._run_id,

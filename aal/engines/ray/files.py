@@ -34,14 +34,55 @@ class Contents:
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
 
 
+@dataclass(frozen=True)
+class RowContents(Contents):
+    """What is in some rows of an `.npy` file.
+
+    Attributes:
+        size: of the whole file, in bytes.
+        chunks: digest of each chunk of the rows; a chunk holds as many whole rows as fit.
+        header: the bytes before the first row.
+        row: bytes of each row.
+        rows: digest of which rows they are.
+    """
+
+    header: bytes
+    row: int
+    rows: str
+
+    def part(self, rows: np.ndarray, number: int) -> np.ndarray:
+        """Returns which rows are in a chunk."""
+        return part_of(rows, number, self.row)
+
+
+def part_of(rows: np.ndarray, number: int, row: int) -> np.ndarray:
+    """Returns those of some rows, of so many bytes each, that are in a chunk."""
+    each = max(1, CHUNK // row)
+    return rows[number * each : (number + 1) * each]
+
+
 def digest_of(chunk: np.ndarray) -> str:
     """Returns what stands for the bytes of a chunk."""
     return hashlib.blake2b(chunk.data, digest_size=16).hexdigest()
 
 
-def read_chunk(path: pathlib.Path, number: int) -> np.ndarray:
-    """Returns the bytes of a chunk of a file; none behind its end."""
-    return np.fromfile(path, np.uint8, CHUNK, offset=number * CHUNK)
+def read_chunk(path: pathlib.Path, number: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Returns the bytes of a chunk of a file, or of some rows of it; none behind its end."""
+    if rows is None:
+        return np.fromfile(path, np.uint8, CHUNK, offset=number * CHUNK)
+    array = np.load(path, mmap_mode="r")
+    return array[part_of(rows, number, array[:1].nbytes)].reshape(-1).view(np.uint8)
+
+
+def rows_in(path: pathlib.Path, rows: np.ndarray) -> RowContents:
+    """Returns what is in some rows of an `.npy` file."""
+    array, size = np.load(path, mmap_mode="r"), path.stat().st_size
+    row = array[:1].nbytes
+    with path.open("rb") as file:
+        header = file.read(size - array.nbytes)
+    numbers = range(-(-len(rows) // max(1, CHUNK // row)))
+    chunks = tuple(digest_of(read_chunk(path, number, rows)) for number in numbers)
+    return RowContents(size, chunks, header, row, digest_of(rows.view(np.uint8)))
 
 
 class Files:
@@ -64,19 +105,21 @@ class Files:
         self._check(path)
         return sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
 
-    def contents(self, path: pathlib.Path) -> Contents:
-        """Returns what is in a file."""
+    def contents(self, path: pathlib.Path, rows: np.ndarray | None = None) -> Contents:
+        """Returns what is in a file, or in some rows of an `.npy` file."""
         self._check(path)
+        if rows is not None:
+            return rows_in(path, rows)
         if path not in self._known:
             size = path.stat().st_size
             chunks = (digest_of(read_chunk(path, number)) for number in range(-(-size // CHUNK)))
             self._known[path] = Contents(size, tuple(chunks))
         return self._known[path]
 
-    def chunk(self, path: pathlib.Path, number: int) -> np.ndarray:
-        """Returns a chunk of a file, uint8."""
+    def chunk(self, path: pathlib.Path, number: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """Returns a chunk of a file, or of some rows of it, uint8."""
         self._check(path)
-        return read_chunk(path, number)
+        return read_chunk(path, number, rows)
 
     def take(self, name: str, sender: str, number: int, chunk: np.ndarray) -> None:
         """Takes a chunk of a file that a role has written.

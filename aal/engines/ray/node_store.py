@@ -14,7 +14,7 @@ import numpy as np
 import ray
 
 from aal.config.errors import RunFailed
-from aal.engines.ray.files import CHUNK, Contents, digest_of, read_chunk
+from aal.engines.ray.files import CHUNK, Contents, RowContents, digest_of, read_chunk
 from aal.storage.atomic import TEMPORARY, sync
 
 KEPT = 4  # models of a run that stay on a machine when nobody there reads them
@@ -40,9 +40,16 @@ class NodeStore:
         self._source = source
         self._heartbeat = heartbeat
 
-    def image_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
-        """Puts a copy of a file of the main process's machine at a path of this one; it comes over once a machine."""
-        self._linked(self._images, path, target)
+    def image_file(self, path: pathlib.Path, target: pathlib.Path, rows: np.ndarray | None = None) -> None:
+        """Puts a copy of a file of the main process's machine at a path of this one; it comes over once a machine.
+
+        Args:
+            path: there.
+            target: here.
+            rows: of an `.npy` file, that are wanted; the copy holds nothing in the place of the others, and needs no
+                room on the disk for them. None for the whole file.
+        """
+        self._linked(self._images, path, target, rows)
 
     def run_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
         """The same for a file of the run, such as a model; of these a machine keeps the newest.
@@ -72,33 +79,44 @@ class NodeStore:
         """Removes files from the run's folder."""
         ray.get(self._source.remove.remote(names))
 
-    def _linked(self, folder: pathlib.Path, path: pathlib.Path, target: pathlib.Path) -> None:
-        contents: Contents = ray.get(self._source.contents.remote(path))
+    def _linked(
+        self, folder: pathlib.Path, path: pathlib.Path, target: pathlib.Path, rows: np.ndarray | None = None
+    ) -> None:
+        contents: Contents = ray.get(self._source.contents.remote(path, rows))
         kept = folder / contents.name
         with self._lock(kept):
             if not (kept.exists() and kept.stat().st_size == contents.size):
-                self._fetch(path, contents, kept)
+                self._fetch(path, contents, kept, rows)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             os.link(kept, target)
 
-    def _fetch(self, path: pathlib.Path, contents: Contents, kept: pathlib.Path) -> None:
-        """Copies a file in chunks, each of which is checked.
+    def _fetch(self, path: pathlib.Path, contents: Contents, kept: pathlib.Path, rows: np.ndarray | None) -> None:
+        """Copies a file, or some rows of it, in chunks, each of which is checked.
 
         Raises:
             RunFailed: the file changes meanwhile, or the network does.
         """
         temporary = kept.with_name(f"{TEMPORARY}{kept.name}")
-        under_way = [self._source.chunk.remote(path, number) for number in range(min(AT_ONCE, len(contents.chunks)))]
+        numbers = range(len(contents.chunks))
+        under_way = [self._source.chunk.remote(path, number, rows) for number in numbers[:AT_ONCE]]
         with temporary.open("wb") as file:
+            if isinstance(contents, RowContents):
+                file.write(contents.header)
+                file.truncate(contents.size)
             for number, digest in enumerate(contents.chunks):
                 self._heartbeat()
                 chunk: np.ndarray = ray.get(under_way.pop(0))
-                if (following := number + AT_ONCE) < len(contents.chunks):
-                    under_way.append(self._source.chunk.remote(path, following))
+                if (following := number + AT_ONCE) in numbers:
+                    under_way.append(self._source.chunk.remote(path, following, rows))
                 if digest_of(chunk) != digest:
                     raise RunFailed(f"{path}: came over with other bytes than it has; did it change meanwhile?")
-                file.write(chunk.data)
+                if isinstance(contents, RowContents) and rows is not None:
+                    for row, content in zip(contents.part(rows, number), chunk.reshape(-1, contents.row), strict=True):
+                        file.seek(len(contents.header) + int(row) * contents.row)
+                        file.write(content.data)
+                else:
+                    file.write(chunk.data)
                 del chunk  # it fills the object store
         sync(temporary)
         os.replace(temporary, kept)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 
 from aal import __version__
@@ -42,6 +43,7 @@ class Assignment:
 
     Attributes:
         slot: to fill; paths among the arguments of its role are of the main process's machine.
+        rows: (n,) that its roles read of the `.npy` files among these; None for all.
         incarnation: which of the processes that fill it.
         run: the run's folder, there.
         run_id: stands for the run on other machines.
@@ -56,6 +58,7 @@ class Assignment:
     """
 
     slot: Slot
+    rows: np.ndarray | None
     incarnation: int
     run: pathlib.Path
     run_id: str
@@ -159,7 +162,8 @@ class _Workplace:
         folder = self._folder / "images" / (path.parent.name if is_file else path.name)
         for one in listed:
             if not (folder / one.name).exists():
-                store.image_file(one, folder / one.name)
+                rows = self._one.rows if is_file and one.suffix == ".npy" else None
+                store.image_file(one, folder / one.name, rows)
         return folder / path.name if is_file else folder
 
     def remove(self) -> None:
