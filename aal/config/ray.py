@@ -18,13 +18,15 @@ class RaySettings(Group):
         None, description="auto, or the host:port of a cluster's head, to join it; null starts one on this machine"
     )
     server_cpus: Cpus | None = Field(
-        None, description="CPUs that each server asks of Ray, and threads that it trains with; null: its share"
+        None, description="CPUs that each server, or evaluator, asks of Ray, and threads that it has; null: its share"
     )
-    worker_cpus: Cpus | None = Field(None, description="the same for each process of workers; null: 1, or its share")
+    worker_cpus: Cpus | None = Field(
+        None, description="the same for each process of workers or clients; null: 1, or its share"
+    )
     server_gpus: Gpus | None = Field(
-        None, description="GPUs of each server, also a part of one; null: its share of the cluster's"
+        None, description="GPUs of each server, or evaluator, also a part of one; null: its share of the cluster's"
     )
-    worker_gpus: Gpus | None = Field(None, description="the same for each process of workers")
+    worker_gpus: Gpus | None = Field(None, description="the same for each process of workers or clients")
     pins: Annotated[dict[Pinned, Name], Field(max_length=10)] = Field(
         {},
         description="a resource of Ray that a role needs, and so the machines where it may run, as {server: big, hub: "
