@@ -1,5 +1,6 @@
 """Machines of a Ray cluster that are all this one: each has a cache of its own, and can be lost."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -7,7 +8,10 @@ import unittest.mock
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
+
 OBJECTS = 100 * 2**20  # bytes of each object store
+KILL_S = 10.0  # for killed processes to end
 # A machine that is silent for some seconds counts as lost; the names are Ray's own.
 QUICK = {
     "RAY_health_check_period_ms": "1000",
@@ -56,7 +60,14 @@ class Machines:
 
     def lose(self, name: str) -> None:
         """Kills all processes of a machine, as a power cut does, and forgets its disk."""
-        self._cluster.remove_node(self._there.pop(name), allow_graceful=False)
+        machine = self._there.pop(name)
+        begun = [psutil.Process(one.process.pid) for some in machine.all_processes.values() for one in some]
+        actors = [child for process in begun for child in process.children(recursive=True)]
+        self._cluster.remove_node(machine, allow_graceful=False)
+        for actor in actors:  # they would end by themselves a moment later
+            with contextlib.suppress(psutil.NoSuchProcess):
+                actor.kill()
+        psutil.wait_procs(actors, KILL_S)
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def images(self, name: str) -> list[str]:

@@ -20,6 +20,7 @@ pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 from aal.app import main as program
 from aal.app.data import load_split
 from aal.engines.base import RunResult, RunStatus
+from aal.engines.local.engine import LocalEngine
 from aal.engines.ray.engine import RayEngine
 from aal.storage.checksum import is_intact
 from aal.storage.model_files import load_model
@@ -27,6 +28,7 @@ from bench.machines import Machines
 from tests.builders import query, wait_for
 from tests.ray_cluster import answered, imagined, is_exact, on, pid_of
 from tests.test_faults import Notes, meanwhile, plan_of
+from tests.test_federated_runs import planned, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.process, pytest.mark.timeout(240)]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -35,6 +37,13 @@ REAL = [
     *("query_batch=20", "server_train_threshold=40", "training.epochs=2", "training.validate_after=0"),
     *("annotators.seconds_per_label=0.05", "devices.server_threads=1"),
 ]
+
+ROUNDS = 3
+FEDERATED = {
+    **{"mode": "federated", "engine": "ray", "worker_num": 2, "width": 0.25, "devices": {"server_threads": 1}},
+    "federated": {"rounds": ROUNDS, "keep_optimizer": True},
+    "training": {"epochs": 60, "batch_size": 16, "validate_after": 0},
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +88,43 @@ def test_the_run_goes_on_when_machines_are_lost_and_waits_for_new_ones(
         machines.add("a")
         assert result.result() == RunResult(RunStatus.FINISHED)
     assert is_exact(plan.run, 60)
+
+
+def test_a_federation_whose_clients_lose_their_machine_goes_on_and_is_the_same_as_on_the_local_engine(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    """Before labels are bought all weights follow from the seed, if clients go on with the momentum that they kept."""
+    plan, notes = (
+        on(machines, planned(tmp_path / "ray", **FEDERATED), {"client": "a", "server": "b", "evaluator": "b"}),
+        Notes(),
+    )
+
+    def versions() -> int:
+        return len(list((plan.run / "models").glob("average*")))
+
+    with ThreadPoolExecutor(1) as thread:  # what a machine is started from must last as long as the machine
+        result = thread.submit(RayEngine().run, plan, notes)
+        wait_for(lambda: versions() > 0, 120.0)
+        machines.lose("a")
+        lost_at = versions()
+        machines.add("a")
+        assert result.result() == RunResult(RunStatus.FINISHED)
+    assert lost_at < ROUNDS
+    assert any(note.startswith("client-0: its machine") for note in notes.notes)
+    assert query(plan.run, "select version, count(*) from rounds where left_out is null group by version") == [
+        (version, 2) for version in range(2 * ROUNDS)
+    ]
+    assert all(is_intact(plan.run / path) for (path,) in query(plan.run, "select path from models"))
+    assert "begins anew" not in (plan.run / "log.txt").read_text()
+    assert len(list((plan.run / "clients").iterdir())) == len(list((plan.run / "models").glob("local*"))) == 4
+    sent = [np.load(path).any(axis=(1, 2, 3)) for path in (machines.folder / "a").rglob("images/*[0-9a-f]")]
+    owned = [plan.partition.owned(client) for client in range(2)]
+    assert sorted(np.flatnonzero(rows).tolist() for rows in sent) == sorted(own.tolist() for own in owned)
+    local = planned(tmp_path / "local", **FEDERATED)
+    assert LocalEngine().run(local, Notes()) == RunResult(RunStatus.FINISHED)
+    assert is_exact(plan.run, query(local.run, "select count(*) from answers")[0][0])
+    for one, other in zip(weights(plan.run)[:ROUNDS], weights(local.run), strict=False):
+        assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
 def test_a_server_that_was_silent_publishes_nothing_and_its_successors_models_are_taken(
