@@ -86,6 +86,8 @@ def test_what_is_missing_is_named() -> None:
     assert missing(asks, [{"CPU": 2.0, "GPU": 1.0}]) == [
         "worker: asks for 1 CPU, and no machine has it beside the others"
     ]
+    pinned = {"client": Ask(1.0, pins=("more",)), "evaluator": Ask(1.0, pins=("c",))}
+    assert not missing(pinned, [{"CPU": 1.0, "more": 1.0, "c": 1.0}, {"CPU": 1.0, "more": 1.0}]), "who has less choice"
     assert missing(asks, [{"CPU": 9.0}]) == ["server: asks for 2 CPU, 1 GPU, and no machine has it beside the others"]
 
 

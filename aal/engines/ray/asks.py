@@ -108,7 +108,8 @@ def missing(asks: Mapping[str, Ask], machines: Sequence[Mapping[str, float]]) ->
         machines: resources of each machine of the cluster.
     """
     free, found = [dict(one) for one in machines], []
-    for name, ask in sorted(asks.items(), key=lambda item: -sum(item[1].resources.values())):
+    choice = {name: sum(ask.fits(one) for one in machines) for name, ask in asks.items()}
+    for name, ask in sorted(asks.items(), key=lambda item: (choice[item[0]], -sum(item[1].resources.values()))):
         place = next((one for one in free if ask.fits(one)), None)
         if place is None:
             found.append(f"{name}: asks for {ask}, and no machine has it beside the others")
