@@ -83,7 +83,7 @@ def _picture(groups: Groups) -> Figure:
             text, above = f"{100 * shares.mean():.1f}", (number, shares.max())
             waits.annotate(text, above, (0, 3), textcoords="offset points", ha="center", va="bottom", size=6)
         waits.plot(np.full(shares.size, number), shares, MARKERS[at % len(MARKERS)], color=colour, markersize=3)
-    labels_axes.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
+    labels_axes.set(xlabel="Labels in the labelled pool", ylabel="Test accuracy (%)")
     time_axes.set(xlabel=since_begin(unit, _are_virtual(groups)), xlim=(0, None))
     waits.set(ylabel="Annotators waited (% of the time)", xlim=(-0.6, len(whole) - 0.4), xticks=[])
     waits.margins(y=0.12)
