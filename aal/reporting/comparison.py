@@ -25,7 +25,7 @@ ROWS = 11  # label counts in the table
 DEFINITIONS = """\
 Accuracies are test accuracies in percent, as mean ± standard deviation over the runs of a group. *At equal labels*:
 the curve of a run is a straight line between its models; models with equally many labels count once, with their mean.
-*Final*: the model trained on most labels. *AUBC*: area under the curve divided by its span of labels, from 0 to 1.
+*Final*: the model of most labels. *AUBC*: area under the curve divided by its span of labels, from 0 to 1.
 *Waited*: the share of their time that annotators waited for a query. Of a run with several networks each has a curve
 and accuracies of its own; labels, waits and times are of the whole run. `max_staleness=null`: no bound.
 """

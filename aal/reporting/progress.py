@@ -125,7 +125,7 @@ def _last_trainings(status: Status) -> str:
         return f"the last versions, training{trained}"
     if any(training.labels == total for training in status.trainings):
         return f"the last training{'s' * (len(status.trainings) > 1)}{trained}"
-    last = f"the last training on {total} labels"
+    last = f"the last training with {total} labels"
     return f"training{trained}, then {last}" if trained else last
 
 
@@ -134,7 +134,7 @@ def _trained_on(status: Status) -> str:
     if status.clients is not None:
         return f" on {status.clients} clients" if status.clients else ""
     shown = [
-        f"on {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
+        f"with {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
         for one in status.trainings
     ]
     return f" {' and '.join(shown)}" if shown else ""

@@ -52,9 +52,9 @@ function nextModel(next, progress) {
   if (progress.finished) return "all models are trained";
   if (next.trains_on !== null) {
     const left = next.seconds === null ? "" : `, about ${Math.max(1, Math.round(next.seconds))} s left`;
-    return `the next model learns from ${next.trains_on} labels${left}`;
+    return `the next model is in training${left}`;
   }
-  return next.labels ? `the next model learns after ${next.labels} more` : "the next model is about to begin";
+  return next.labels ? `the next training begins after ${next.labels} more` : "the next training is about to begin";
 }
 
 function showMine() {

@@ -37,7 +37,7 @@ function showTiles({status, accuracy, held_out: heldOut, next_model: next, stale
     tile(accuracy && accuracy.of === "val" ? "validation accuracy" : "test accuracy",
       accuracy ? percent(accuracy.value) : "-", measuredOn(accuracy, heldOut)),
     tile("next model", next.labels === null ? seconds(next.seconds) : `${next.labels} labels`,
-      next.labels === null ? `learns from ${next.trains_on} labels` : "until its training begins"),
+      next.labels === null ? `in training, of ${next.trains_on} labels` : "until its training begins"),
     tile("images wait in the queue", status.waiting, `${status.computing.selections} selections go on`),
     tile("annotators wait", status.idle_annotators, draws ? `${seconds(waits / draws)} a draw in the mean` : ""),
     tile("staleness", staleness.mean === null ? "-" : staleness.mean.toFixed(2), "versions, of the last queries"),
