@@ -74,16 +74,18 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar."""
-        if self._stream is None:
-            return
-        if self._bar is not None:
-            self._bar.clear()
-        write_line(text, self._stream)
+        if self._stream is not None:
+            self._write_above(text, self._stream)
 
     def announce(self, text: str) -> None:
         """Prints a line that scripts may read, such as where the run is, to standard output."""
         if self._stream is not None:
-            write_line(text, sys.stdout)
+            self._write_above(text, sys.stdout)
+
+    def _write_above(self, text: str, stream: TextIO) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        write_line(text, stream)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""
