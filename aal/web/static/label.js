@@ -44,12 +44,12 @@ function showProgress(progress) {
 function measuredAs(accuracy, heldOut) {
   const kind = accuracy.of === "test" ? "test" : "validation", model = `model ${accuracy.model}`;
   if (!accuracy.interval) return `${kind} accuracy ${percent(accuracy.value)} (${model})`;
-  const images = `${accuracy.images} ${heldOut ? `of ${heldOut} images set aside` : "images"}`;
+  const images = `on ${accuracy.images} ${heldOut ? `of ${heldOut} images set aside` : "images"}`;
   return `${kind} accuracy ${percent(accuracy.value)}, likely ${between(accuracy.interval)} (${model}, ${images})`;
 }
 
 function nextModel(next, progress) {
-  if (progress.finished) return "all models are trained";
+  if (progress.over) return ""; // nobody here waits for it
   if (next.trains_on !== null) {
     const left = next.seconds === null ? "" : `, about ${Math.max(1, Math.round(next.seconds))} s left`;
     return `the next model is in training${left}`;
@@ -58,7 +58,7 @@ function nextModel(next, progress) {
 }
 
 function showMine() {
-  by("mine").textContent = mine ? `(${mine} by you)` : "";
+  by("mine").textContent = mine ? `(your answers: ${mine})` : "";
 }
 
 // Shows the first image of the queue; `since` is when the key was pressed that brings it.
