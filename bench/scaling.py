@@ -80,16 +80,22 @@ def settings() -> Iterator[tuple[Any, ...]]:
 
 
 def simulate(
-    name: str, bound: int | None, size: Point, images: int = 100_000, threshold: int = ROUND, rounds: int = 40
+    name: str,
+    bound: int | None,
+    size: Point,
+    images: int = 100_000,
+    threshold: int = ROUND,
+    rounds: int = 40,
+    **changes: object,
 ) -> Point:
-    """Runs one setting for some rounds of `threshold` labels; returns it and its figures."""
+    """Runs one setting, with `changes`, for some rounds of `threshold` labels; returns it and its figures."""
     workers = size["workers"]
     batch = min(BATCH, threshold // workers)  # a round of all workers is no more than a training waits for
     chosen = settings_of(
         "scaling",
         **{"server_num": size["servers"], "worker_num": workers, "query_batch": batch, "examples": images},
         **{"worker_query_num": rounds * threshold // (workers * batch), "server_train_threshold": threshold},
-        **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]},
+        **{"costs__per_model_published": size["training_s"], "annotators__number": size["annotators"]} | changes,
         max_staleness=bound,
     )
     began = time.monotonic()
