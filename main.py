@@ -196,13 +196,14 @@ def _execute(plan: Plan, progress: Progress) -> RunResult:
     from aal.reporting.tensorboard import scalars
     from aal.reporting.words import held_out_words
     from aal.storage.run_directory import logged
+    from aal.web.address import when_open
     from aal.web.people import invitations
 
     log = logging.getLogger("aal")
     if aside := held_out_words(plan.partition.held_out):
         progress.announce(aside)
-    for line in invitations(plan.settings, plan.run):
-        progress.announce(line)
+    people = plan.settings.people
+    progress.follow(when_open(people, invitations(plan.settings, plan.run), progress.announce))
     with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
         if aside:
             log.info("%s", aside)
@@ -247,7 +248,7 @@ def _check_machine(settings: Settings) -> None:
     """Reports at once what is missing."""
     from aal.reporting.tensorboard import check_tensorboard
     from aal.training.placement import placed
-    from aal.web.people import check_page
+    from aal.web.address import check_page
 
     check_tensorboard(settings)
     check_page(settings)

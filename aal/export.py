@@ -17,10 +17,11 @@ from aal.config.errors import UserError, of_system
 from aal.config.loading import read_config, resolve
 from aal.config.program import command
 from aal.config.terminal import ArgumentParser, run_command, write_line
-from aal.label_studio import task_of
+from aal.label_studio import labelling_config, task_of
 from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS, read_answers, read_labels
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
+from aal.web.people import People
 
 FORMATS = ("csv", "answers", "folder", "coco", "huggingface", "labelstudio")
 WHO = ("annotator", "answered_at", "confidence")
@@ -114,17 +115,27 @@ def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pat
 
 
 def _labels_of(run: pathlib.Path) -> Rows:
-    rows = read_labels(run)
+    rows = _named(read_labels(run), run)
     if not rows:
         raise UserError(f"{run}: has no labels yet")
     return rows
+
+
+def _answers_of(run: pathlib.Path) -> Rows:
+    return _named(read_answers(run), run)
+
+
+def _named(rows: Rows, run: pathlib.Path) -> Rows:
+    """Returns rows with the names of the people in them; simulated annotators have numbers only."""
+    names = {person.annotator: person.name for person in People(run, 0)}
+    return [{**row, "annotator": names.get(row["annotator"], row["annotator"])} for row in rows]
 
 
 def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -> pathlib.Path:
     out = out or run / TABLES.get(kind, f"export-{kind}")
     try:
         if kind in TABLES:
-            columns, table = (COLUMNS, rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(read_answers(run)))
+            columns, table = (COLUMNS, rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(_answers_of(run)))
             out.parent.mkdir(parents=True, exist_ok=True)
             write_whole(out, _csv(columns, ([row[key] for key in columns] for row in table)))
             return out
@@ -213,18 +224,28 @@ def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
 
 
 def _write_label_studio(rows: Rows, images: Images, out: pathlib.Path) -> None:
-    """`tasks.json`; source files are named relative to the data directory, other images are written beside it."""
-    answers: dict[int, list[tuple[int, str | None, float]]] = collections.defaultdict(list)
-    for answer in read_answers(images.run):
-        answers[answer["item"]].append((answer["annotator"], answer["label"], answer["seconds"]))
+    """`tasks.json` and `labelling.xml`; files are named from the folder on that holds the data directory.
+
+    Images without a source file are written beside, and named from the folder on that holds `out`.
+    """
+    answers: dict[int, list[tuple[str, str | None, float]]] = collections.defaultdict(list)
+    for answer in _answers_of(images.run):
+        answers[answer["item"]].append((str(answer["annotator"]), answer["label"], answer["seconds"]))
+    with RunReader(images.run) as reader:
+        classes, paths = reader.classes(), reader.paths()
+        waiting = [item for item, part, *_ in reader.examples() if part == "shard"]
+    labels = {row["id"]: row for row in rows}
     tasks = []
-    for row in rows:
-        name = row["path"]
-        if images.source(row) is None:
-            name = f"images/{row['id']:06d}.png"
-            images.copy(row, out / name)
-        tasks.append(task_of(row, name, answers[row["id"]]))
+    for item in dict.fromkeys((*labels, *waiting)):
+        row = labels.get(item)
+        image = {"id": item, "path": paths.get(item)}
+        name = f"{images.root.absolute().name}/{image['path']}"
+        if images.source(image) is None:
+            name = f"{out.absolute().name}/images/{item:06d}.png"
+            images.copy(image, out / "images" / f"{item:06d}.png")
+        tasks.append(task_of(name, answers[item], row))
     write_whole(out / "tasks.json", (json.dumps(tasks, indent=1) + "\n").encode())
+    write_whole(out / "labelling.xml", labelling_config(classes).encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

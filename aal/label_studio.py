@@ -8,42 +8,76 @@ import collections
 import json
 import pathlib
 import urllib.parse
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+from xml.sax.saxutils import quoteattr
 
 from aal.config.errors import UserError
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files in its local storage
 
 
-def task_of(row: dict[str, Any], image: str, answers: Iterable[tuple[int, str | None, float]]) -> dict[str, Any]:
-    """Returns a label as a task: each answer is an annotation, what they come to a prediction with its confidence.
+def labelling_config(classes: Iterable[str]) -> str:
+    """Returns what a project of Label Studio needs to know of the classes: its labelling interface, as XML."""
+    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
+    return (
+        '<View>\n  <Image name="image" value="$image"/>\n  <Choices name="choice" toName="image">\n'
+        f"{choices}  </Choices>\n</View>\n"
+    )
+
+
+def task_of(
+    image: str, answers: Iterable[tuple[str, str | None, float]], label: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Returns an image as a task: each answer is an annotation, what they come to a prediction with its confidence.
+
+    Label Studio refuses annotations of people whom it does not know. So `completed_by` is set only where a name is an
+    e-mail address; every name stands in `meta` of the choice, which is kept.
 
     Args:
-        row: of `read_labels`.
-        image: path of its file in Label Studio's local storage.
+        image: path of its file below Label Studio's document root.
         answers: who gave which class (None: could not tell, which Label Studio has as cancelled) in how many seconds.
+        label: row of `read_labels`; None where there is no label yet.
     """
+    task = {"data": {"image": LOCAL_FILES + urllib.parse.quote(image)}}
+    if label is not None and label["source"] == "initial":
+        return {**task, "annotations": [_annotation([_choice(label["class"])])], "predictions": []}
     given = [
         {
-            **{"result": [] if name is None else [_choice(name)], "was_cancelled": name is None},
-            **{"completed_by": who, "lead_time": None if seconds != seconds else round(seconds, 3)},
+            **_annotation([] if name is None else [{**_choice(name), "meta": {"annotator": who}}]),
+            "lead_time": None if seconds != seconds else round(seconds, 3),
+            **({"completed_by": {"email": who}} if "@" in who else {}),
         }
         for who, name, seconds in answers
     ]
-    label = {"model_version": "aal", "score": row["confidence"], "result": [_choice(row["class"])]}
-    if row["source"] == "initial":
-        given, label = [{"result": [_choice(row["class"])], "was_cancelled": False}], {}
-    return {
-        "id": row["id"],
-        "data": {"image": LOCAL_FILES + urllib.parse.quote(image)},
-        "annotations": given,
-        "predictions": [label] if label else [],
-    }
+    found = (
+        []
+        if label is None
+        else [{"model_version": "aal", "score": label["confidence"], "result": [_choice(label["class"])]}]
+    )
+    return {**task, "annotations": given, "predictions": found}
+
+
+def _annotation(result: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"result": result, "was_cancelled": not result, "ground_truth": False}
 
 
 def _choice(name: str) -> dict[str, Any]:
     return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [name]}}
+
+
+class Annotation(NamedTuple):
+    """What somebody said of an image in Label Studio.
+
+    Attributes:
+        annotator: the name that `task_of` gave, or else the e-mail address or the number of the user.
+        label: name of the class.
+        seconds: that it took; None where that is not known.
+    """
+
+    annotator: str
+    label: str
+    seconds: float | None
 
 
 def images(data_dir: pathlib.Path, export: str, classes: list[str] | None = None) -> dict[str, Any]:
@@ -62,23 +96,43 @@ def images(data_dir: pathlib.Path, export: str, classes: list[str] | None = None
         UserError: the file is no such export, or an image is not there.
     """
     try:
-        tasks = json.loads(pathlib.Path(export).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"data_options.export: {export}: cannot be read: {error}") from None
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks) or not tasks:
-        raise UserError(f"data_options.export: {export}: is no list of tasks, as Label Studio exports them in JSON")
-    files, labels = [], []
-    for number, task in enumerate(tasks, 1):
-        try:
-            files.append(_file_of(task, data_dir))
-            labels.append(_label_of(task))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"data_options.export: {export}: task {number}: {error}") from None
+        found = read_export(pathlib.Path(export).expanduser(), lambda path: (data_dir / path).is_file())
+    except ValueError as error:
+        raise UserError(f"data_options.export: {export}: {error}; data_dir is {data_dir}") from None
+    labels = [_majority(annotations) for annotations in found.values()]
+    files = [str(data_dir / path) for path in found]
     return {"images": files, "labels": labels, **({} if classes is None else {"classes": classes})}
 
 
-def _file_of(task: dict[str, Any], data_dir: pathlib.Path) -> str:
-    """Returns the path of a task's image, as `data_dir` has it."""
+def read_export(export: pathlib.Path, is_there: Callable[[str], bool]) -> dict[str, list[Annotation]]:
+    """Returns the annotations of each image that Label Studio exported, in the order of the file.
+
+    Cancelled ones are left out. JSON has an entry for each image, JSON-MIN for each annotation.
+
+    Args:
+        export: the file.
+        is_there: whether a path is that of an image; of the ends of an address, the longest that is one is taken.
+
+    Raises:
+        ValueError: it cannot be read, is no such export, or an image is not there.
+    """
+    try:
+        tasks = json.loads(export.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks) or not tasks:
+        raise ValueError("is no list of tasks, as Label Studio exports them in JSON")
+    found: dict[str, list[Annotation]] = {}
+    for number, task in enumerate(tasks, 1):
+        try:
+            found.setdefault(_file_of(task, is_there), []).extend(_annotations_of(task))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"task {number}: {error}") from None
+    return found
+
+
+def _file_of(task: dict[str, Any], is_there: Callable[[str], bool]) -> str:
+    """Returns the path of a task's image."""
     address = task.get("data", task).get("image")  # JSON-MIN has the fields of `data` at the top
     if not isinstance(address, str):
         raise ValueError("has no image")
@@ -88,21 +142,39 @@ def _file_of(task: dict[str, Any], data_dir: pathlib.Path) -> str:
     uploaded = pieces[-1].partition("-")[2] if pieces else ""  # an upload is named HASH-photo.jpg
     for place in range(len(pieces)):
         for last in dict.fromkeys((pieces[-1], uploaded)):
-            path = data_dir.joinpath(*pieces[place:-1], last)
-            if last and path.is_file():
-                return str(path)
-    raise ValueError(f"{named!r} is not under data_dir {data_dir}")
+            path = "/".join((*pieces[place:-1], last))
+            if last and is_there(path):
+                return path
+    raise ValueError(f"{named!r} is not among the images")
 
 
-def _label_of(task: dict[str, Any]) -> str | None:
-    """Returns what most annotations of a task say; None where there is none."""
-    if "choice" in task and "annotations" not in task:
-        return str(task["choice"])
-    votes: collections.Counter[str] = collections.Counter()
+def _annotations_of(task: dict[str, Any]) -> Iterator[Annotation]:
+    if "data" not in task:
+        if task.get("choice") is not None:
+            yield Annotation(_name_of(task.get("annotator")), _first(task["choice"]), task.get("lead_time"))
+        return
     for annotation in task.get("annotations") or ():
         if annotation.get("was_cancelled"):
             continue
         for result in annotation.get("result") or ():
             if result.get("type") == "choices":
-                votes.update(map(str, result["value"]["choices"][:1]))
+                who = (result.get("meta") or {}).get("annotator") or annotation.get("completed_by")
+                yield Annotation(_name_of(who), _first(result["value"]["choices"]), annotation.get("lead_time"))
+                break
+
+
+def _name_of(who: object) -> str:
+    """Returns a name: the number or e-mail address of a user, or what `task_of` noted."""
+    return str(who.get("email", who.get("id")) if isinstance(who, dict) else who)
+
+
+def _first(choices: Any) -> str:
+    """Returns the first of several choices; JSON-MIN has one by itself as text, several as {"choices": [...]}."""
+    several = choices["choices"] if isinstance(choices, dict) else choices
+    return str(several[0] if isinstance(several, list) else several)
+
+
+def _majority(annotations: Iterable[Annotation]) -> str | None:
+    """Returns the label of most annotations, of several the first; None of none."""
+    votes = collections.Counter(annotation.label for annotation in annotations)
     return max(votes, key=votes.__getitem__) if votes else None

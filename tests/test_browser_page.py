@@ -97,7 +97,7 @@ def test_a_phone_and_a_screen_reader_have_all_that_keys_have(tmp_path: pathlib.P
         assert bob.page.get_by_role("navigation", name="Classes").is_visible()
         assert bob.page.get_by_role("link", name="Examples of dog").get_attribute("href") == "/examples#1"
         assert bob.page.get_by_role("img").get_attribute("alt") == f"Image {bob.shown()}, to be labelled"
-        for name in ("Undo", "Skip", "Cannot tell", "Zoom", "Whole"):
+        for name in ("Undo", "Skip", "Cannot tell", "Zoom", "Fit"):
             assert bob.page.get_by_role("button", name=name).is_visible(), name
         bob.page.tap("#closer")
         assert "scale(1.5)" in bob.page.evaluate("document.querySelector('#stage img').style.transform")

@@ -147,40 +147,41 @@ def test_single_answers_are_given_out_as_a_run_takes_them(run: pathlib.Path) -> 
     assert answers.names == ["6", "7"] and answers.of(3) == [Answer(1, 0, 4.75)] and not answers.of(1)
 
 
-def test_label_studio_gets_every_answer_and_its_export_is_an_image_set(photos: pathlib.Path) -> None:
+def test_label_studio_gets_every_answer_and_what_is_to_be_labelled(photos: pathlib.Path) -> None:
     with sqlite3.connect(photos / "run.db") as db:
         db.execute("INSERT INTO waits VALUES(8, 5.0, 5.0, 0)")
         db.execute("INSERT INTO answers VALUES(2, 0, 8, NULL, 9.5, 'cannot tell')")
     db.close()
-    tasks = json.loads((export(photos, "labelstudio") / "tasks.json").read_text())
-    assert [task["id"] for task in tasks] == [1, 4, 0, 3]
-    first, bought = tasks[0], tasks[2]
-    assert bought["data"] == {"image": "/data/local-files/?d=cat/0%20of%203.png"}
-    given = [(one["completed_by"], one["was_cancelled"], one["lead_time"]) for one in bought["annotations"]]
-    assert given == [(6, False, 0.5), (8, True, 4.5)]
-    assert bought["annotations"][0]["result"][0]["value"] == {"choices": ["dog"]}
-    assert bought["predictions"][0]["score"] == 1.0 and not first["predictions"]
-    data_dir = photos.parent / "photos"
-    found = images(data_dir, str(photos / "export-labelstudio" / "tasks.json"))
-    assert found["labels"] == ["cat", "dog", "dog", "cat"]
-    assert found["images"][2] == str(data_dir / "cat" / "0 of 3.png")
-    two = {"completed_by": 1, "result": [{"type": "choices", "value": {"choices": ["dog"]}}]}
-    skipped = {"completed_by": 2, "result": [], "was_cancelled": True}
-    project = [
-        {"data": {"image": "/data/upload/3/1a2b3c4d-1%20of%203.png"}, "annotations": [two, two, skipped]},
-        {"data": {"image": "/data/local-files/?d=photos/dog/2%20of%203.png"}, "annotations": [skipped]},
-        {"image": "cat/0 of 3.png", "choice": "cat"},
-    ]
-    (data_dir / "1 of 3.png").write_bytes((data_dir / "cat" / "1 of 3.png").read_bytes())
-    export_file = photos / "project.json"
-    export_file.write_text(json.dumps(project))
-    tree = {"data_type": "aal.label_studio:images", "data_dir": str(data_dir), "image_size": 32, "models": "cnn"}
-    options = {"export": str(export_file), "classes": ["cat", "dog"]}
-    prepared = open_set(prepare(resolve({**tree, "data_options": options}, "test")))
-    assert np.asarray(prepared.labels).tolist() == [1, -1, 0] and list(prepared.classes) == ["cat", "dog"]
-    export_file.write_text(json.dumps([{"data": {"image": "../../../etc/passwd"}}]))
-    with pytest.raises(UserError, match=r"task 1: '../../../etc/passwd' is not under data_dir"):
-        images(data_dir, str(export_file))
+    people = [{"annotator": 6, "name": "ada", "role": "annotator", "token": "a"}]
+    people.append({"annotator": 7, "name": "bob@example.org", "role": "annotator", "token": None})
+    (photos / "people.json").write_text(json.dumps(people))
+    out = export(photos, "labelstudio")
+    tasks = json.loads((out / "tasks.json").read_text())
+    names = ["cat/1 of 3", "dog/1 of 3", "cat/0 of 3", "dog/0 of 3", "cat/2 of 3", "dog/2 of 3"]
+    paths = [f"/data/local-files/?d=photos/{name.replace(' ', '%20')}.png" for name in names]
+    assert [task["data"] for task in tasks] == [{"image": path} for path in paths]
+    first, bought, known, waiting = tasks[0], tasks[2], tasks[3], tasks[5]
+    one, other = bought["annotations"]
+    assert one == {
+        **{"lead_time": 0.5, "was_cancelled": False, "ground_truth": False},
+        "result": [{**of("dog"), "meta": {"annotator": "ada"}}],
+    }
+    assert other == {"lead_time": 4.5, "was_cancelled": True, "ground_truth": False, "result": []}
+    assert known["annotations"][0]["completed_by"] == {"email": "bob@example.org"}
+    assert bought["predictions"] == [{"model_version": "aal", "score": 1.0, "result": [of("dog")]}]
+    assert first["annotations"] == [{"result": [of("cat")], "was_cancelled": False, "ground_truth": False}]
+    assert not first["predictions"] and not waiting["annotations"] and not waiting["predictions"]
+    assert '<Choice value="cat"/>' in (out / "labelling.xml").read_text()
+    found = images(photos.parent / "photos", str(out / "tasks.json"))
+    assert found["labels"] == ["cat", "dog", "dog", "cat", None, None]
+    assert found["images"][2] == str(photos.parent / "photos" / "cat" / "0 of 3.png")
+    with export(photos, "answers").open(newline="") as file:
+        assert [row["annotator"] for row in csv.DictReader(file)] == ["ada", "bob@example.org"]
+
+
+def of(name: str) -> dict[str, Any]:
+    """A choice, as Label Studio has it."""
+    return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [name]}}
 
 
 @pytest.mark.parametrize("kind", ["folder", "mini-imagenet", "torchvision:EuroSAT", "scans_by_path:load"])

@@ -78,27 +78,27 @@ def test_a_line_like_the_last_one_is_not_repeated() -> None:
     [
         (
             {"trainings": [Training(0, 660, 40.2)]},
-            "9 s, waits for the last training on 660 labels (server-0, 40 s), model v4 test 0.951",
+            "9 s, waits for the last training with 660 labels (server-0, 40 s), model v4 test 0.951",
         ),
         (
             {"trainings": [Training(0, 620, 41.0), Training(1, 660, 3.0)]},
-            "waits for the last trainings on 620 labels (server-0, 41 s) and on 660 labels (server-1, 3 s), model",
+            "waits for the last trainings with 620 labels (server-0, 41 s) and with 660 labels (server-1, 3 s), model",
         ),
         (
             {"trainings": [Training(1, 620, 41.0)]},
-            "waits for training on 620 labels (server-1, 41 s), then the last training on 660 labels, model",
+            "waits for training with 620 labels (server-1, 41 s), then the last training with 660 labels, model",
         ),
-        ({"trainings": []}, "waits for the last training on 660 labels, model v4"),
+        ({"trainings": []}, "waits for the last training with 660 labels, model v4"),
         (
             {"trainings": [Training(1, 660, 0.0)], "is_virtual": True},
-            "9 virtual s, waits for the last training on 660 labels, model v4",
+            "9 virtual s, waits for the last training with 660 labels, model v4",
         ),
         ({"finished": True}, "every label is trained on, ending the processes"),
         (
             {"labels": 300, "trainings": [Training(1, 100, 8.0)]},
-            "0 queries wait, 2 annotators idle, training on 100 labels (server-1, 8 s)",
+            "0 queries wait, 2 annotators idle, training with 100 labels (server-1, 8 s)",
         ),
-        ({"version": None, "trainings": [Training(0, 60, 2.0)]}, "the first model on 60 labels (server-0, 2 s)"),
+        ({"version": None, "trainings": [Training(0, 60, 2.0)]}, "the first model with 60 labels (server-0, 2 s)"),
     ],
 )
 def test_it_is_said_what_is_waited_for(changes: dict[str, Any], words: str) -> None:

@@ -47,6 +47,15 @@ def test_people_answer_as_they_did_and_each_image_at_most_once(tmp_path: pathlib
     assert first == {(7,), (8,), (9,), (10,)}, "those who draw are nobody of the file"
 
 
+def test_an_answer_that_is_being_given_counts_where_no_other_is_left(tmp_path: pathlib.Path) -> None:
+    answers = written(tmp_path / "answers.csv", [f"{item},Ann,{item % 10},5" for item in range(10, 30)])
+    who = {"answers": answers, "number": 6, "answers_per_item": 2}
+    plan = imagined_plan(tmp_path / "run", 20, annotators=who, **{**SIZES, "query_batch": 5})
+    assert SimulatedEngine().run(plan, Progress(None)).exit_code == 0
+    assert query(plan.run, "SELECT item FROM labels ORDER BY item") == [(item,) for item in range(10, 30)]
+    assert query(plan.run, "SELECT item FROM retired") == []
+
+
 def test_a_file_is_read_by_path_and_by_name_of_the_class(tmp_path: pathlib.Path) -> None:
     path = written(tmp_path / "a.csv", ["b.png,Ann,dog", "a.png,Bo,0"], head="path,annotator,label")
     answers = Answers(path, ["cat", "dog"], ["a.png", "b.png"], 2.5)

@@ -12,7 +12,8 @@ import pytest
 from aal.config.errors import UserError
 from aal.config.people import PeopleSettings
 from aal.web.access import Access, Bucket
-from aal.web.people import People, address, check_page, invitations, link, listening
+from aal.web.address import address, check_page, listening, when_open
+from aal.web.people import People, invitations, link
 from tests.builders import make_settings
 from tests.web_site import ADDRESS, CLASSES, Place, draw, place
 
@@ -179,6 +180,15 @@ def test_links_last_and_their_file_is_for_its_owner_alone(tmp_path: pathlib.Path
     assert people.named("ada") is None
     (again,) = people.invite(["ada"], "annotator")
     assert again.annotator == 13, "a number is one person's for good"
+    said: list[str] = []
+    with listening(settings.people.model_copy(update={"port": 0})) as page:
+        look = when_open(settings.people.model_copy(update={"port": page.getsockname()[1]}), first, said.append)
+        look()
+        assert not said, "nobody is sent to a page that is not there yet"
+        page.listen()
+        look()
+        look()
+    assert said == first
     (tmp_path / "people.json").write_text("[{")
     with pytest.raises(UserError, match="is damaged"):
         People(tmp_path, 10)

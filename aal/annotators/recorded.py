@@ -1,6 +1,7 @@
 """People who answered before: their recorded answers are given again, with their errors and at their speeds."""
 
 import asyncio
+import collections
 import csv
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from aal.config.errors import Stopped, UserError
 from aal.config.registry import LABEL_SOURCES
 from aal.coordination.answers import CANNOT_TELL
 from aal.coordination.clock import Clock
+from aal.label_studio import read_export
 
 COLUMNS = "item (or path), annotator, label and, if known, seconds"
 LONGEST_S = 1e6
@@ -36,7 +38,8 @@ class Answers:
 
     Args:
         path: of a CSV file with the columns `item` (the id, from 0; or `path`, of the image's file relative to
-            data_dir), `annotator` (any name), `label` (the name of a class, or its place from 0) and `seconds`.
+            data_dir), `annotator` (any name), `label` (the name of a class, or its place from 0) and `seconds`; or
+            of a JSON file that Label Studio exported.
         classes: names of the classes.
         paths: source file of every example; None where there are none.
         seconds: of an answer whose time the file does not tell.
@@ -45,7 +48,7 @@ class Answers:
         names: of the annotators; their numbers are places in it.
 
     Raises:
-        UserError: the file is not there or is no such table; the line is named.
+        UserError: the file is not there or is no such file; the line or the task is named.
     """
 
     def __init__(self, path: str, classes: Sequence[str], paths: Sequence[str | None] | None, seconds: float) -> None:
@@ -67,6 +70,17 @@ class Answers:
         return self._of.get(example, ())
 
     def _rows(self) -> Iterator[tuple[int, str, int, float]]:
+        return self._of_label_studio() if self._file.suffix.lower() == ".json" else self._of_table()
+
+    def _of_label_studio(self) -> Iterator[tuple[int, str, int, float]]:
+        try:
+            for path, annotations in read_export(self._file, self._ids.__contains__).items():
+                for name, label, seconds in annotations:
+                    yield self._row({"path": path, "annotator": name, "label": label, "seconds": str(seconds or "")})
+        except ValueError as error:
+            raise UserError(f"annotators.answers: {self._file}: {error}") from None
+
+    def _of_table(self) -> Iterator[tuple[int, str, int, float]]:
         try:
             with self._file.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
@@ -116,7 +130,8 @@ class Recorded:
 
     Who draws an image passes it on to the first person who answered it, in the order of the file, and has not in this
     run: that person takes the recorded time and gives the recorded answer. Where no such answer is left, the image gets
-    none from here, as if somebody could not tell: what it has decides, and without any it is left out.
+    none from here, as if somebody could not tell, once those that are being given are in: what it has then decides, and
+    without any it is left out.
 
     Args:
         task: what there is to label.
@@ -129,6 +144,8 @@ class Recorded:
         self._number = task.settings.number
         self._answers = answers_of(task)
         self._next: dict[int, int] = {}  # of each id: how many of its answers have been used here
+        self._going_on: collections.Counter[int] = collections.Counter()  # answers to each id that are being given
+        self._in_vain: dict[int, list[int]] = {}  # of each of these ids: who drew it when no answer was left
 
     async def annotate(self, client: AnnotatorClient, clock: Clock) -> None:
         """Lets so many people label until the run is over."""
@@ -143,10 +160,15 @@ class Recorded:
                 example = await client.draw(drawer)
                 answer = self._passed_on(example, drawer, client)
                 if answer is None:
-                    await client.answer(example, drawer, CANNOT_TELL)
+                    self._in_vain.setdefault(example, []).append(drawer)
                 else:
+                    self._going_on[example] += 1
                     await clock.sleep(answer.seconds)
                     await client.answer(example, answer.annotator, answer.label)
+                    self._going_on[example] -= 1
+                if not self._going_on[example]:
+                    for other in self._in_vain.pop(example, ()):
+                        await client.answer(example, other, CANNOT_TELL)
         except Stopped:
             return
 

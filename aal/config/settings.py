@@ -69,7 +69,8 @@ class AnnotatorSettings(Group):
     error_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of wrong labels")
     answers: Path | None = Field(
         None,
-        description="recorded answers, which source recorded gives again: a CSV of item, annotator, label, seconds",
+        description="recorded answers, which source recorded gives again: a CSV of item, annotator, label, seconds, "
+        "or JSON of Label Studio",
     )
     answers_per_item: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="different annotators who answer each image; budgets count images, whatever answers they get"

@@ -52,7 +52,7 @@ class ModelRef:
     Attributes:
         version: counted over all models of the run, from 0.
         path: of its file, relative to the run directory.
-        labels: how many it was trained on.
+        labels: that were in L when its training began; those that are held out are not trained on.
         target: which of several target models it is a version of.
     """
 
@@ -256,7 +256,7 @@ class Training:
 
     Attributes:
         server: that does it.
-        labels: in its training set.
+        labels: that were in L when it began.
         seconds: since its job was given out.
     """
 

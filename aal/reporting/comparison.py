@@ -25,7 +25,7 @@ ROWS = 11  # label counts in the table
 DEFINITIONS = """\
 Accuracies are test accuracies in percent, as mean ± standard deviation over the runs of a group. *At equal labels*:
 the curve of a run is a straight line between its models; models with equally many labels count once, with their mean.
-*Final*: the model trained on most labels. *AUBC*: area under the curve divided by its span of labels, from 0 to 1.
+*Final*: the model of most labels. *AUBC*: area under the curve divided by its span of labels, from 0 to 1.
 *Waited*: the share of their time that annotators waited for a query. Of a run with several networks each has a curve
 and accuracies of its own; labels, waits and times are of the whole run. `max_staleness=null`: no bound.
 """
@@ -83,7 +83,7 @@ def _picture(groups: Groups) -> Figure:
             text, above = f"{100 * shares.mean():.1f}", (number, shares.max())
             waits.annotate(text, above, (0, 3), textcoords="offset points", ha="center", va="bottom", size=6)
         waits.plot(np.full(shares.size, number), shares, MARKERS[at % len(MARKERS)], color=colour, markersize=3)
-    labels_axes.set(xlabel="Labels in the training set", ylabel="Test accuracy (%)")
+    labels_axes.set(xlabel="Labels in the labelled pool", ylabel="Test accuracy (%)")
     time_axes.set(xlabel=since_begin(unit, _are_virtual(groups)), xlim=(0, None))
     waits.set(ylabel="Annotators waited (% of the time)", xlim=(-0.6, len(whole) - 0.4), xticks=[])
     waits.margins(y=0.12)

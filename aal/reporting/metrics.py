@@ -26,7 +26,7 @@ def summary_of(record: Record) -> dict[str, Any]:
       size of the test set, `test_low` and `test_high` the 95 % interval that it leaves.
       In a federation most versions are not tested; the figures that follow are of the last tested one of each number
       of labels, at the end of its cycle.
-    - final_test_accuracy: of the model trained on most labels; of several, of the newest.
+    - final_test_accuracy: of the model of most labels; of several, of the newest.
     - mean_curve_accuracy: mean of the test accuracies of the curve.
     - aubc: area under test accuracy against labels by the trapezoid rule, divided by the span of labels. Models with
       equally many labels count as one with their mean accuracy; where all have equally many, it is that mean.

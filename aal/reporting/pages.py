@@ -119,7 +119,8 @@ def _test_set(record: Record) -> str:
         "No image was labelled at the start, so there is no test set but this: "
         f"{number:,} images were set aside at random, {purposes.count('test'):,} of them for testing, and labelled by "
         f"people among the first. {labelled:,} have a label; models were tested on up to {test:,} of them, as many as "
-        "had one by then, and none was trained on any. Labels that people gave are taken for right."
+        "had one by then, and none was trained on any, though they count as labels. Labels that people gave are "
+        "taken for right."
     )
 
 

@@ -111,7 +111,7 @@ def accuracy_by_labels(
         initial: (n,) whether a model is of no query.
         band: (n,) ends of the 95 % intervals; None to draw none.
     """
-    figure, axes = _accuracy("Labels in the training set", labels, accuracy, series, initial)
+    figure, axes = _accuracy("Labels in the labelled pool", labels, accuracy, series, initial)
     for own, colour in _lines(series, labels.size):
         line = mean_by_labels(labels[own], accuracy[own])
         axes.plot(*line, color=colour, linewidth=1, zorder=1.9)
@@ -128,7 +128,7 @@ def accuracy_by_labels(
 @mpl.rc_context(STYLE)
 def mean_over_targets(labels: Floats, mean: Floats, std: Floats) -> Figure:
     """Draws the mean test accuracy (n,) of several targets against labels (n,), with a band of their deviation (n,)."""
-    figure, axes = column_figure("Labels in the training set", "Test accuracy")
+    figure, axes = column_figure("Labels in the labelled pool", "Test accuracy")
     axes.fill_between(labels, mean - std, mean + std, color=COLOURS[0], alpha=0.2, linewidth=0)
     axes.plot(labels, mean, color=COLOURS[0], marker=MARKERS[0], markersize=3, label="mean over targets")
     axes.fill_between([], [], [], color=COLOURS[0], alpha=0.2, linewidth=0, label="± one standard deviation")

@@ -74,16 +74,18 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar."""
-        if self._stream is None:
-            return
-        if self._bar is not None:
-            self._bar.clear()
-        write_line(text, self._stream)
+        if self._stream is not None:
+            self._write_above(text, self._stream)
 
     def announce(self, text: str) -> None:
         """Prints a line that scripts may read, such as where the run is, to standard output."""
         if self._stream is not None:
-            write_line(text, sys.stdout)
+            self._write_above(text, sys.stdout)
+
+    def _write_above(self, text: str, stream: TextIO) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        write_line(text, stream)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next has a line of its own."""
@@ -125,7 +127,7 @@ def _last_trainings(status: Status) -> str:
         return f"the last versions, training{trained}"
     if any(training.labels == total for training in status.trainings):
         return f"the last training{'s' * (len(status.trainings) > 1)}{trained}"
-    last = f"the last training on {total} labels"
+    last = f"the last training with {total} labels"
     return f"training{trained}, then {last}" if trained else last
 
 
@@ -134,7 +136,7 @@ def _trained_on(status: Status) -> str:
     if status.clients is not None:
         return f" on {status.clients} clients" if status.clients else ""
     shown = [
-        f"on {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
+        f"with {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
         for one in status.trainings
     ]
     return f" {' and '.join(shown)}" if shown else ""

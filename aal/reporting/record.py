@@ -171,7 +171,7 @@ def column(rows: Rows, key: str) -> Column:
 
 
 def final_model(models: Rows) -> dict[str, Any] | None:
-    """Returns the model, or point of a curve, trained on most labels; of several the newest; None of none."""
+    """Returns the model, or point of a curve, of most labels; of several the newest; None of none."""
     return max(models, key=lambda model: (model["labels"], model["version"]), default=None)
 
 

@@ -17,7 +17,7 @@ BESIDE = (
     "`python -m aal.report RUN SYNC`.\n"
 )
 DEFINITIONS = """\
-- *Curve*: the published models in order of version. *Final* is the one trained on most labels; of several, the newest.
+- *Curve*: the published models in order of version. *Final* is the one of most labels; of several, the newest.
 - *AUBC*: area under test accuracy against labels (trapezoids; equally many labels count once, with their mean),
   divided by the span of labels, so from 0 to 1.
 - *Annotator wait*: from asking for a query to having one, over all draws.
@@ -67,6 +67,6 @@ def _interval(summary: dict[str, Any]) -> str:
 
 
 def final_labels(summary: dict[str, Any]) -> int | None:
-    """Returns how many labels the final model was trained on, where they are not all of the run."""
+    """Returns how many labels there were for the final model, where they are not all of the run."""
     final = final_model([point for point in summary["curve"] if point["test_accuracy"] is not None])
     return None if final is None or final["labels"] == summary["labels"]["total"] else int(final["labels"])

@@ -43,7 +43,7 @@ def model_payload(
         normalisation: mean and std of the pixels scaled to 0..1, a number a channel.
         class_names: of the labels 0, 1, ...
         images: name of the prepared set, which stands for its content.
-        labels: how many it was trained on.
+        labels: that were in L when its training began.
         epoch: that was kept.
         **facts: anything else that is plain: numbers, strings, lists, dicts.
     """

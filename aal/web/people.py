@@ -1,27 +1,24 @@
 """Who labels in a browser: names, links and roles, and the file that keeps them, `people.json` of a run directory."""
 
 import contextlib
-import errno
 import hashlib
 import pathlib
 import secrets
-import socket
-import ssl
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from aal.config.errors import UserError
-from aal.config.people import PeopleSettings, PersonName
+from aal.config.people import PersonName
 from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
 from aal.storage.run_directory import writing
+from aal.web.address import LOOPBACK, address
 
 NAME = "people.json"
 SECRET = 0o600  # who reads the file can label in the name of everybody
 TOKEN_BYTES = 18
-LOOPBACK = ("127.", "::1", "localhost")
 
 PersonRole = Literal["annotator", "supervisor"]
 
@@ -129,65 +126,3 @@ def invitations(settings: Settings, run: pathlib.Path) -> list[str]:
 def link(where: str, person: Person) -> str:
     """Returns a person's invitation; what follows # is sent to no server and stands in no log."""
     return f"{where}/join#{person.token}"
-
-
-def address(people: PeopleSettings) -> str:
-    """Returns what people open, without a path."""
-    if people.address:
-        return people.address
-    host = people.host
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - as the user says
-        host = _own_address()
-    scheme = "https" if people.tls_certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{people.port}"
-
-
-def _own_address() -> str:
-    """Returns the address of this machine in its network, by asking which one would be used; nothing is sent."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        asked.connect(("192.0.2.1", 9))  # of no machine: RFC 5737
-        return str(asked.getsockname()[0])
-    return socket.gethostname()
-
-
-def listening(people: PeopleSettings) -> socket.socket:
-    """Returns a socket at the address of the page.
-
-    Raises:
-        UserError: the address or the port cannot be had.
-    """
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(people.host, people.port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-    except OSError as error:
-        text = f"{people.host}: {error.strerror or error}; give an address of this machine"
-        raise UserError(f"people.host: {text}") from None
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(place)
-    except OSError as error:
-        made.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise UserError(f"people.host: {people.host}: is no address of this machine") from None
-        text = f"{people.host} port {people.port}: {error.strerror or error}"
-        raise UserError(f"people.port: {text}; give another, as people.port={people.port % 65535 + 1}") from None
-    return made
-
-
-def check_page(settings: Settings) -> None:
-    """Checks that the page can be served, before anything is started.
-
-    Raises:
-        UserError: its port is taken, or its certificate cannot be used.
-    """
-    people = settings.people
-    if not people.label:
-        return
-    listening(people).close()
-    if people.tls_certificate and people.tls_key:
-        try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(people.tls_certificate, people.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            files = f"{people.tls_certificate} and {people.tls_key}"
-            text = f"{files}: are no certificate and its key in PEM ({error.strerror or error})"
-            raise UserError(f"people.tls_certificate: {text}") from None

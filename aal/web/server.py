@@ -21,10 +21,11 @@ from aal.config.people import PeopleSettings
 from aal.context import Context
 from aal.coordination.interfaces import PeopleHub
 from aal.web.access import Access
+from aal.web.address import address, listening
 from aal.web.api import Api, Refused, refused, try_again
 from aal.web.desk import Desk
 from aal.web.figures import Figures
-from aal.web.people import People, address, listening
+from aal.web.people import People
 from aal.web.pictures import Pictures
 from aal.web.supervision import Supervision
 

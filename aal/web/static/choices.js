@@ -50,8 +50,8 @@ export class Choices {
     });
     button.append(element("kbd", key, {"aria-hidden": "true"}), ` ${this.classes[label]}`);
     button.addEventListener("click", () => this.choose(label));
-    const link = element("a", "?", {
-      href: `/examples#${label}`, target: "_blank", "aria-label": `Examples of ${this.classes[label]}`, title: "examples",
+    const link = element("a", "e.g.", {
+      href: `/examples#${label}`, target: "_blank", "aria-label": `Examples of ${this.classes[label]}`, title: `examples of ${this.classes[label]}`,
     });
     made.append(button, link);
     return made;

@@ -44,21 +44,21 @@ function showProgress(progress) {
 function measuredAs(accuracy, heldOut) {
   const kind = accuracy.of === "test" ? "test" : "validation", model = `model ${accuracy.model}`;
   if (!accuracy.interval) return `${kind} accuracy ${percent(accuracy.value)} (${model})`;
-  const images = `${accuracy.images} ${heldOut ? `of ${heldOut} images set aside` : "images"}`;
+  const images = `on ${accuracy.images} ${heldOut ? `of ${heldOut} images set aside` : "images"}`;
   return `${kind} accuracy ${percent(accuracy.value)}, likely ${between(accuracy.interval)} (${model}, ${images})`;
 }
 
 function nextModel(next, progress) {
-  if (progress.finished) return "all models are trained";
+  if (progress.over) return ""; // nobody here waits for it
   if (next.trains_on !== null) {
     const left = next.seconds === null ? "" : `, about ${Math.max(1, Math.round(next.seconds))} s left`;
-    return `the next model learns from ${next.trains_on} labels${left}`;
+    return `the next model is in training${left}`;
   }
-  return next.labels ? `the next model learns after ${next.labels} more` : "the next model is about to begin";
+  return next.labels ? `the next training begins after ${next.labels} more` : "the next training is about to begin";
 }
 
 function showMine() {
-  by("mine").textContent = mine ? `(${mine} by you)` : "";
+  by("mine").textContent = mine ? `(your answers: ${mine})` : "";
 }
 
 // Shows the first image of the queue; `since` is when the key was pressed that brings it.

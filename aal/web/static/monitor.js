@@ -17,16 +17,16 @@ function tile(name, value, more = "") {
 
 function stateOf(status) {
   if (status.finished) return "finished";
-  if (status.interrupted) return "stops";
-  return status.paused ? "paused: nobody is given an image" : "runs";
+  if (status.interrupted) return "stopping";
+  return status.paused ? "paused: nobody is given an image" : "running";
 }
 
 // On what the newest model was measured, and how sure that is.
 function measuredOn(accuracy, heldOut) {
   if (!accuracy) return heldOut ? `${heldOut} of the first images are set aside for testing` : "no model is measured yet";
   if (!accuracy.interval) return `model ${accuracy.model}`;
-  const images = heldOut ? `${accuracy.images} of ${heldOut} images set aside at random` : `${accuracy.images} images`;
-  return `model ${accuracy.model}, 95 %: ${between(accuracy.interval)}, on ${images}`;
+  const images = heldOut ? `${accuracy.images} of ${heldOut} images set aside` : `${accuracy.images} images`;
+  return `likely ${between(accuracy.interval)}: model ${accuracy.model}, on ${images}`;
 }
 
 function showTiles({status, accuracy, held_out: heldOut, next_model: next, staleness, waited}) {
@@ -37,10 +37,10 @@ function showTiles({status, accuracy, held_out: heldOut, next_model: next, stale
     tile(accuracy && accuracy.of === "val" ? "validation accuracy" : "test accuracy",
       accuracy ? percent(accuracy.value) : "-", measuredOn(accuracy, heldOut)),
     tile("next model", next.labels === null ? seconds(next.seconds) : `${next.labels} labels`,
-      next.labels === null ? `learns from ${next.trains_on} labels` : "until its training begins"),
-    tile("images wait in the queue", status.waiting, `${status.computing.selections} selections go on`),
-    tile("annotators wait", status.idle_annotators, draws ? `${seconds(waits / draws)} a draw in the mean` : ""),
-    tile("staleness", staleness.mean === null ? "-" : staleness.mean.toFixed(2), "versions, of the last queries"),
+      next.labels === null ? `in training, of ${next.trains_on} labels` : "until its training begins"),
+    tile("images wait in the queue", status.waiting, `more are being chosen: ${status.computing.selections ? "yes" : "no"}`),
+    tile("annotators without an image", status.idle_annotators, draws ? `${seconds(waits / draws)} of waiting for each image` : ""),
+    tile("staleness", staleness.mean === null ? "-" : staleness.mean.toFixed(2), "versions that the model was behind which chose the last images"),
   );
 }
 
@@ -60,7 +60,7 @@ function showPeople({people, annotators, waited, status}) {
     const row = element("tr"), mine = done.get(one.annotator), waiting = waits.get(one.annotator);
     const page = one.role === null ? "" : one.seen_s === null ? "not open yet" : one.seen_s < 90 ? "open" : "closed";
     row.append(
-      element("th", one.role === "supervisor" ? `${one.name} (supervisor)` : one.name, {scope: "row"}),
+      element("th", one.role === "supervisor" && one.name !== one.role ? `${one.name} (supervisor)` : one.name, {scope: "row"}),
       element("td", mine ? mine.labels : 0), element("td", anHour(mine, status.seconds)),
       element("td", waiting ? seconds(waiting.waited_s) : "-"), element("td", page),
       cell(one.link && button("Copy the link", () => copied(one.link))),
@@ -120,7 +120,7 @@ function showModels(curve) {
 
 function show(found) {
   isPaused = found.status.paused;
-  by("run").textContent = found.settings.name || "Run";
+  by("run").textContent = found.settings.name;
   by("state").textContent = stateOf(found.status);
   by("pause").textContent = isPaused ? "Go on" : "Pause";
   showTiles(found);
