@@ -90,7 +90,7 @@ def strike(run: pathlib.Path, name: str, kind: signal.Signals, ctrl_c: int = 0) 
     ("name", "kind", "cause"),
     [
         ("hub", signal.SIGSTOP, "hub: did not answer for "),
-        ("fork server", signal.SIGSTOP, "fork server: did not answer for "),
+        pytest.param("fork server", signal.SIGSTOP, "fork server: did not answer for ", marks=pytest.mark.slow),
         ("fork server", signal.SIGKILL, "fork server: its process was killed"),
         ("resource tracker", signal.SIGKILL, None),
     ],

@@ -174,7 +174,7 @@ def test_begun_runs_are_resumed(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_stopped_leaves_no_process_behind(
     tmp_path: pathlib.Path, left_behind: Callable[[], set[psutil.Process]], kind: signal.Signals
 ) -> None:

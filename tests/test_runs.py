@@ -117,7 +117,7 @@ def started(tmp_path: pathlib.Path) -> Iterator[tuple[subprocess.Popen[str], pat
         process.kill()
 
 
-@pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.parametrize("mode", ["async", pytest.param("sync", marks=pytest.mark.slow)])
 def test_a_run_from_the_command_to_the_report(tmp_path: pathlib.Path, mode: str) -> None:
     run = tmp_path / "run"
     done = subprocess.run(command(run, *QUICK, f"mode={mode}"), cwd=ROOT, capture_output=True, text=True, timeout=150)
@@ -189,7 +189,9 @@ def test_a_signal_ends_everything_and_keeps_what_was_done(
     assert bought > 0
 
 
-@pytest.mark.parametrize("seconds", [0.4, 0.7, 1.0, 1.4])
+@pytest.mark.parametrize(
+    "seconds", [0.4, pytest.param(0.7, marks=pytest.mark.slow), 1.0, pytest.param(1.4, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_while_the_roles_start(tmp_path: pathlib.Path, seconds: float) -> None:
     with subprocess.Popen(
         command(tmp_path / "run", *ENDLESS),
@@ -230,7 +232,9 @@ def test_a_second_ctrl_c_ends_at_once(started: tuple[subprocess.Popen[str], path
     assert query(run, "pragma integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize("role", ["server-0", "worker-1", "annotators", "hub"])
+@pytest.mark.parametrize(
+    "role", ["server-0", "hub", *(pytest.param(role, marks=pytest.mark.slow) for role in ("worker-1", "annotators"))]
+)
 def test_on_failure_stop_ends_the_run_by_name(tmp_path: pathlib.Path, role: str) -> None:
     run = tmp_path / "run"
     with subprocess.Popen(
