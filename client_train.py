@@ -267,7 +267,11 @@ async def _select(client: ClientRunner, grant: SelectionGrant, context: Context[
     def labelled() -> tuple[np.ndarray, np.ndarray]:
         return hub.own_labels(index, 2**62)
 
-    chosen = await clock.spend(client.selection_cost(grant, remaining), client.select, grant, remaining, labelled)
+    def unanswered() -> np.ndarray:
+        return hub.unanswered(index)
+
+    cost = client.selection_cost(grant, remaining)
+    chosen = await clock.spend(cost, client.select, grant, remaining, labelled, unanswered)
     versions = tuple(model.version for model in grant.models)
     hub.offer(QueryBatch(index, grant.batch, chosen.tolist(), client.strategy, versions, started_at))
     log.info("client %d offered %d ids selected with v%d", index, len(chosen), grant.version)

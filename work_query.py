@@ -75,13 +75,20 @@ class Worker:
             self.index, grant, self.strategy, len(remaining), passes_of(self._strategy), self.on_features
         )
 
-    def select(self, grant: SelectionGrant, remaining: np.ndarray, labelled: Labelled) -> np.ndarray:
+    def select(
+        self,
+        grant: SelectionGrant,
+        remaining: np.ndarray,
+        labelled: Labelled,
+        unanswered: Callable[[], np.ndarray],
+    ) -> np.ndarray:
         """Chooses the best `grant.count` of the remaining ids (paper, equation 2: S_j = strategy_j(g*, D_j)).
 
         Args:
             grant: the models to choose with, the size and number of the batch.
             remaining: (n,) ids of the shard that were not offered yet.
             labelled: returns the ids and labels of L; called only when the strategy asks for them.
+            unanswered: returns the ids that are chosen and not answered yet; called only when they are looked at.
 
         Returns:
             (at most count,) ids.
@@ -98,11 +105,11 @@ class Worker:
             keep_embeddings=getattr(self._strategy, "uses_embeddings", True),
             seed=seed,
             features=self.features if self.on_features else None,
-            waiting=np.array(grant.waiting, np.int64) if self.count_waiting else None,
+            waiting=unanswered() if self.count_waiting else None,
         )
         rng = np.random.RandomState(seed)  # whose stream NumPy promises for good
         chosen = select_checked(self._strategy, self.strategy, pool, grant.count, rng)
-        self.redundancy = self._measured(grant, pool, chosen, models[:1])
+        self.redundancy = self._measured(grant, pool, chosen, models[:1], unanswered)
         release_cached_memory()
         return remaining[chosen]
 
@@ -118,14 +125,20 @@ class Worker:
         ]
 
     def _measured(
-        self, grant: SelectionGrant, pool: CandidatePool, chosen: np.ndarray, models: Sequence[Scorer]
+        self,
+        grant: SelectionGrant,
+        pool: CandidatePool,
+        chosen: np.ndarray,
+        models: Sequence[Scorer],
+        unanswered: Callable[[], np.ndarray],
     ) -> Redundancy | None:
         """Measures a selection on the features, or on the embeddings of the model that chose."""
-        waiting = np.array(grant.waiting, np.int64)
         if self.features is not None:
-            return redundancy_of(*(np.asarray(self.features[ids], np.float32) for ids in (pool.ids[chosen], waiting)))
+            both = pool.ids[chosen], unanswered()
+            return redundancy_of(*(np.asarray(self.features[ids], np.float32) for ids in both))
         if "waiting" in vars(pool):  # the strategy has embedded these already
             return redundancy_of(pool.subset(chosen).embeddings, pool.waiting.embeddings)
+        waiting = unanswered()
         ids = np.concatenate([pool.ids[chosen], waiting])
         scored = self.cost(grant, pool.ids).scored
         if not scored or grant.batch % math.ceil(len(ids) / (MEASURED_SHARE * scored)):
@@ -175,12 +188,17 @@ async def work(worker: Selector, context: Context[WorkerHub]) -> None:
         """Returns the ids and labels of L at this moment."""
         return hub.labels(0, sys.maxsize)
 
+    def unanswered() -> np.ndarray:
+        """Returns what is chosen and not answered at this moment."""
+        return hub.unanswered(index)
+
     try:
         while True:
             grant = await clock.until(hub.grant, index, worker.versions)
             remaining = hub.remaining(index)
             started_at = clock.now()
-            chosen = await clock.spend(worker.cost(grant, remaining), worker.select, grant, remaining, labelled)
+            cost = worker.cost(grant, remaining)
+            chosen = await clock.spend(cost, worker.select, grant, remaining, labelled, unanswered)
             versions = tuple(model.version for model in grant.models)
             ids, redundancy = chosen.tolist(), worker.redundancy
             hub.offer(QueryBatch(index, grant.batch, ids, worker.strategy, versions, started_at, redundancy))

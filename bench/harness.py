@@ -118,7 +118,9 @@ class Selector:
     def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
         """Chooses so many of the ids."""
         grant = SelectionGrant(0, count, (ModelRef(0, path, 0),))
-        return Worker(0, self.run, strategy, self.bank, seed=0).select(grant, ids, lambda: NO_LABELS)
+        return Worker(0, self.run, strategy, self.bank, seed=0).select(
+            grant, ids, lambda: NO_LABELS, lambda: NO_LABELS[0]
+        )
 
     def candidates(self, ids: np.ndarray, precision: str) -> CandidatePool:
         """Returns ids as a strategy sees them, to be scored with a precision of the settings."""

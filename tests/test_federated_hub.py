@@ -265,14 +265,14 @@ def test_a_client_selects_knowing_its_own_unanswered_queries_alone() -> None:
     hub.publish(AggregatedModel(job.number, 0, "cnn", "v0", 1, 0.0, None, None, shares=()))
     for client in (0, 1):
         task = hub.task(client)
-        assert isinstance(task, SelectionGrant) and not task.waiting
+        assert isinstance(task, SelectionGrant) and not len(hub.unanswered(client))
         chosen = hub.remaining(client)[: task.count].tolist()
         hub.offer(QueryBatch(client, task.batch, chosen, "random", (task.version,), 0.0))
         again = hub.task(client)
         assert isinstance(again, LocalJob)
         hub.deliver(LocalModel(again.number, client, again.version, 2, 0, f"again-{client}", 0.0))
         task = hub.task(client)
-        assert isinstance(task, SelectionGrant) and sorted(task.waiting) == sorted(chosen)
+        assert isinstance(task, SelectionGrant) and sorted(hub.unanswered(client)) == sorted(chosen)
 
 
 def test_every_call_of_the_queries_is_handed_on_to_those_of_a_client() -> None:

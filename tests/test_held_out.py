@@ -67,8 +67,9 @@ class Watching(People):
     def worker(self, index: int) -> None:
         assert not self.held_out & set(self.hub.remaining(index).tolist())
         super().worker(index)
-        if grant := self.grants.get(index):
-            assert not self.held_out & {*grant[0].waiting, *self.hub.labels(0, 10**6)[0].tolist()}
+        if self.grants.get(index):
+            unanswered = self.hub.unanswered(index).tolist()
+            assert not self.held_out & {*unanswered, *self.hub.labels(0, 10**6)[0].tolist()}
 
 
 @settings(max_examples=15, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])

@@ -211,7 +211,7 @@ def test_coarse_scores_choose_what_fine_ones_do(monkeypatch: pytest.MonkeyPatch)
     wanted, alone = top(fine), top(coarse)
     worker = Worker(0, pathlib.Path(), "margin", ImageBank(images(1), CPU), 0)
     grant = SelectionGrant(0, 100, (ModelRef(0, "", 0),))
-    chosen = worker.select(grant, np.arange(2000), lambda: (np.arange(0), np.arange(0)))
+    chosen = worker.select(grant, np.arange(2000), lambda: (np.arange(0), np.arange(0)), lambda: np.arange(0))
     assert set(alone) != set(wanted)
     assert set(chosen) == set(wanted)
     assert asked == [("auto", 2000), ("float32", 40), ("auto", 100)], "the last to measure redundancy"

@@ -31,6 +31,10 @@ class ClientHub(Protocol):
         """Returns the ids of a client that were not offered yet, int64 (n,)."""
         ...
 
+    def unanswered(self, client: int) -> np.ndarray:
+        """Returns the ids of a client that are chosen and not answered yet, int64 (n,)."""
+        ...
+
     def deliver(self, model: LocalModel) -> None:
         """Takes a local model, whose file is in place; returns when its record is on disk."""
         ...

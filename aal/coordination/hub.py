@@ -154,6 +154,14 @@ class Hub(Attendance):
         with self._lock:
             return self._pools.remaining(worker)
 
+    def unanswered(self, worker: int) -> np.ndarray:
+        """Returns the ids that are chosen and not answered yet, int64, as far as they stay when a worker has selected.
+
+        It is no part of a grant: there may be very many, and few selections ask.
+        """
+        with self._lock:
+            return np.array(self._schedule.unanswered(worker), np.int64)
+
     def grant(self, worker: int, versions: int = 1) -> SelectionGrant | Pending:
         """Gives a worker, which selects with so many versions, its next batch to offer, when it may and S has room.
 

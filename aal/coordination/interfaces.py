@@ -69,6 +69,10 @@ class WorkerHub(Protocol):
         """Returns ids and labels of L, for strategies that look at what is labelled."""
         ...
 
+    def unanswered(self, worker: int) -> np.ndarray:
+        """Returns the ids that are chosen and not answered yet, by whichever worker, int64 (n,)."""
+        ...
+
 
 class AnnotatorHub(Protocol):
     """What label sources may call. Every call returns at once and may raise `Stopped`."""
@@ -165,7 +169,11 @@ class Selector(Protocol):
         ...
 
     def select(
-        self, grant: SelectionGrant, remaining: np.ndarray, labelled: Callable[[], tuple[np.ndarray, np.ndarray]]
+        self,
+        grant: SelectionGrant,
+        remaining: np.ndarray,
+        labelled: Callable[[], tuple[np.ndarray, np.ndarray]],
+        unanswered: Callable[[], np.ndarray],
     ) -> np.ndarray:
         """Returns at most `grant.count` of the remaining ids."""
         ...

@@ -175,7 +175,6 @@ class SelectionGrant:
         models: the newest version of each target model; where the worker asks for more versions, those before it
             follow each, the newest first.
         decision: why it was given, where the schedule records that.
-        waiting: ids that are chosen and not answered yet, by whichever worker.
         local: file of the client's own last model, in a federated run; empty where it has none.
     """
 
@@ -183,7 +182,6 @@ class SelectionGrant:
     count: int
     models: tuple[ModelRef, ...]
     decision: Decision | None = None
-    waiting: tuple[int, ...] = ()
     local: str = ""
 
     @property

@@ -176,14 +176,14 @@ class Schedule(RunNeeds, abc.ABC):
     def grant(self, worker: int, size: int, decision: Decision | None = None) -> SelectionGrant:
         """Gives a worker the right to offer a batch of `size` ids, for a reason that is to be recorded or for none."""
         grant = SelectionGrant(self.batches[worker], size, self.models_for(worker), decision)
-        grant = replace(grant, waiting=tuple(self.unanswered(worker, grant.version)))
         self._selecting[worker] = grant
         self._promised += size
         return grant
 
-    def unanswered(self, worker: int, version: int) -> list[int]:
-        """Returns the ids that are chosen and not answered yet, for a worker that is to select with a version."""
-        return self.pools.unanswered(version if self._withdraws else NO_MODEL)
+    def unanswered(self, worker: int) -> list[int]:
+        """Returns the ids that are chosen and not answered yet, as far as they stay when a worker has selected."""
+        grant = self._selecting.get(worker)
+        return self.pools.unanswered(grant.version if grant and self._withdraws else NO_MODEL)
 
     def with_earlier(self, grant: SelectionGrant, versions: int) -> SelectionGrant:
         """Returns a grant whose models are followed by the versions before them, as far as there are so many.

@@ -138,7 +138,7 @@ class Federation(Schedule):
         own = self._last.get(worker)
         return replace(granted, local=own.path if own else "")
 
-    def unanswered(self, worker: int, version: int) -> list[int]:
+    def unanswered(self, worker: int) -> list[int]:
         """See the base; of the client's own queries alone."""
         return self.pools.queries.of(worker).unanswered()
 

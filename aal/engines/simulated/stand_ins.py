@@ -104,6 +104,7 @@ class StandInWorker:
         grant: SelectionGrant,
         remaining: np.ndarray,
         labelled: Callable[[], tuple[np.ndarray, np.ndarray]],
+        unanswered: Callable[[], np.ndarray],
     ) -> np.ndarray:
         """Chooses `grant.count` of the remaining ids at random."""
         rng = np.random.default_rng(derive(self.seed, "worker", self.index, grant.batch))
