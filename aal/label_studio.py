@@ -107,7 +107,7 @@ def images(data_dir: pathlib.Path, export: str, classes: list[str] | None = None
 def read_export(export: pathlib.Path, is_there: Callable[[str], bool]) -> dict[str, list[Annotation]]:
     """Returns the annotations of each image that Label Studio exported, in the order of the file.
 
-    Cancelled ones are left out. JSON has an entry for each image, JSON-MIN for each annotation.
+    Those cancelled or without a choice are left out. JSON has an entry for each image, JSON-MIN for each annotation.
 
     Args:
         export: the file.
@@ -150,16 +150,16 @@ def _file_of(task: dict[str, Any], is_there: Callable[[str], bool]) -> str:
 
 def _annotations_of(task: dict[str, Any]) -> Iterator[Annotation]:
     if "data" not in task:
-        if task.get("choice") is not None:
-            yield Annotation(_name_of(task.get("annotator")), _first(task["choice"]), task.get("lead_time"))
+        if (label := _first(task.get("choice"))) is not None:
+            yield Annotation(_name_of(task.get("annotator")), label, task.get("lead_time"))
         return
     for annotation in task.get("annotations") or ():
         if annotation.get("was_cancelled"):
             continue
         for result in annotation.get("result") or ():
-            if result.get("type") == "choices":
+            if result.get("type") == "choices" and (label := _first(result["value"]["choices"])) is not None:
                 who = (result.get("meta") or {}).get("annotator") or annotation.get("completed_by")
-                yield Annotation(_name_of(who), _first(result["value"]["choices"]), annotation.get("lead_time"))
+                yield Annotation(_name_of(who), label, annotation.get("lead_time"))
                 break
 
 
@@ -168,10 +168,11 @@ def _name_of(who: object) -> str:
     return str(who.get("email", who.get("id")) if isinstance(who, dict) else who)
 
 
-def _first(choices: Any) -> str:
-    """Returns the first of several choices; JSON-MIN has one by itself as text, several as {"choices": [...]}."""
+def _first(choices: Any) -> str | None:
+    """Returns the first of several choices, None of none; JSON-MIN has one as text, several as {"choices": [...]}."""
     several = choices["choices"] if isinstance(choices, dict) else choices
-    return str(several[0] if isinstance(several, list) else several)
+    first = next(iter(several), None) if isinstance(several, list) else several
+    return None if first is None else str(first)
 
 
 def _majority(annotations: Iterable[Annotation]) -> str | None:

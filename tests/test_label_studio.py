@@ -85,6 +85,24 @@ def test_other_forms_of_addresses_people_and_choices(data_dir: pathlib.Path, tmp
     file.write_text(json.dumps(project))
     found = read_export(file, lambda path: (data_dir / path).is_file())
     assert found == {NAMES[0]: [Annotation("e", "finch", None)], NAMES[2]: [Annotation("f", "finch", None)]}
+    assert images(data_dir, str(file))["labels"] == ["finch", "finch"]
+
+
+@pytest.mark.parametrize("choice", [[], {"choices": []}, None])
+def test_an_annotation_without_a_choice_is_none(data_dir: pathlib.Path, tmp_path: pathlib.Path, choice: object) -> None:
+    made = {"type": "choices", "value": {"choices": []}}
+    project = [
+        {"data": {"image": "a-21.jpg"}, "annotations": [{"result": [made], "completed_by": 1}]},
+        {"image": "b-13.jpg", "choice": choice, "annotator": 1},
+    ]
+    file = tmp_path / "project.json"
+    file.write_text(json.dumps(project))
+    assert read_export(file, NAMES.__contains__) == {NAMES[0]: [], NAMES[1]: []}
+    assert images(data_dir, str(file))["labels"] == [None, None]
+
+
+def test_mistakes_in_an_export_are_named(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "project.json"
     for content, text in [
         ([{"data": {"image": "../../../etc/passwd"}}], r"task 1: '../../../etc/passwd' is not among the images"),
         ({"tasks": []}, "is no list of tasks"),
