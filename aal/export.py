@@ -21,11 +21,45 @@ from aal.label_studio import labelling_config, task_of
 from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS, read_answers, read_labels
 from aal.storage.atomic import write_whole
 from aal.storage.run_reader import Rows, RunReader
-from aal.web.people import People
+from aal.web.people import names_of
 
 FORMATS = ("csv", "answers", "folder", "coco", "huggingface", "labelstudio")
 WHO = ("annotator", "answered_at", "confidence")
 TABLES = {"csv": "labels.csv", "answers": "answers.csv"}
+
+
+class Labels:
+    """The labels of a run and the answers behind them.
+
+    People go by their names, where these can be read, and simulated annotators by their numbers.
+
+    Args:
+        run: the run directory.
+
+    Attributes:
+        run: the run directory.
+        rows: of `read_labels`.
+
+    Raises:
+        UserError: the run has no labels.
+    """
+
+    def __init__(self, run: pathlib.Path) -> None:
+        labels = read_labels(run)
+        if not labels:
+            raise UserError(f"{run}: has no labels yet")
+        self._names, trouble = names_of(run)
+        if trouble is not None:
+            write_line(f"{trouble}; people go by their numbers", sys.stderr)
+        self.run = run
+        self.rows = self._named(labels)
+
+    def answers(self) -> Rows:
+        """Returns the rows of `read_answers`."""
+        return self._named(read_answers(self.run))
+
+    def _named(self, rows: Rows) -> Rows:
+        return [{**row, "annotator": self._names.get(row["annotator"], row["annotator"])} for row in rows]
 
 
 class Images:
@@ -44,7 +78,6 @@ class Images:
         settings = resolve(read_config(run / "config.yaml"), str(run / "config.yaml"))
         if settings.examples is not None:
             raise UserError(f"{run}: its images were imagined (examples: {settings.examples}); use --format csv")
-        self.run = run
         self.root = pathlib.Path(settings.data_dir).expanduser()
         prepared = open_set(prepare(settings))
         with RunReader(run) as reader:
@@ -111,44 +144,29 @@ def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pat
         UserError: the run has no labels or its images are gone, or `out` is taken or cannot be written.
         RunFailed: the disk is full or fails.
     """
-    return _write(run, _labels_of(run), kind, out)
+    return _write(Labels(run), kind, out)
 
 
-def _labels_of(run: pathlib.Path) -> Rows:
-    rows = _named(read_labels(run), run)
-    if not rows:
-        raise UserError(f"{run}: has no labels yet")
-    return rows
-
-
-def _answers_of(run: pathlib.Path) -> Rows:
-    return _named(read_answers(run), run)
-
-
-def _named(rows: Rows, run: pathlib.Path) -> Rows:
-    """Returns rows with the names of the people in them; simulated annotators have numbers only."""
-    names = {person.annotator: person.name for person in People(run, 0)}
-    return [{**row, "annotator": names.get(row["annotator"], row["annotator"])} for row in rows]
-
-
-def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -> pathlib.Path:
-    out = out or run / TABLES.get(kind, f"export-{kind}")
+def _write(labels: Labels, kind: str, out: pathlib.Path | None) -> pathlib.Path:
+    out = out or labels.run / TABLES.get(kind, f"export-{kind}")
     try:
         if kind in TABLES:
-            columns, table = (COLUMNS, rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(_answers_of(run)))
+            columns, table = (
+                (COLUMNS, labels.rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(labels.answers()))
+            )
             out.parent.mkdir(parents=True, exist_ok=True)
             write_whole(out, _csv(columns, ([row[key] for key in columns] for row in table)))
             return out
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out {out}: is not an empty directory; name a new one")
         out.mkdir(parents=True, exist_ok=True)
-        writers: dict[str, Callable[[Rows, Images, pathlib.Path], None]] = {
+        writers: dict[str, Callable[[Labels, Images, pathlib.Path], None]] = {
             "folder": _write_folders,
             "coco": _write_coco,
             "huggingface": _write_imagefolder,
             "labelstudio": _write_label_studio,
         }
-        writers[kind](rows, Images(run), out)
+        writers[kind](labels, Images(labels.run), out)
     except OSError as error:
         raise of_system(error, f"--out {out}: cannot be written: {error.strerror or error}") from None
     return out
@@ -168,10 +186,10 @@ def _csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode(errors="surrogateescape")
 
 
-def _write_folders(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_folders(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """A folder for each class; the names of the files begin with the id, so that no two are the same."""
-    folders = _folder_names(rows)
-    for row in rows:
+    folders = _folder_names(labels.rows)
+    for row in labels.rows:
         stem = re.sub(r"[^\w.-]", "_", pathlib.PurePosixPath(row["path"] or "").stem)
         name = f"{row['id']:06d}{'-' if stem else ''}{stem}{images.suffix(row)}"
         images.copy(row, out / folders[row["label"]] / name)
@@ -184,17 +202,17 @@ def _folder_names(rows: Rows) -> dict[int, str]:
     return {label: name if name and taken.count(name) == 1 else f"{name}-{label}" for label, name in names.items()}
 
 
-def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_coco(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """`annotations.json`; source files are named relative to the data directory, other images are written beside it."""
     entries = []
-    for row in rows:
+    for row in labels.rows:
         name = row["path"]
         if images.source(row) is None:
             name = f"images/{row['id']:06d}.png"
             images.copy(row, out / name)
         width, height = images.size(row)
         entries.append({"id": row["id"], "file_name": name, "width": width, "height": height})
-    categories = dict(sorted((row["label"], row["class"]) for row in rows))
+    categories = dict(sorted((row["label"], row["class"]) for row in labels.rows))
     content = {
         "info": {"description": "labels of an active learning run", "data_dir": str(images.root)},
         "images": entries,
@@ -205,39 +223,39 @@ def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
                 **{"bbox": [0, 0, entry["width"], entry["height"]], "area": entry["width"] * entry["height"]},
                 **{"attributes": {key: row[key] for key in WHO}},
             }
-            for number, (row, entry) in enumerate(zip(rows, entries, strict=True), 1)
+            for number, (row, entry) in enumerate(zip(labels.rows, entries, strict=True), 1)
         ],
     }
     write_whole(out / "annotations.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_imagefolder(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """`metadata.csv` with label, id, source and who gave it; `load_dataset("imagefolder", data_dir=...)` reads it."""
-    names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in rows]
-    for row, name in zip(rows, names, strict=True):
+    names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in labels.rows]
+    for row, name in zip(labels.rows, names, strict=True):
         images.copy(row, out / name)
     table = (
         (name, row["class"], row["id"], row["path"], *(row[key] for key in WHO))
-        for name, row in zip(names, rows, strict=True)
+        for name, row in zip(names, labels.rows, strict=True)
     )
     write_whole(out / "metadata.csv", _csv(("file_name", "label", "id", "path", *WHO), table))
 
 
-def _write_label_studio(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_label_studio(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """`tasks.json` and `labelling.xml`; files are named from the folder on that holds the data directory.
 
     Images without a source file are written beside, and named from the folder on that holds `out`.
     """
     answers: dict[int, list[tuple[str, str | None, float]]] = collections.defaultdict(list)
-    for answer in _answers_of(images.run):
+    for answer in labels.answers():
         answers[answer["item"]].append((str(answer["annotator"]), answer["label"], answer["seconds"]))
-    with RunReader(images.run) as reader:
+    with RunReader(labels.run) as reader:
         classes, paths = reader.classes(), reader.paths()
         waiting = [item for item, part, *_ in reader.examples() if part == "shard"]
-    labels = {row["id"]: row for row in rows}
+    rows = {row["id"]: row for row in labels.rows}
     tasks = []
-    for item in dict.fromkeys((*labels, *waiting)):
-        row = labels.get(item)
+    for item in dict.fromkeys((*rows, *waiting)):
+        row = rows.get(item)
         image = {"id": item, "path": paths.get(item)}
         name = f"{images.root.absolute().name}/{image['path']}"
         if images.source(image) is None:
@@ -261,10 +279,10 @@ def _export(arguments: Sequence[str] | None) -> int:
         "--out", type=pathlib.Path, metavar="PATH", help="where to; labels.csv or export-FORMAT in the run by default"
     )
     given = parser.parse_args(arguments)
-    rows = _labels_of(given.run)
-    write_line(str(_write(given.run, rows, given.format, given.out)), sys.stdout)
-    initial = sum(row["source"] == "initial" for row in rows)
-    write_line(f"{len(rows)} labels, {initial} of them initial", sys.stderr)  # the path alone is for scripts
+    labels = Labels(given.run)
+    write_line(str(_write(labels, given.format, given.out)), sys.stdout)
+    initial = sum(row["source"] == "initial" for row in labels.rows)
+    write_line(f"{len(labels.rows)} labels, {initial} of them initial", sys.stderr)  # the path alone is for scripts
     return 0
 
 
