@@ -70,7 +70,8 @@ class Annotation(NamedTuple):
     """What somebody said of an image in Label Studio.
 
     Attributes:
-        annotator: the name that `task_of` gave, or else the e-mail address or the number of the user.
+        annotator: the name that `task_of` gave, or else the e-mail address or the number of the user; who is not known
+            has a name of this annotation alone.
         label: name of the class.
         seconds: that it took; None where that is not known.
     """
@@ -125,7 +126,7 @@ def read_export(export: pathlib.Path, is_there: Callable[[str], bool]) -> dict[s
     found: dict[str, list[Annotation]] = {}
     for number, task in enumerate(tasks, 1):
         try:
-            found.setdefault(_file_of(task, is_there), []).extend(_annotations_of(task))
+            found.setdefault(_file_of(task, is_there), []).extend(_annotations_of(task, number))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"task {number}: {error}") from None
     return found
@@ -148,24 +149,28 @@ def _file_of(task: dict[str, Any], is_there: Callable[[str], bool]) -> str:
     raise ValueError(f"{named!r} is not among the images")
 
 
-def _annotations_of(task: dict[str, Any]) -> Iterator[Annotation]:
+def _annotations_of(task: dict[str, Any], number: int) -> Iterator[Annotation]:
     if "data" not in task:
         if (label := _first(task.get("choice"))) is not None:
-            yield Annotation(_name_of(task.get("annotator")), label, task.get("lead_time"))
+            yield Annotation(_name_of(task.get("annotator"), number), label, task.get("lead_time"))
         return
-    for annotation in task.get("annotations") or ():
+    for place, annotation in enumerate(task.get("annotations") or (), 1):
         if annotation.get("was_cancelled"):
             continue
         for result in annotation.get("result") or ():
             if result.get("type") == "choices" and (label := _first(result["value"]["choices"])) is not None:
                 who = (result.get("meta") or {}).get("annotator") or annotation.get("completed_by")
-                yield Annotation(_name_of(who), label, annotation.get("lead_time"))
+                yield Annotation(_name_of(who, number, place), label, annotation.get("lead_time"))
                 break
 
 
-def _name_of(who: object) -> str:
-    """Returns a name: the number or e-mail address of a user, or what `task_of` noted."""
-    return str(who.get("email", who.get("id")) if isinstance(who, dict) else who)
+def _name_of(who: object, number: int, place: int = 1) -> str:
+    """Returns a name: the number or e-mail address of a user, or what `task_of` noted.
+
+    Two answers to one image are of two people: who is not known has a name of the annotation, its task and place.
+    """
+    known = who.get("email", who.get("id")) if isinstance(who, dict) else who
+    return f"unknown {number}.{place}" if known is None else str(known)
 
 
 def _first(choices: Any) -> str | None:
