@@ -1,129 +1,26 @@
 """`python -m aal.export RUN --format FORMAT` gives out the labels of a run, finished or not."""
 
-import collections
 import csv
 import io
 import json
 import pathlib
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-from PIL import Image
 
 from aal.config.errors import UserError, of_system
-from aal.config.loading import read_config, resolve
 from aal.config.program import command
 from aal.config.terminal import ArgumentParser, run_command, write_line
-from aal.label_studio import labelling_config, task_of
-from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS, read_answers, read_labels
+from aal.exports import label_studio
+from aal.exports.images import Images
+from aal.exports.labels import Labels
+from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS
 from aal.storage.atomic import write_whole
-from aal.storage.run_reader import Rows, RunReader
-from aal.web.people import names_of
+from aal.storage.run_reader import Rows
 
 FORMATS = ("csv", "answers", "folder", "coco", "huggingface", "labelstudio")
 WHO = ("annotator", "answered_at", "confidence")
 TABLES = {"csv": "labels.csv", "answers": "answers.csv"}
-
-
-class Labels:
-    """The labels of a run and the answers behind them.
-
-    People go by their names, where these can be read, and simulated annotators by their numbers.
-
-    Args:
-        run: the run directory.
-
-    Attributes:
-        run: the run directory.
-        rows: of `read_labels`.
-
-    Raises:
-        UserError: the run has no labels.
-    """
-
-    def __init__(self, run: pathlib.Path) -> None:
-        labels = read_labels(run)
-        if not labels:
-            raise UserError(f"{run}: has no labels yet")
-        self._names, trouble = names_of(run)
-        if trouble is not None:
-            write_line(f"{trouble}; people go by their numbers", sys.stderr)
-        self.run = run
-        self.rows = self._named(labels)
-
-    def answers(self) -> Rows:
-        """Returns the rows of `read_answers`."""
-        return self._named(read_answers(self.run))
-
-    def _named(self, rows: Rows) -> Rows:
-        return [{**row, "annotator": self._names.get(row["annotator"], row["annotator"])} for row in rows]
-
-
-class Images:
-    """The images behind the ids: the source files, or else PNG files made from the prepared arrays.
-
-    Args:
-        run: the run directory.
-
-    Raises:
-        UserError: the images are not there any more, or the run had none.
-    """
-
-    def __init__(self, run: pathlib.Path) -> None:
-        from aal.app.data import open_set, prepare
-
-        settings = resolve(read_config(run / "config.yaml"), str(run / "config.yaml"))
-        if settings.examples is not None:
-            raise UserError(f"{run}: its images were imagined (examples: {settings.examples}); use --format csv")
-        self.root = pathlib.Path(settings.data_dir).expanduser()
-        prepared = open_set(prepare(settings))
-        with RunReader(run) as reader:
-            wanted = reader.meta().get("images")
-        if prepared.folder.name != wanted:
-            raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
-        self._pixels = prepared.images
-
-    def source(self, row: dict[str, Any]) -> pathlib.Path | None:
-        """Returns the source file of a label's image; None where it has none or the file is gone."""
-        if row["path"] is None:
-            return None
-        path = self.root / row["path"]
-        return path if path.is_file() else None
-
-    def suffix(self, row: dict[str, Any]) -> str:
-        """Returns the ending of the file that `copy` writes."""
-        source = self.source(row)
-        return ".png" if source is None else source.suffix.lower()
-
-    def copy(self, row: dict[str, Any], path: pathlib.Path) -> None:
-        """Writes the image of a label to a file: the source file as it is, or a PNG file of the prepared pixels."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source = self.source(row)
-        if source is not None:
-            shutil.copyfile(source, path)
-        else:
-            Image.fromarray(self._pixels[row["id"]].squeeze()).save(path)
-
-    def size(self, row: dict[str, Any]) -> tuple[int, int]:
-        """Returns width and height in pixels of the file that `copy` writes.
-
-        Raises:
-            UserError: the source file is not an image any more.
-        """
-        source = self.source(row)
-        if source is None:
-            height, width = self._pixels.shape[1:3]
-            return width, height
-        from aal.app.data.picture_files import open_picture
-
-        try:
-            with open_picture(source) as image:
-                return image.size
-        except OSError as error:
-            raise UserError(f"{source}: cannot be read as an image: {error}") from None
 
 
 def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pathlib.Path:
@@ -164,7 +61,7 @@ def _write(labels: Labels, kind: str, out: pathlib.Path | None) -> pathlib.Path:
             "folder": _write_folders,
             "coco": _write_coco,
             "huggingface": _write_imagefolder,
-            "labelstudio": _write_label_studio,
+            "labelstudio": label_studio.write,
         }
         writers[kind](labels, Images(labels.run), out)
     except OSError as error:
@@ -239,31 +136,6 @@ def _write_imagefolder(labels: Labels, images: Images, out: pathlib.Path) -> Non
         for name, row in zip(names, labels.rows, strict=True)
     )
     write_whole(out / "metadata.csv", _csv(("file_name", "label", "id", "path", *WHO), table))
-
-
-def _write_label_studio(labels: Labels, images: Images, out: pathlib.Path) -> None:
-    """`tasks.json` and `labelling.xml`; files are named from the folder on that holds the data directory.
-
-    Images without a source file are written beside, and named from the folder on that holds `out`.
-    """
-    answers: dict[int, list[tuple[str, str | None, float]]] = collections.defaultdict(list)
-    for answer in labels.answers():
-        answers[answer["item"]].append((str(answer["annotator"]), answer["label"], answer["seconds"]))
-    with RunReader(labels.run) as reader:
-        classes, paths = reader.classes(), reader.paths()
-        waiting = [item for item, part, *_ in reader.examples() if part == "shard"]
-    rows = {row["id"]: row for row in labels.rows}
-    tasks = []
-    for item in dict.fromkeys((*rows, *waiting)):
-        row = rows.get(item)
-        image = {"id": item, "path": paths.get(item)}
-        name = f"{images.root.absolute().name}/{image['path']}"
-        if images.source(image) is None:
-            name = f"{out.absolute().name}/images/{item:06d}.png"
-            images.copy(image, out / "images" / f"{item:06d}.png")
-        tasks.append(task_of(name, answers[item], row))
-    write_whole(out / "tasks.json", (json.dumps(tasks, indent=1) + "\n").encode())
-    write_whole(out / "labelling.xml", labelling_config(classes).encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
-"""Label Studio's JSON, both ways: labels of a run as its tasks, and its export as images and labels of a run.
+"""What Label Studio exports, as images and labels of a run; `aal.exports.label_studio` writes what it imports.
 
 The form is that of image classification (`<Choices name="choice" toName="image">`), documented at
-https://labelstud.io/guide/export and https://labelstud.io/guide/tasks.
+https://labelstud.io/guide/export.
 """
 
 import collections
@@ -10,68 +10,16 @@ import pathlib
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
-from xml.sax.saxutils import quoteattr
 
 from aal.config.errors import UserError
-
-LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files in its local storage
-
-
-def labelling_config(classes: Iterable[str]) -> str:
-    """Returns what a project of Label Studio needs to know of the classes: its labelling interface, as XML."""
-    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
-    return (
-        '<View>\n  <Image name="image" value="$image"/>\n  <Choices name="choice" toName="image">\n'
-        f"{choices}  </Choices>\n</View>\n"
-    )
-
-
-def task_of(
-    image: str, answers: Iterable[tuple[str, str | None, float]], label: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Returns an image as a task: each answer is an annotation, what they come to a prediction with its confidence.
-
-    Label Studio refuses annotations of people whom it does not know. So `completed_by` is set only where a name is an
-    e-mail address; every name stands in `meta` of the choice, which is kept.
-
-    Args:
-        image: path of its file below Label Studio's document root.
-        answers: who gave which class (None: could not tell, which Label Studio has as cancelled) in how many seconds.
-        label: row of `read_labels`; None where there is no label yet.
-    """
-    task = {"data": {"image": LOCAL_FILES + urllib.parse.quote(image)}}
-    if label is not None and label["source"] == "initial":
-        return {**task, "annotations": [_annotation([_choice(label["class"])])], "predictions": []}
-    given = [
-        {
-            **_annotation([] if name is None else [{**_choice(name), "meta": {"annotator": who}}]),
-            "lead_time": None if seconds != seconds else round(seconds, 3),
-            **({"completed_by": {"email": who}} if "@" in who else {}),
-        }
-        for who, name, seconds in answers
-    ]
-    found = (
-        []
-        if label is None
-        else [{"model_version": "aal", "score": label["confidence"], "result": [_choice(label["class"])]}]
-    )
-    return {**task, "annotations": given, "predictions": found}
-
-
-def _annotation(result: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"result": result, "was_cancelled": not result, "ground_truth": False}
-
-
-def _choice(name: str) -> dict[str, Any]:
-    return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [name]}}
 
 
 class Annotation(NamedTuple):
     """What somebody said of an image in Label Studio.
 
     Attributes:
-        annotator: the name that `task_of` gave, or else the e-mail address or the number of the user; who is not known
-            has a name of this annotation alone.
+        annotator: the name that an export of ours noted, or else the e-mail address or the number of the user; who is
+            not known has a name of this annotation alone.
         label: name of the class.
         seconds: that it took; None where that is not known.
     """
@@ -165,7 +113,7 @@ def _annotations_of(task: dict[str, Any], number: int) -> Iterator[Annotation]:
 
 
 def _name_of(who: object, number: int, place: int = 1) -> str:
-    """Returns a name: the number or e-mail address of a user, or what `task_of` noted.
+    """Returns a name: the number or e-mail address of a user, or what an export of ours noted.
 
     Two answers to one image are of two people: who is not known has a name of the annotation, its task and place.
     """
