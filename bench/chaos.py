@@ -35,8 +35,13 @@ from bench.settings import WORDS
 from bench.visitors import Visitors
 
 HUNG_AFTER_S = 4.0
-LIMIT_S = 300.0
-WATCHED = {"hub", "fork server", "main", "all"}  # after a fault of theirs, the run is given time to go on
+LIMIT_S = 600.0
+WATCHED = {
+    "hub",
+    "fork server",
+    "main",
+    "all",
+}  # after a fault of theirs the run is given time to go on, with --each of any
 # Of each mode: the settings that its runs have in turn, and how often each of its roles is faulted.
 TURNS = {
     "async": ("max_staleness=auto", "max_staleness=null"),
@@ -183,7 +188,7 @@ class FaultedRun:
                 known = dict(run.processes())
                 number = min(self._chance.choice((1, 1, 1, 2)), self._most - self._faults.total())
                 faulted = {self._fault(run, known) for _ in range(number)}
-                if faulted & WATCHED:
+                if faulted & WATCHED or self.each:
                     self._wait_for_progress(run)
 
     def _fault(self, run: Run, known: dict[str, psutil.Process]) -> str | None:
