@@ -16,18 +16,22 @@ pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 from aal.config.errors import RunFailed, UserError
 from aal.config.loading import resolve
 from aal.coordination.federation import AggregationJob, Contribution, LocalJob, LocalModel
+from aal.coordination.fence import Incarnations
 from aal.coordination.messages import ModelRef, TrainedModel
 from aal.engines.base import Role
+from aal.engines.processes import Slot
 from aal.engines.ray import files as files_module
-from aal.engines.ray import hub_client, node_store
-from aal.engines.ray.asks import Ask, asks_of, missing
+from aal.engines.ray import hub_client, launcher, node_store
+from aal.engines.ray.asks import asks_of
 from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import HubTime
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.node_store import NodeStore
+from aal.engines.ray.room import Ask, missing
 from aal.engines.ray.run_files import RunFiles
 from aal.storage.checksum import with_checksum
 from tests.builders import make_settings
+from tests.test_federated_runs import planned
 
 pytestmark = pytest.mark.unit
 
@@ -43,12 +47,12 @@ def asked(machines: list[dict[str, float]], servers: int = 2, workers: int = 4, 
         ([{"CPU": 2.0}], {}, Ask(), Ask()),  # a laptop: too few for all, so none are kept
         ([{"CPU": 6.0}], {}, Ask(1.0), Ask(1.0)),
         ([{"CPU": 16.0}], {}, Ask(6.0), Ask(1.0)),  # servers have what workers leave
-        ([{"CPU": 4.0}, {"CPU": 8.0}], {}, Ask(4.0), Ask(1.0)),  # on the smallest machine too
+        ([{"CPU": 4.0}, {"CPU": 8.0}], {}, Ask(3.0), Ask(1.0)),  # all fit, wherever workers are put
         ([{"CPU": 2.0}], {"ray": {"server_cpus": 3, "worker_cpus": 0.5}}, Ask(3.0), Ask(0.5)),
         ([{"CPU": 8.0, "GPU": 2.0}], {}, Ask(2.0, 1 / 3), Ask(1.0, 1 / 3)),
         ([{"CPU": 8.0, "GPU": 2.0}], {"devices": {"workers": "cpu"}}, Ask(2.0, 1.0), Ask(1.0)),
         ([{"CPU": 8.0, "GPU": 2.0}], {"ray": {"server_gpus": 0.5, "worker_gpus": 0}}, Ask(2.0, 0.5), Ask(1.0)),
-        ([{"CPU": 6.0}], {"ray": {"pins": {"server": "big"}}}, Ask(1.0, pins=("big",)), Ask(1.0)),
+        ([{"CPU": 6.0, "big": 1.0}], {"ray": {"pins": {"server": "big"}}}, Ask(1.0, pins=("big",)), Ask(1.0)),
     ],
 )
 def test_what_processes_ask(machines: Any, settings: dict[str, Any], server: Ask, worker: Ask) -> None:
@@ -65,7 +69,7 @@ FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggrega
         ([{"CPU": 8.0}], {}, Ask(3.0), Ask(1.0), Ask(1.0)),  # clients train: they have what the others leave
         ([{"CPU": 8.0, "GPU": 2.0}], {}, Ask(3.0, 0.5), Ask(1.0), Ask(1.0, 0.5)),  # averages need no GPU
         (
-            [{"CPU": 8.0}],
+            [{"CPU": 8.0, "site": 1.0}],
             {"ray": {"worker_cpus": 2, "pins": {"client": "site"}}},
             Ask(2.0, pins=("site",)),
             Ask(1.0),
@@ -80,6 +84,48 @@ def test_what_processes_of_a_federation_ask(
     assert asks_of(s, FEDERATION, machines) == {"client": client, "server": server, "evaluator": evaluator}
 
 
+SITES = [{"CPU": 64.0}, {"CPU": 4.0, "site": 1.0}, {"CPU": 4.0, "site": 1.0}]
+
+
+def of_sites(clients: int, machines: Sequence[Any] = SITES, **ray: Any) -> tuple[dict[str, Ask], list[str]]:
+    """What processes of a federation ask whose clients are pinned, and what a start lacks."""
+    s = make_settings(engine="ray", ray={"pins": {"client": "site"}, **ray})
+    roles = [Role("client", "", "", clients, needs_all=True), *FEDERATION[1:]]
+    return (asks := asks_of(s, roles, machines)), missing(asks, machines, roles)
+
+
+def test_no_client_of_a_federation_is_left_without_room() -> None:
+    """Its rounds wait for all of them. The server and the evaluator may take two of the eight CPUs of the sites."""
+    for clients, cpus in ((10, 0.0), (8, 0.0), (6, 1.0), (3, 1.0), (2, 2.0)):
+        asks, lacks = of_sites(clients)
+        assert asks["client"] == Ask(cpus, pins=("site",)) and asks["server"] == Ask(1.0) and not lacks
+    asks, lacks = of_sites(8, worker_cpus=1)
+    assert not lacks and asks["server"] == Ask(), "what was chosen for others is in nobody's way"
+    (line,) = of_sites(10, worker_cpus=1)[1]
+    assert line.startswith("client: 10 processes ask for 1 CPU, site each, and there is room for 8 of them")
+    gpus = [{**one, "GPU": number} for one, number in zip(SITES, (8.0, 1.0, 1.0), strict=True)]
+    asks, lacks = of_sites(10, gpus)
+    assert asks["client"].gpus == asks["evaluator"].gpus == 1 / 6 and not lacks
+    assert of_sites(10, gpus, worker_gpus=0.5)[1][0].startswith("client: 10 processes ask for 0.5 GPU, site each")
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.lists(st.integers(0, 3), max_size=12),
+)
+def test_what_is_asked_for_fits_wherever_ray_puts_the_others(cpus: list[int], clients: int, order: list[int]) -> None:
+    machines = [{"CPU": float(one), **({"site": 1.0} if number % 2 == 0 else {})} for number, one in enumerate(cpus)]
+    asks, lacks = of_sites(clients, machines)
+    assert not lacks
+    free = list(cpus)
+    for role, place in zip(("server", "evaluator"), [*order, 0, 0], strict=False):
+        chosen = place % len(cpus)
+        free[chosen] -= int(asks[role].cpus) if free[chosen] else 0
+    size = int(asks["client"].cpus)
+    assert not size or sum(one // size for one in free[::2]) >= clients
+
+
 def test_what_is_missing_is_named() -> None:
     asks = {"server": Ask(2.0, 1.0), "worker": Ask(1.0), "annotators": Ask()}
     assert missing(asks, [{"CPU": 3.0, "GPU": 1.0}]) == missing(asks, [{"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.0}]) == []
@@ -89,6 +135,32 @@ def test_what_is_missing_is_named() -> None:
     pinned = {"client": Ask(1.0, pins=("more",)), "evaluator": Ask(1.0, pins=("c",))}
     assert not missing(pinned, [{"CPU": 1.0, "more": 1.0, "c": 1.0}, {"CPU": 1.0, "more": 1.0}]), "who has less choice"
     assert missing(asks, [{"CPU": 9.0}]) == ["server: asks for 2 CPU, 1 GPU, and no machine has it beside the others"]
+
+
+@pytest.mark.parametrize("pins", [{}, {"annotators": "site"}])
+def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pins: dict[str, str]
+) -> None:
+    plan = planned(tmp_path / "run", engine="ray", mode="federated", worker_num=2, ray={"pins": pins})
+    assert [role.name for role in plan.roles if role.needs_all] == ["client"]
+    given: list[dict[str, Any]] = []
+    made = SimpleNamespace(remote=lambda *_: None)
+    actor = SimpleNamespace(remote=lambda *_: SimpleNamespace(begun=made, run=made))
+
+    def options(**how: Any) -> SimpleNamespace:
+        given.append(how)
+        return actor
+
+    monkeypatch.setattr(launcher, "ray", SimpleNamespace(remote=lambda _: SimpleNamespace(options=options)))
+    cluster: Any = SimpleNamespace(on_this_machine=lambda: "here")
+    none: Any = None
+    asks = asks_of(plan.settings, plan.roles, [{"CPU": 64.0, "site": 1.0}])
+    starts = launcher.RayLauncher(cluster, none, Incarnations(0), lambda: asks, lambda *_: none, none)
+    for role in plan.roles:
+        starts.start(Slot(role, 0))
+    places = {role.name: how["scheduling_strategy"] for role, how in zip(plan.roles, given, strict=True)}
+    others = dict.fromkeys(("client", "server", "evaluator"), "SPREAD")
+    assert places == {**others, "annotators": "SPREAD" if pins else "here"}
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 200.0)), min_size=1, max_size=30), st.floats(-1e6, 1e6))
