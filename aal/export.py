@@ -1,96 +1,26 @@
 """`python -m aal.export RUN --format FORMAT` gives out the labels of a run, finished or not."""
 
-import collections
 import csv
 import io
 import json
 import pathlib
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-from PIL import Image
 
 from aal.config.errors import UserError, of_system
-from aal.config.loading import read_config, resolve
 from aal.config.program import command
 from aal.config.terminal import ArgumentParser, run_command, write_line
-from aal.label_studio import labelling_config, task_of
-from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS, read_answers, read_labels
+from aal.exports import label_studio
+from aal.exports.images import Images
+from aal.exports.labels import Labels
+from aal.reporting.labels import ANSWER_COLUMNS, COLUMNS
 from aal.storage.atomic import write_whole
-from aal.storage.run_reader import Rows, RunReader
-from aal.web.people import People
+from aal.storage.run_reader import Rows
 
 FORMATS = ("csv", "answers", "folder", "coco", "huggingface", "labelstudio")
 WHO = ("annotator", "answered_at", "confidence")
 TABLES = {"csv": "labels.csv", "answers": "answers.csv"}
-
-
-class Images:
-    """The images behind the ids: the source files, or else PNG files made from the prepared arrays.
-
-    Args:
-        run: the run directory.
-
-    Raises:
-        UserError: the images are not there any more, or the run had none.
-    """
-
-    def __init__(self, run: pathlib.Path) -> None:
-        from aal.app.data import open_set, prepare
-
-        settings = resolve(read_config(run / "config.yaml"), str(run / "config.yaml"))
-        if settings.examples is not None:
-            raise UserError(f"{run}: its images were imagined (examples: {settings.examples}); use --format csv")
-        self.run = run
-        self.root = pathlib.Path(settings.data_dir).expanduser()
-        prepared = open_set(prepare(settings))
-        with RunReader(run) as reader:
-            wanted = reader.meta().get("images")
-        if prepared.folder.name != wanted:
-            raise UserError(f"{run}: data_dir {settings.data_dir} no longer holds the images that the run began with")
-        self._pixels = prepared.images
-
-    def source(self, row: dict[str, Any]) -> pathlib.Path | None:
-        """Returns the source file of a label's image; None where it has none or the file is gone."""
-        if row["path"] is None:
-            return None
-        path = self.root / row["path"]
-        return path if path.is_file() else None
-
-    def suffix(self, row: dict[str, Any]) -> str:
-        """Returns the ending of the file that `copy` writes."""
-        source = self.source(row)
-        return ".png" if source is None else source.suffix.lower()
-
-    def copy(self, row: dict[str, Any], path: pathlib.Path) -> None:
-        """Writes the image of a label to a file: the source file as it is, or a PNG file of the prepared pixels."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source = self.source(row)
-        if source is not None:
-            shutil.copyfile(source, path)
-        else:
-            Image.fromarray(self._pixels[row["id"]].squeeze()).save(path)
-
-    def size(self, row: dict[str, Any]) -> tuple[int, int]:
-        """Returns width and height in pixels of the file that `copy` writes.
-
-        Raises:
-            UserError: the source file is not an image any more.
-        """
-        source = self.source(row)
-        if source is None:
-            height, width = self._pixels.shape[1:3]
-            return width, height
-        from aal.app.data.picture_files import open_picture
-
-        try:
-            with open_picture(source) as image:
-                return image.size
-        except OSError as error:
-            raise UserError(f"{source}: cannot be read as an image: {error}") from None
 
 
 def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pathlib.Path:
@@ -111,44 +41,29 @@ def export(run: pathlib.Path, kind: str, out: pathlib.Path | None = None) -> pat
         UserError: the run has no labels or its images are gone, or `out` is taken or cannot be written.
         RunFailed: the disk is full or fails.
     """
-    return _write(run, _labels_of(run), kind, out)
+    return _write(Labels(run), kind, out)
 
 
-def _labels_of(run: pathlib.Path) -> Rows:
-    rows = _named(read_labels(run), run)
-    if not rows:
-        raise UserError(f"{run}: has no labels yet")
-    return rows
-
-
-def _answers_of(run: pathlib.Path) -> Rows:
-    return _named(read_answers(run), run)
-
-
-def _named(rows: Rows, run: pathlib.Path) -> Rows:
-    """Returns rows with the names of the people in them; simulated annotators have numbers only."""
-    names = {person.annotator: person.name for person in People(run, 0)}
-    return [{**row, "annotator": names.get(row["annotator"], row["annotator"])} for row in rows]
-
-
-def _write(run: pathlib.Path, rows: Rows, kind: str, out: pathlib.Path | None) -> pathlib.Path:
-    out = out or run / TABLES.get(kind, f"export-{kind}")
+def _write(labels: Labels, kind: str, out: pathlib.Path | None) -> pathlib.Path:
+    out = out or labels.run / TABLES.get(kind, f"export-{kind}")
     try:
         if kind in TABLES:
-            columns, table = (COLUMNS, rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(_answers_of(run)))
+            columns, table = (
+                (COLUMNS, labels.rows) if kind == "csv" else (ANSWER_COLUMNS, _with_label(labels.answers()))
+            )
             out.parent.mkdir(parents=True, exist_ok=True)
             write_whole(out, _csv(columns, ([row[key] for key in columns] for row in table)))
             return out
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out {out}: is not an empty directory; name a new one")
         out.mkdir(parents=True, exist_ok=True)
-        writers: dict[str, Callable[[Rows, Images, pathlib.Path], None]] = {
+        writers: dict[str, Callable[[Labels, Images, pathlib.Path], None]] = {
             "folder": _write_folders,
             "coco": _write_coco,
             "huggingface": _write_imagefolder,
-            "labelstudio": _write_label_studio,
+            "labelstudio": label_studio.write,
         }
-        writers[kind](rows, Images(run), out)
+        writers[kind](labels, Images(labels.run), out)
     except OSError as error:
         raise of_system(error, f"--out {out}: cannot be written: {error.strerror or error}") from None
     return out
@@ -168,10 +83,10 @@ def _csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode(errors="surrogateescape")
 
 
-def _write_folders(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_folders(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """A folder for each class; the names of the files begin with the id, so that no two are the same."""
-    folders = _folder_names(rows)
-    for row in rows:
+    folders = _folder_names(labels.rows)
+    for row in labels.rows:
         stem = re.sub(r"[^\w.-]", "_", pathlib.PurePosixPath(row["path"] or "").stem)
         name = f"{row['id']:06d}{'-' if stem else ''}{stem}{images.suffix(row)}"
         images.copy(row, out / folders[row["label"]] / name)
@@ -184,17 +99,17 @@ def _folder_names(rows: Rows) -> dict[int, str]:
     return {label: name if name and taken.count(name) == 1 else f"{name}-{label}" for label, name in names.items()}
 
 
-def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_coco(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """`annotations.json`; source files are named relative to the data directory, other images are written beside it."""
     entries = []
-    for row in rows:
+    for row in labels.rows:
         name = row["path"]
         if images.source(row) is None:
             name = f"images/{row['id']:06d}.png"
             images.copy(row, out / name)
         width, height = images.size(row)
         entries.append({"id": row["id"], "file_name": name, "width": width, "height": height})
-    categories = dict(sorted((row["label"], row["class"]) for row in rows))
+    categories = dict(sorted((row["label"], row["class"]) for row in labels.rows))
     content = {
         "info": {"description": "labels of an active learning run", "data_dir": str(images.root)},
         "images": entries,
@@ -205,47 +120,22 @@ def _write_coco(rows: Rows, images: Images, out: pathlib.Path) -> None:
                 **{"bbox": [0, 0, entry["width"], entry["height"]], "area": entry["width"] * entry["height"]},
                 **{"attributes": {key: row[key] for key in WHO}},
             }
-            for number, (row, entry) in enumerate(zip(rows, entries, strict=True), 1)
+            for number, (row, entry) in enumerate(zip(labels.rows, entries, strict=True), 1)
         ],
     }
     write_whole(out / "annotations.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _write_imagefolder(rows: Rows, images: Images, out: pathlib.Path) -> None:
+def _write_imagefolder(labels: Labels, images: Images, out: pathlib.Path) -> None:
     """`metadata.csv` with label, id, source and who gave it; `load_dataset("imagefolder", data_dir=...)` reads it."""
-    names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in rows]
-    for row, name in zip(rows, names, strict=True):
+    names = [f"images/{row['id']:06d}{images.suffix(row)}" for row in labels.rows]
+    for row, name in zip(labels.rows, names, strict=True):
         images.copy(row, out / name)
     table = (
         (name, row["class"], row["id"], row["path"], *(row[key] for key in WHO))
-        for name, row in zip(names, rows, strict=True)
+        for name, row in zip(names, labels.rows, strict=True)
     )
     write_whole(out / "metadata.csv", _csv(("file_name", "label", "id", "path", *WHO), table))
-
-
-def _write_label_studio(rows: Rows, images: Images, out: pathlib.Path) -> None:
-    """`tasks.json` and `labelling.xml`; files are named from the folder on that holds the data directory.
-
-    Images without a source file are written beside, and named from the folder on that holds `out`.
-    """
-    answers: dict[int, list[tuple[str, str | None, float]]] = collections.defaultdict(list)
-    for answer in _answers_of(images.run):
-        answers[answer["item"]].append((str(answer["annotator"]), answer["label"], answer["seconds"]))
-    with RunReader(images.run) as reader:
-        classes, paths = reader.classes(), reader.paths()
-        waiting = [item for item, part, *_ in reader.examples() if part == "shard"]
-    labels = {row["id"]: row for row in rows}
-    tasks = []
-    for item in dict.fromkeys((*labels, *waiting)):
-        row = labels.get(item)
-        image = {"id": item, "path": paths.get(item)}
-        name = f"{images.root.absolute().name}/{image['path']}"
-        if images.source(image) is None:
-            name = f"{out.absolute().name}/images/{item:06d}.png"
-            images.copy(image, out / "images" / f"{item:06d}.png")
-        tasks.append(task_of(name, answers[item], row))
-    write_whole(out / "tasks.json", (json.dumps(tasks, indent=1) + "\n").encode())
-    write_whole(out / "labelling.xml", labelling_config(classes).encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -261,10 +151,10 @@ def _export(arguments: Sequence[str] | None) -> int:
         "--out", type=pathlib.Path, metavar="PATH", help="where to; labels.csv or export-FORMAT in the run by default"
     )
     given = parser.parse_args(arguments)
-    rows = _labels_of(given.run)
-    write_line(str(_write(given.run, rows, given.format, given.out)), sys.stdout)
-    initial = sum(row["source"] == "initial" for row in rows)
-    write_line(f"{len(rows)} labels, {initial} of them initial", sys.stderr)  # the path alone is for scripts
+    labels = Labels(given.run)
+    write_line(str(_write(labels, given.format, given.out)), sys.stdout)
+    initial = sum(row["source"] == "initial" for row in labels.rows)
+    write_line(f"{len(labels.rows)} labels, {initial} of them initial", sys.stderr)  # the path alone is for scripts
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Label Studio's JSON, both ways: labels of a run as its tasks, and its export as images and labels of a run.
+"""What Label Studio exports, as images and labels of a run; `aal.exports.label_studio` writes what it imports.
 
 The form is that of image classification (`<Choices name="choice" toName="image">`), documented at
-https://labelstud.io/guide/export and https://labelstud.io/guide/tasks.
+https://labelstud.io/guide/export.
 """
 
 import collections
@@ -10,67 +10,16 @@ import pathlib
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
-from xml.sax.saxutils import quoteattr
 
 from aal.config.errors import UserError
-
-LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files in its local storage
-
-
-def labelling_config(classes: Iterable[str]) -> str:
-    """Returns what a project of Label Studio needs to know of the classes: its labelling interface, as XML."""
-    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
-    return (
-        '<View>\n  <Image name="image" value="$image"/>\n  <Choices name="choice" toName="image">\n'
-        f"{choices}  </Choices>\n</View>\n"
-    )
-
-
-def task_of(
-    image: str, answers: Iterable[tuple[str, str | None, float]], label: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Returns an image as a task: each answer is an annotation, what they come to a prediction with its confidence.
-
-    Label Studio refuses annotations of people whom it does not know. So `completed_by` is set only where a name is an
-    e-mail address; every name stands in `meta` of the choice, which is kept.
-
-    Args:
-        image: path of its file below Label Studio's document root.
-        answers: who gave which class (None: could not tell, which Label Studio has as cancelled) in how many seconds.
-        label: row of `read_labels`; None where there is no label yet.
-    """
-    task = {"data": {"image": LOCAL_FILES + urllib.parse.quote(image)}}
-    if label is not None and label["source"] == "initial":
-        return {**task, "annotations": [_annotation([_choice(label["class"])])], "predictions": []}
-    given = [
-        {
-            **_annotation([] if name is None else [{**_choice(name), "meta": {"annotator": who}}]),
-            "lead_time": None if seconds != seconds else round(seconds, 3),
-            **({"completed_by": {"email": who}} if "@" in who else {}),
-        }
-        for who, name, seconds in answers
-    ]
-    found = (
-        []
-        if label is None
-        else [{"model_version": "aal", "score": label["confidence"], "result": [_choice(label["class"])]}]
-    )
-    return {**task, "annotations": given, "predictions": found}
-
-
-def _annotation(result: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"result": result, "was_cancelled": not result, "ground_truth": False}
-
-
-def _choice(name: str) -> dict[str, Any]:
-    return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [name]}}
 
 
 class Annotation(NamedTuple):
     """What somebody said of an image in Label Studio.
 
     Attributes:
-        annotator: the name that `task_of` gave, or else the e-mail address or the number of the user.
+        annotator: the name that an export of ours noted, or else the e-mail address or the number of the user; who is
+            not known has a name of this annotation alone.
         label: name of the class.
         seconds: that it took; None where that is not known.
     """
@@ -107,7 +56,7 @@ def images(data_dir: pathlib.Path, export: str, classes: list[str] | None = None
 def read_export(export: pathlib.Path, is_there: Callable[[str], bool]) -> dict[str, list[Annotation]]:
     """Returns the annotations of each image that Label Studio exported, in the order of the file.
 
-    Cancelled ones are left out. JSON has an entry for each image, JSON-MIN for each annotation.
+    Those cancelled or without a choice are left out. JSON has an entry for each image, JSON-MIN for each annotation.
 
     Args:
         export: the file.
@@ -125,7 +74,7 @@ def read_export(export: pathlib.Path, is_there: Callable[[str], bool]) -> dict[s
     found: dict[str, list[Annotation]] = {}
     for number, task in enumerate(tasks, 1):
         try:
-            found.setdefault(_file_of(task, is_there), []).extend(_annotations_of(task))
+            found.setdefault(_file_of(task, is_there), []).extend(_annotations_of(task, number))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"task {number}: {error}") from None
     return found
@@ -148,30 +97,35 @@ def _file_of(task: dict[str, Any], is_there: Callable[[str], bool]) -> str:
     raise ValueError(f"{named!r} is not among the images")
 
 
-def _annotations_of(task: dict[str, Any]) -> Iterator[Annotation]:
+def _annotations_of(task: dict[str, Any], number: int) -> Iterator[Annotation]:
     if "data" not in task:
-        if task.get("choice") is not None:
-            yield Annotation(_name_of(task.get("annotator")), _first(task["choice"]), task.get("lead_time"))
+        if (label := _first(task.get("choice"))) is not None:
+            yield Annotation(_name_of(task.get("annotator"), number), label, task.get("lead_time"))
         return
-    for annotation in task.get("annotations") or ():
+    for place, annotation in enumerate(task.get("annotations") or (), 1):
         if annotation.get("was_cancelled"):
             continue
         for result in annotation.get("result") or ():
-            if result.get("type") == "choices":
+            if result.get("type") == "choices" and (label := _first(result["value"]["choices"])) is not None:
                 who = (result.get("meta") or {}).get("annotator") or annotation.get("completed_by")
-                yield Annotation(_name_of(who), _first(result["value"]["choices"]), annotation.get("lead_time"))
+                yield Annotation(_name_of(who, number, place), label, annotation.get("lead_time"))
                 break
 
 
-def _name_of(who: object) -> str:
-    """Returns a name: the number or e-mail address of a user, or what `task_of` noted."""
-    return str(who.get("email", who.get("id")) if isinstance(who, dict) else who)
+def _name_of(who: object, number: int, place: int = 1) -> str:
+    """Returns a name: the number or e-mail address of a user, or what an export of ours noted.
+
+    Two answers to one image are of two people: who is not known has a name of the annotation, its task and place.
+    """
+    known = who.get("email", who.get("id")) if isinstance(who, dict) else who
+    return f"unknown {number}.{place}" if known is None else str(known)
 
 
-def _first(choices: Any) -> str:
-    """Returns the first of several choices; JSON-MIN has one by itself as text, several as {"choices": [...]}."""
+def _first(choices: Any) -> str | None:
+    """Returns the first of several choices, None of none; JSON-MIN has one as text, several as {"choices": [...]}."""
     several = choices["choices"] if isinstance(choices, dict) else choices
-    return str(several[0] if isinstance(several, list) else several)
+    first = next(iter(several), None) if isinstance(several, list) else several
+    return None if first is None else str(first)
 
 
 def _majority(annotations: Iterable[Annotation]) -> str | None:

@@ -48,12 +48,17 @@ ROLES = {
 }
 CHANCES = {"hub": 2, "fork server": 2, "main": 2, "resource tracker": 1, "all": 1}
 FAULTS = {"kill": 6, "term": 2, "pause": 2, "stop": 2}
+PARTS = {
+    "async": ("hub", "main", "server-0", "worker-0", "annotators"),
+    "federated": ("hub", "main", "server-0", "client-0", "annotators"),
+}  # that --each kills
 
 
 def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit code is 1 when a promise was broken or a run failed."""
     parser = parser_of("bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=200, help="processes to kill or stop (default: 200)")
+    parser.add_argument("--each", type=int, help="kill each part so many times, and do nothing else")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the roles (default: 0)")
     parser.add_argument("--mode", choices=list(TURNS), default="async", help="of the runs (default: async)")
     parser.add_argument("--people", type=int, default=0, help="who label over HTTP beside simulated ones (default: 0)")
@@ -62,11 +67,15 @@ def main(words: list[str] | None = None) -> int:
     if arguments.people and arguments.mode == "federated":
         parser.error("--people: not with --mode federated, where each client has annotators of its own")
     chance, faults = random.Random(arguments.seed), collections.Counter[str]()
+    parts = [*PARTS[arguments.mode], *(["web"] if arguments.people else [])]
+    if arguments.each:
+        arguments.faults = arguments.each * len(parts)
     broken: list[str] = []
     runs = resumes = answered = 0
     while faults.total() < arguments.faults and not broken:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
         run = FaultedRun(folder, chance, faults, arguments.faults, arguments.mode, arguments.people)
+        run.each = dict.fromkeys(parts, arguments.each) if arguments.each else {}
         try:
             resumes += run.to_its_end(arguments.seed + runs)
             broken = breaches(run.folder, run.seen)
@@ -120,6 +129,7 @@ class FaultedRun:
         self._most = most
         self._mode = mode
         self._chances = ROLES[mode] | CHANCES | ({"web": 6} if people else {})
+        self.each: Mapping[str, int] = {}  # kills of each part, instead of any faults of any
         self._mark = uuid.uuid4().hex
         self._paused: dict[psutil.Process, float] = {}  # when each goes on
         self._people = Visitors(self.folder, people)
@@ -178,8 +188,9 @@ class FaultedRun:
 
     def _fault(self, run: Run, known: dict[str, psutil.Process]) -> str | None:
         """Does a fault; returns the name of its process, or None where there is none just now."""
-        (name,) = self._chance.choices(list(self._chances), list(self._chances.values()))
-        (fault,) = self._chance.choices(list(FAULTS), list(FAULTS.values()))
+        chances = {name: most - self._faults[f"{name} kill"] for name, most in self.each.items()} or self._chances
+        (name,) = self._chance.choices(list(chances), list(chances.values()))
+        (fault,) = ("kill",) if self.each else self._chance.choices(list(FAULTS), list(FAULTS.values()))
         if name == "all" or (name == "main" and fault == "stop"):
             fault = "pause"  # stopped for good, the run could not go on
         processes = [*known.values()] if name == "all" else [known[name]] if name in known else []

@@ -226,6 +226,25 @@ def test_answers_decide_that_are_there_when_the_next_cannot_tell() -> None:
     assert say(pools, 10, 1, CANNOT_TELL) == [Label(0, 10, 2, 1.0, 1, True)]
 
 
+def test_who_holds_an_image_may_still_answer_when_another_cannot_tell() -> None:
+    pools = pools_with(wanted=2)
+    assert sorted(pools.draw([0, 0], 1.0)) == sorted(pools.draw([1, 1], 1.0)) == [10, 11]
+    assert say(pools, 10, 1, CANNOT_TELL) == [] and pools._state[10] == QUERIED
+    assert pools.draw([2, 2], 1.0) == [], "nobody else is asked"
+    assert say(pools, 10, 0, 2) == [Label(0, 10, 2, 1.0, 0, True)]
+    assert say(pools, 11, 0, CANNOT_TELL) == [] and say(pools, 11, 1, CANNOT_TELL) == []
+    assert pools._state[11] == RETIRED and pools.idle, "the other could not tell either"
+
+
+def test_an_image_waits_again_when_the_time_of_the_last_who_might_answer_is_over() -> None:
+    pools = pools_with(wanted=3)
+    pools.correct(11, CANNOT_TELL, SUPERVISOR, Outcome([], [], []))
+    assert pools.draw([0, 1], 1.0) == [10, 10]
+    assert say(pools, 10, 1, CANNOT_TELL) == [] and pools.queries.expire(2.0) == [10]
+    assert pools.draw([2, 3], 3.0) == [10], "one is asked in the place of the one who was to answer"
+    assert say(pools, 10, 2, 1) == [Label(0, 10, 1, 1.0, 2, True)]
+
+
 def test_a_label_that_is_taken_back_keeps_its_place_and_the_last_word_counts() -> None:
     pools = pools_with()
     say(pools, 10, 0, 1)

@@ -179,6 +179,24 @@ def test_label_studio_gets_every_answer_and_what_is_to_be_labelled(photos: pathl
         assert [row["annotator"] for row in csv.DictReader(file)] == ["ada", "bob@example.org"]
 
 
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_people_go_by_numbers_where_their_names_cannot_be_read(
+    photos: pathlib.Path, is_damaged: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = photos / "people.json"
+    if is_damaged:
+        people.write_text('[{"annotator": 6}')
+    else:
+        people.mkdir()  # as good as a file that its owner alone may read, which root may
+    for kind in ("csv", "answers", "labelstudio"):
+        assert command.main([str(photos), "--format", kind]) == 0
+        note, count = capsys.readouterr().err.splitlines()
+        reason = "is damaged" if is_damaged else "cannot be read: Is a directory"
+        assert note == f"{people}: {reason}; people go by their numbers" and count.startswith("4 labels")
+    with (photos / "labels.csv").open(newline="") as file:
+        assert [row["annotator"] for row in csv.DictReader(file)] == ["", "", "6", "7"]
+
+
 def of(name: str) -> dict[str, Any]:
     """A choice, as Label Studio has it."""
     return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [name]}}

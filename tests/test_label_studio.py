@@ -71,6 +71,34 @@ def test_an_exported_project_is_answers_of_a_run() -> None:
         Answers(str(EXPORTED / "project.json"), ["finch", "robin"], NAMES[:1], 1.0)
 
 
+def test_what_recorded_answers_cannot_be_is_named_by_its_image(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "project.json"
+    for choice, seconds, text in [
+        ("bird", 1, "'bird' is none of the 1 classes"),
+        ("finch", -3, "seconds -3.0 must be"),
+    ]:
+        file.write_text(json.dumps([{"image": "a-21.jpg", "choice": choice, "lead_time": seconds, "annotator": 1}]))
+        with pytest.raises(UserError, match=rf"annotators\.answers: .*project.json: a-21.jpg: {text}"):
+            Answers(str(file), ["finch"], NAMES, 1.0)
+
+
+def test_annotations_of_unknown_people_are_of_different_ones(tmp_path: pathlib.Path) -> None:
+    made = {"type": "choices", "value": {"choices": ["finch"]}}
+    cancelled = {"was_cancelled": True, "result": []}
+    project = [
+        {"image": "b-13.jpg", "choice": "finch"},
+        {"data": {"image": "a-21.jpg"}, "annotations": [{"result": [made]}, cancelled, {"result": [made]}]},
+        {"image": "b-13.jpg", "choice": "finch", "annotator": {}},
+    ]
+    file = tmp_path / "project.json"
+    file.write_text(json.dumps(project))
+    found = read_export(file, NAMES.__contains__)
+    assert [one.annotator for one in found[NAMES[0]]] == ["unknown 2.1", "unknown 2.3"]
+    assert [one.annotator for one in found[NAMES[1]]] == ["unknown 1.1", "unknown 3.1"]
+    answers = Answers(str(file), ["finch"], NAMES, 1.0)
+    assert len({one.annotator for one in [*answers.of(0), *answers.of(1)]}) == 4
+
+
 def test_other_forms_of_addresses_people_and_choices(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     both = {"choices": ["finch", "robin"]}
     made = {"type": "choices", "value": both}
@@ -85,6 +113,24 @@ def test_other_forms_of_addresses_people_and_choices(data_dir: pathlib.Path, tmp
     file.write_text(json.dumps(project))
     found = read_export(file, lambda path: (data_dir / path).is_file())
     assert found == {NAMES[0]: [Annotation("e", "finch", None)], NAMES[2]: [Annotation("f", "finch", None)]}
+    assert images(data_dir, str(file))["labels"] == ["finch", "finch"]
+
+
+@pytest.mark.parametrize("choice", [[], {"choices": []}, None])
+def test_an_annotation_without_a_choice_is_none(data_dir: pathlib.Path, tmp_path: pathlib.Path, choice: object) -> None:
+    made = {"type": "choices", "value": {"choices": []}}
+    project = [
+        {"data": {"image": "a-21.jpg"}, "annotations": [{"result": [made], "completed_by": 1}]},
+        {"image": "b-13.jpg", "choice": choice, "annotator": 1},
+    ]
+    file = tmp_path / "project.json"
+    file.write_text(json.dumps(project))
+    assert read_export(file, NAMES.__contains__) == {NAMES[0]: [], NAMES[1]: []}
+    assert images(data_dir, str(file))["labels"] == [None, None]
+
+
+def test_mistakes_in_an_export_are_named(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "project.json"
     for content, text in [
         ([{"data": {"image": "../../../etc/passwd"}}], r"task 1: '../../../etc/passwd' is not among the images"),
         ({"tasks": []}, "is no list of tasks"),

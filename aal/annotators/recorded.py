@@ -48,7 +48,7 @@ class Answers:
         names: of the annotators; their numbers are places in it.
 
     Raises:
-        UserError: the file is not there or is no such file; the line or the task is named.
+        UserError: the file is not there or is no such file; the line, the task or the image is named.
     """
 
     def __init__(self, path: str, classes: Sequence[str], paths: Sequence[str | None] | None, seconds: float) -> None:
@@ -76,7 +76,11 @@ class Answers:
         try:
             for path, annotations in read_export(self._file, self._ids.__contains__).items():
                 for name, label, seconds in annotations:
-                    yield self._row({"path": path, "annotator": name, "label": label, "seconds": str(seconds or "")})
+                    row = {"path": path, "annotator": name, "label": label, "seconds": str(seconds or "")}
+                    try:
+                        yield self._row(row)
+                    except ValueError as error:
+                        raise ValueError(f"{path}: {error}") from None
         except ValueError as error:
             raise UserError(f"annotators.answers: {self._file}: {error}") from None
 

@@ -140,8 +140,8 @@ class Pools(Shards):
     def answer(self, ids: Sequence[int], annotators: Sequence[int], labels: Sequence[int]) -> Outcome:
         """Takes in answers; an id that has all that it needs goes from S to L, once.
 
-        One that enough annotators could not tell gets no more answers: those that it has decide, and without any it is
-        retired.
+        One that enough annotators could not tell is shown to nobody else: the answers that it has when those who hold
+        it are done decide, and without any it is retired.
 
         Args:
             ids: that were answered.
@@ -166,15 +166,17 @@ class Pools(Shards):
         return Kind.LABEL if self.queries.settle(example, annotator) else None
 
     def _decide(self, example: int, annotator: int, kind: Kind, outcome: Outcome) -> None:
-        """Moves an id out of S that needs no more answers; asks for one more where they disagree."""
+        """Moves an id out of S that is to get no more answers; asks for one more where they disagree."""
         if kind is Kind.CANNOT_TELL:
             self._declined.setdefault(example, set()).add(annotator)
-        if len(self._declined.get(example, ())) < self._cannot_tell:
-            if kind is Kind.CANNOT_TELL or self.queries.missing(example):
+        if len(self._declined.get(example, ())) >= self._cannot_tell:
+            if self.queries.wait_for_holders(example):  # whose answers are as good as any
                 return
-            if not self.answers.are_enough(example):
-                self.queries.extend(example)
-                return
+        elif kind is Kind.CANNOT_TELL or self.queries.missing(example):
+            return
+        elif not self.answers.are_enough(example):
+            self.queries.extend(example)
+            return
         decided = self.answers.close(example)
         if decided is None:
             self._retire(example, outcome)

@@ -141,6 +141,13 @@ class QueryPool:
         self._missing[example] = self.missing(example) + 1
         self._moved(example, free)
 
+    def wait_for_holders(self, example: int) -> bool:
+        """Lets an id wait for no answers but of those who hold it; False where none of them is missing."""
+        free = self._free(example)
+        self._missing[example] = min(self.missing(example), self.leases.count(example))
+        self._moved(example, free)
+        return self._missing[example] > 0
+
     # ------------------------------------------------------------------ annotators
 
     def draw(self, annotators: Sequence[int], deadline: float) -> list[int]:

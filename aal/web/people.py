@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from aal.config.errors import UserError
+from aal.config.errors import UserError, of_system
 from aal.config.people import PersonName
 from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
@@ -49,18 +49,18 @@ class People:
         first: number of the first person.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or may not be read.
+        RunFailed: the disk fails.
     """
 
     def __init__(self, run: pathlib.Path, first: int) -> None:
         self._path, self._first = run / NAME, first
-        self._listed: list[Person] = []
-        with writing(run), contextlib.suppress(FileNotFoundError):
-            content = self._path.read_bytes()
-            try:
-                self._listed = TypeAdapter(list[Person]).validate_json(content)
-            except ValidationError:
-                raise UserError(f"{self._path}: is damaged; remove it, and everybody gets a new link") from None
+        try:
+            self._listed = _read(self._path)
+        except ValidationError:
+            raise UserError(f"{self._path}: is damaged; remove it, and everybody gets a new link") from None
+        except OSError as error:
+            raise of_system(error, f"{self._path}: cannot be read: {error.strerror or error}") from None
         self._by_digest = self._digests()
 
     def __iter__(self) -> Iterator[Person]:
@@ -99,6 +99,23 @@ class People:
 
     def _digests(self) -> dict[bytes, Person]:
         return {_digest(person.token): person for person in self._listed if person.token}
+
+
+def _read(path: pathlib.Path) -> list[Person]:
+    with contextlib.suppress(FileNotFoundError):
+        return TypeAdapter(list[Person]).validate_json(path.read_bytes())
+    return []
+
+
+def names_of(run: pathlib.Path) -> tuple[dict[int, str], str | None]:
+    """Returns the names of people by their numbers, and why they are missing: who else sees a run may not read them."""
+    path = run / NAME
+    try:
+        return {person.annotator: person.name for person in _read(path)}, None
+    except ValidationError:
+        return {}, f"{path}: is damaged"
+    except OSError as error:
+        return {}, f"{path}: cannot be read: {error.strerror or error}"
 
 
 def _digest(token: str) -> bytes:

@@ -1,0 +1,1 @@
+"""What the labels of a run are given out from, and in which forms."""
