@@ -161,7 +161,8 @@ def resume(
         if state:
             check_unchanged(run, settings, images, state.meta)
         with writing(run):
-            tidy(run)
+            repeated = settings.engine == "simulated"  # which uses again what it finds
+            tidy(run, state.files if state and not repeated else None)
             shards, first = schedule_of(settings).shard_num(settings), chooser(settings, images)
             partition = split_again(run, images, settings, shards, state is not None, first)
             write_settings(run, settings)  # not before: what is refused leaves the run as it was

@@ -57,7 +57,7 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
     if settings.people.label:
         # People draw and answer too, each in a browser; one process serves their pages.
         about = (images.classes, pictures, images.paths, len(partition.held_out.test))
-        roles.append(Role("web", "aal.web.server:build", "aal.web.server:serve", 1, about))
+        roles.append(Role("web", "aal.web.server:build", "aal.web.server:serve", 1, about, stays=True))
     return roles
 
 
@@ -83,6 +83,7 @@ def _federated(settings: Settings, images: "ImageSet", partition: Partition, ask
             (images.folder / "images.npy", facts),
             settings.devices.worker_processes,
             rows=[partition.owned(client) for client in range(clients)] if settings.compute == "full" else None,
+            needs_all=True,  # a round waits for who takes part, and the end for the labels of all
         ),
         # A server reads local models and writes their average; it is given no image and no label.
         Role("server", f"{server}:build", f"{server}:serve", 1, (facts,), part="aggregator"),
@@ -95,6 +96,15 @@ def _federated(settings: Settings, images: "ImageSet", partition: Partition, ask
             (images.folder / "images.npy", images.folder / "labels.npy"),
             rows=[partition.test] if settings.compute == "full" else None,
         ),
-        # The annotators of each client draw from its queries; those of all clients share one process.
-        Role("annotators", f"{SOURCE}:build", f"{SOURCE}:annotate", clients, (*asked, partition.shards), processes=1),
+        # The annotators of each client draw from its queries; those of all clients share one process, which is given
+        # the labels of all and stays where these are.
+        Role(
+            "annotators",
+            f"{SOURCE}:build",
+            f"{SOURCE}:annotate",
+            clients,
+            (*asked, partition.shards),
+            processes=1,
+            stays=True,
+        ),
     ]

@@ -16,10 +16,11 @@ from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
 from aal.reporting import pages
 from aal.storage.checksum import checksum_of
 from aal.storage.earlier_record import EARLIER
+from aal.storage.journal import RESCUED
 from aal.storage.model_files import save_model
 from aal.storage.resume_state import resume_state_of, take_over
-from aal.storage.run_directory import new_run
-from tests.builders import MemoryRecorder, make_hub, make_settings, query
+from aal.storage.run_directory import new_run, tidy
+from tests.builders import MemoryRecorder, make_hub, make_run, make_settings, model, query
 from tests.test_hub import three_trainings
 from tests.test_model_files import payload
 from tests.test_record import written
@@ -161,6 +162,31 @@ def test_leftovers_of_killed_writers_are_removed_and_are_no_run(tmp_path: pathli
     (run / "models" / ".tmp-training-0000-server-0.pt-77").write_text("half")
     assert resume(run, "worker_query_num=3") == 0
     assert not list(run.rglob(".tmp-*"))
+
+
+def test_whole_files_that_no_record_names_are_removed_and_no_others(tmp_path: pathlib.Path) -> None:
+    """A process was killed between writing and announcing; under the next hub its files have other names."""
+    of_record = [(*model(0, 0, 4, 0.0, 1.0, 0.5)[:7], "models/average-00002-server-0.pt", "cnn", 1, 2)]
+    local: list[tuple[object, ...]] = [(1, 0, 0, 4, None, 0.0, 1.0, 0.5, "models/local-00001-client-0.pt", "x", 0)]
+    local += [(0, 1, 0, 4, None, 0.0, 1.0, None, "", None, 1)]
+    meta = [("seed", "0"), ("config", "{data_type: digits, models: cnn}")]
+    run = make_run(tmp_path / "run", {}, models=of_record, local_models=local, meta=meta)
+    kept = ["models/average-00002-server-0.pt", "models/local-00001-client-0.pt", "clients/kept-00001-client-0.pt"]
+    kept += ["models/mine.pt", "models/average-best.pt", "run.db"]
+    gone = ["models/average-00002-server-0-1000000.pt", "models/local-00003-client-0.pt"]
+    gone += ["clients/kept-00003-client-0.pt", "clients/kept-00001-client-0-7.pt", "models/training-0001-server-0.pt"]
+    for name in (*kept, *gone):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).touch()
+    state = take_over(run / "run.db")
+    assert state is not None
+    tidy(run)
+    (run / RESCUED).touch()
+    tidy(run, state.files)
+    assert all((run / name).exists() for name in (*kept, *gone)), "another record may name them"
+    (run / RESCUED).unlink()
+    tidy(run, state.files)
+    assert all((run / name).exists() for name in kept) and not any((run / name).exists() for name in gone)
 
 
 @pytest.mark.parametrize(("number", "code"), [(28, 1), (30, 2)], ids=["full", "read-only"])

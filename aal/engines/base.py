@@ -89,6 +89,8 @@ class Role:
         part: the part of the hub that it sees, one of `aal.coordination.parts.PARTS`; its name by default.
         rows: for each of them, the rows (n,), ascending, that it reads of the `.npy` files among `args`; None for all.
         processes: that they share; None for one each.
+        needs_all: whether a run comes to no end without every one of them, so that all must have room at its start.
+        stays: whether it runs on the machine of the command, if the user says nothing else.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Role:
     processes: int | None = None
     part: str = ""
     rows: Sequence[np.ndarray] | None = field(default=None, repr=False, compare=False)
+    needs_all: bool = False
+    stays: bool = False
 
     @property
     def sees(self) -> str:

@@ -1,9 +1,7 @@
 """Model files that are never half-written, and never run code when they are read."""
 
 import io
-import logging
 import pathlib
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,15 +9,12 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from aal.config.errors import RunFailed, UserError
+from aal.config.errors import UserError
 from aal.config.settings import Settings
 from aal.storage.atomic import write_whole
 from aal.storage.checksum import is_intact, with_checksum
 from aal.storage.model_schema import FORMAT, checked
-
-SAVE_FOR_S, SAVE_AGAIN_S = 60.0, 2.0
-
-log = logging.getLogger("aal")
+from aal.storage.retry import write_with_retry
 
 
 def model_payload(
@@ -87,7 +82,7 @@ def save_model(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
 
 
 def save_with_retry(path: pathlib.Path, payload: dict[str, Any], heartbeat: Callable[[], None]) -> None:
-    """Saves a model; while the disk does not take it, tries again for SAVE_FOR_S seconds: a training is expensive.
+    """Saves a model; while the disk does not take it, tries again for a while: a training is expensive.
 
     Args:
         path: of the file.
@@ -97,17 +92,7 @@ def save_with_retry(path: pathlib.Path, payload: dict[str, Any], heartbeat: Call
     Raises:
         RunFailed: the disk did not take it.
     """
-    deadline = time.monotonic() + SAVE_FOR_S
-    while True:
-        try:
-            return save_model(path, payload)
-        except OSError as error:
-            reason = f"{path}: the model cannot be written: {error.strerror or error}"
-            if time.monotonic() > deadline:
-                raise RunFailed(f"{reason}; make room for it") from None
-            log.warning("%s; trying again", reason)
-            time.sleep(SAVE_AGAIN_S)
-            heartbeat()
+    write_with_retry(lambda: save_model(path, payload), f"{path}: the model", heartbeat)
 
 
 def load_model(path: str | pathlib.Path) -> dict[str, Any]:

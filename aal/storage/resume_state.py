@@ -14,7 +14,7 @@ from aal.config.errors import UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.answers import Kind, Said
-from aal.coordination.federation import FederationState, LocalModel
+from aal.coordination.federation import FederationState, LocalModel, kept_with
 from aal.coordination.messages import ModelRef, TrainingJob
 from aal.coordination.query_pool import NO_MODEL
 from aal.storage.acknowledged import NAME, acknowledged, check_answers
@@ -76,6 +76,12 @@ class ResumeState:
     def settings(self) -> Settings:
         """The settings that the run went on with last."""
         return resolve(yaml.safe_load(self.meta["config"]), "run.db")
+
+    @property
+    def files(self) -> set[str]:
+        """Files of roles, relative to the run directory, that the record names, and what was kept beside these."""
+        local = [model.path for model in self.federation.local_models if model.path]
+        return {model.path for model, _ in self.models} | {*local, *map(kept_with, local)}
 
     def finished(self, settings: Settings) -> bool:
         """Whether the run has ended well, and the settings ask for no more labels than it bought."""

@@ -6,8 +6,9 @@ import logging
 import os
 import pathlib
 import platform
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from aal import __version__
 from aal.config.errors import UserError, of_system
@@ -16,10 +17,12 @@ from aal.config.settings import Settings
 from aal.config.terminal import LineFormatter
 from aal.coordination.federation import CLIENTS
 from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
+from aal.storage.journal import RESCUED
 from aal.storage.source_commit import source_commit
 
 MODELS = "models"
 WRITTEN = (MODELS, CLIENTS)  # folders in which roles write
+OF_ROLES = re.compile(r"(training|local|average|kept)-\d+-(server|client)-\d+(-\d+)?\.pt\Z")  # and so no one else's
 _SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
@@ -70,16 +73,24 @@ def _is_free(folder: pathlib.Path) -> bool:
     return all(path.name == LOCK or path.name.startswith(TEMPORARY) for path in folder.iterdir())
 
 
-def tidy(run: pathlib.Path) -> None:
+def tidy(run: pathlib.Path, named: Collection[str] | None = None) -> None:
     """Removes the half-written files of processes that were killed, and makes the directory of the models.
 
     The caller holds the run directory.
+
+    Args:
+        run: the run directory.
+        named: files of roles that its record names. Others were whole but not announced when their process ended, and
+            are removed too: no later process looks for them, since its files have other names. None keeps all.
     """
     (run / MODELS).mkdir(mode=0o755, exist_ok=True)
-    for folder in (run, *(run / name for name in WRITTEN)):
-        for path in folder.glob(f"{TEMPORARY}*"):
-            with contextlib.suppress(OSError):
-                path.unlink()
+    leftovers = [path for folder in (run, *(run / name for name in WRITTEN)) for path in folder.glob(f"{TEMPORARY}*")]
+    if named is not None and not (run / RESCUED).exists():  # which may name more
+        of_roles = [path for name in WRITTEN for path in (run / name).glob("*.pt") if OF_ROLES.match(path.name)]
+        leftovers += [path for path in of_roles if path.relative_to(run).as_posix() not in named]
+    for path in leftovers:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextlib.contextmanager

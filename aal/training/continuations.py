@@ -8,7 +8,7 @@ import torch
 
 from aal.coordination.federation import LocalJob, kept_with
 from aal.storage.atomic import write_whole
-from aal.storage.checksum import with_checksum
+from aal.storage.checksum import is_intact, with_checksum
 from aal.training.trainer import Continuation
 
 log = logging.getLogger("aal")
@@ -26,6 +26,8 @@ def load_continuation(run: pathlib.Path, job: LocalJob | None, epochs: int) -> C
         return Continuation(epochs)
     path = run / kept_with(job.previous)
     try:
+        if not is_intact(path):
+            raise ValueError("it is missing, or its bytes are not those that were written")
         kept = torch.load(path, map_location="cpu", weights_only=True)
         return Continuation(epochs, kept["optimizer"], kept["statistics"])
     except Exception as error:  # PyTorch and pickle raise a dozen kinds; a new optimiser only trains a little less well

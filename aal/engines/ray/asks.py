@@ -1,47 +1,13 @@
 """What each process asks of Ray: CPUs, GPUs, and the resources that pin it to machines."""
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aal.config.settings import Settings
 from aal.engines.base import Role
-
-A_BIT = 0.001  # of a resource that pins: enough to be asked for, too little to be used up
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What one process asks of Ray.
-
-    Attributes:
-        cpus: that Ray keeps for it; 0 where there are too few for all, and Ray spreads them.
-        gpus: that it has, also a part of one.
-        pins: resources that say where it may run.
-    """
-
-    cpus: float = 0.0
-    gpus: float = 0.0
-    pins: tuple[str, ...] = ()
-
-    @property
-    def threads(self) -> int:
-        """That it computes with."""
-        return max(1, int(self.cpus))
-
-    @property
-    def resources(self) -> dict[str, float]:
-        """By Ray's names."""
-        found = {"CPU": self.cpus, "GPU": self.gpus, **dict.fromkeys(self.pins, A_BIT)}
-        return {name: amount for name, amount in found.items() if amount}
-
-    def fits(self, free: Mapping[str, float]) -> bool:
-        """Whether a machine has all of it."""
-        return all(free.get(name, 0.0) >= amount for name, amount in self.resources.items())
-
-    def __str__(self) -> str:
-        amounts = [f"{amount:g} {name}" for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount]
-        return ", ".join([*amounts, *self.pins]) or "nothing"
+from aal.engines.ray.room import Ask, allowed, short_of
 
 
 def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
@@ -53,24 +19,33 @@ def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mappin
         machines: resources of each machine of the cluster.
     """
     kinds = {role.name: _kind(settings, role) for role in roles}
-    slots = {role.name: role.slots for role in roles if kinds[role.name].computes}
-    trainer = "client" if "client" in slots else "server"
-    trainers, others = slots.get(trainer, 0), sum(number for name, number in slots.items() if name != trainer)
-    cpus = int(sum(one.get("CPU", 0.0) for one in machines))
-    gpus = sum(one.get("GPU", 0.0) for one in machines)
-    smallest = min((int(one.get("CPU", 0.0)) for one in machines), default=0)
-    share = min((cpus - others) // max(1, trainers), smallest // math.ceil(trainers / max(1, len(machines)) or 1))
-    part = _part(gpus, sum(number for name, number in slots.items() if kinds[name].on_gpu))
-    found = {}
-    for name, kind in kinds.items():
-        own_cpus = float(max(1, share) if name == trainer else 1) if cpus >= trainers + others else 0.0
-        own_gpus = part if kind.gpus is None else kind.gpus
-        found[name] = Ask(
-            kind.computes * (kind.cpus or own_cpus),
-            kind.on_gpu * own_gpus,
-            (settings.ray.pins[name],) if name in settings.ray.pins else (),
+    pins = {name: (settings.ray.pins[name],) if name in settings.ray.pins else () for name in kinds}
+    own_gpus = _gpus({role.name: role.slots for role in roles if kinds[role.name].on_gpu}, pins, machines)
+    asks = {
+        name: Ask(
+            kind.computes * (kind.cpus or 1.0),
+            kind.on_gpu * (own_gpus.get(name, 0.0) if kind.gpus is None else kind.gpus),
+            pins[name],
         )
-    return found
+        for name, kind in kinds.items()
+    }
+    slots = {role.name: role.slots for role in roles}
+    chosen = {name for name, kind in kinds.items() if kind.computes and kind.cpus is None}
+    asks |= _without_cpus(asks, chosen & short_of(asks, slots, machines, "CPU").keys())
+    if short_of(asks, slots, machines, "CPU"):  # by numbers of the user's, which nothing else may be in the way of
+        asks |= _without_cpus(asks, chosen)
+    trainer = "client" if "client" in slots else "server"
+    if trainer in chosen and asks[trainer].cpus:
+        cpus = sum(one.get("CPU", 0.0) for one in allowed(asks[trainer], machines))
+        for share in range(int(cpus) // slots[trainer], 1, -1):
+            tried = asks | {trainer: dataclasses.replace(asks[trainer], cpus=float(share))}
+            if not short_of(tried, slots, machines, "CPU"):
+                return tried
+    return asks
+
+
+def _without_cpus(asks: Mapping[str, Ask], names: Collection[str]) -> dict[str, Ask]:
+    return {name: dataclasses.replace(asks[name], cpus=0.0) for name in names}
 
 
 @dataclass(frozen=True)
@@ -93,27 +68,19 @@ def _kind(settings: Settings, role: Role) -> _Kind:
     return _Kind()
 
 
-def _part(gpus: float, processes: int) -> float:
-    """Returns how much of a GPU each of some processes can have: whole ones, or equal parts that fit together."""
-    if not gpus or not processes:
-        return 0.0
-    return 1.0 if gpus >= processes else 1.0 / math.ceil(processes / gpus)
+def _gpus(
+    slots: Mapping[str, int], pins: Mapping[str, tuple[str, ...]], machines: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """Returns what each process has of a GPU, by role: whole ones, or equal parts that fit together.
 
-
-def missing(asks: Mapping[str, Ask], machines: Sequence[Mapping[str, float]]) -> list[str]:
-    """Returns what a cluster lacks to run one process of each role at once; a line each.
+    The machines that a pin allows are to have room for all of them, since the others may come there too.
 
     Args:
-        asks: of a process of each role.
+        slots: processes of each role that uses GPUs.
+        pins: of each role.
         machines: resources of each machine of the cluster.
     """
-    free, found = [dict(one) for one in machines], []
-    choice = {name: sum(ask.fits(one) for one in machines) for name, ask in asks.items()}
-    for name, ask in sorted(asks.items(), key=lambda item: (choice[item[0]], -sum(item[1].resources.values()))):
-        place = next((one for one in free if ask.fits(one)), None)
-        if place is None:
-            found.append(f"{name}: asks for {ask}, and no machine has it beside the others")
-            continue
-        for resource, amount in ask.resources.items():
-            place[resource] -= amount
-    return found
+    found = {name: sum(one.get("GPU", 0.0) for one in allowed(Ask(pins=pins[name]), machines)) for name in slots}
+    least, processes = min(filter(None, found.values()), default=0.0), sum(slots.values())
+    part = 1.0 if least >= processes else 1.0 / math.ceil(processes / least) if least else 0.0
+    return {name: part if gpus else 0.0 for name, gpus in found.items()}

@@ -14,7 +14,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aal.config.errors import RunFailed, UserError
 from aal.config.ray import RaySettings
 from aal.engines.base import Display
-from aal.engines.ray.asks import Ask, missing
 from aal.engines.signals import unchanged
 
 OBJECTS = 256 * 2**20  # bytes of the object store of a cluster that is started here, where files are mapped
@@ -52,15 +51,15 @@ class Cluster:
 
     def wait_for(
         self,
-        asks: Callable[[Sequence[Mapping[str, float]]], dict[str, Ask]],
+        lacks: Callable[[Sequence[Mapping[str, float]]], list[str]],
         wait_s: float,
         display: Display,
         caught: Sequence[str],
     ) -> None:
-        """Waits until one process of each role fits.
+        """Waits until what a start needs fits.
 
         Args:
-            asks: what a process of each role asks of such machines.
+            lacks: what such machines lack, a line each.
             wait_s: how long at the most.
             display: where it is shown what is missing.
             caught: names of the signals that came; one ends the wait.
@@ -69,7 +68,7 @@ class Cluster:
             UserError: they do not fit; what is missing is named.
         """
         deadline, shown = time.monotonic() + (wait_s if self.joined else 0.0), False
-        while problems := missing(asks(machines := self.machines()), machines):
+        while problems := lacks(machines := self.machines()):
             if caught:
                 return
             if time.monotonic() >= deadline:

@@ -17,7 +17,7 @@ from aal.engines.attempts import run_to_its_end
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.heartbeats import START_S
 from aal.engines.processes import HUB_GONE, HubLost, Slot
-from aal.engines.ray.asks import A_BIT, Ask, asks_of
+from aal.engines.ray.asks import asks_of
 from aal.engines.ray.cluster import Cluster, connected, ended
 from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import RemoteHub
@@ -25,6 +25,7 @@ from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.launcher import RayLauncher
 from aal.engines.ray.role_host import Assignment, remove_from_machine
+from aal.engines.ray.room import A_BIT, Ask, missing
 from aal.engines.supervisor import Supervisor, supervise
 from aal.storage.atomic import TEMPORARY
 from aal.storage.run_directory import writing
@@ -41,10 +42,10 @@ class RayEngine(Engine):
         settings, run_id = plan.settings.ray, secrets.token_hex(8)
         with connected(settings) as cluster:
 
-            def asks(machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
-                return asks_of(plan.settings, plan.roles, machines)
+            def lacks(machines: Sequence[Mapping[str, float]]) -> list[str]:
+                return missing(asks_of(plan.settings, plan.roles, machines), machines, plan.roles)
 
-            cluster.wait_for(asks, settings.wait_s, display, caught)
+            cluster.wait_for(lacks, settings.wait_s, display, caught)
             try:
                 return run_to_its_end(
                     plan,

@@ -1,5 +1,6 @@
 """The files of the main process's machine, for machines that do not see them: an actor that gives and takes chunks."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -74,6 +75,12 @@ def read_chunk(path: pathlib.Path, number: int, rows: np.ndarray | None = None) 
     return array[part_of(rows, number, array[:1].nbytes)].reshape(-1).view(np.uint8)
 
 
+def all_of(path: pathlib.Path) -> Contents:
+    """Returns what is in a file."""
+    size = path.stat().st_size
+    return Contents(size, tuple(digest_of(read_chunk(path, number)) for number in range(-(-size // CHUNK))))
+
+
 def rows_in(path: pathlib.Path, rows: np.ndarray) -> RowContents:
     """Returns what is in some rows of an `.npy` file."""
     array, size = np.load(path, mmap_mode="r"), path.stat().st_size
@@ -98,7 +105,7 @@ class Files:
     def __init__(self, run: pathlib.Path, readable: Collection[pathlib.Path]) -> None:
         self._run = run
         self._readable = [run / "split.npz", *(run / folder for folder in WRITTEN), *readable]
-        self._known: dict[pathlib.Path, Contents] = {}
+        self._known: dict[tuple[pathlib.Path, str], Contents] = {}  # by path, and digest of the rows
 
     def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
         """Returns the files of a folder, or the file itself."""
@@ -108,13 +115,10 @@ class Files:
     def contents(self, path: pathlib.Path, rows: np.ndarray | None = None) -> Contents:
         """Returns what is in a file, or in some rows of an `.npy` file."""
         self._check(path)
-        if rows is not None:
-            return rows_in(path, rows)
-        if path not in self._known:
-            size = path.stat().st_size
-            chunks = (digest_of(read_chunk(path, number)) for number in range(-(-size // CHUNK)))
-            self._known[path] = Contents(size, tuple(chunks))
-        return self._known[path]
+        asked = path, "" if rows is None else digest_of(rows.view(np.uint8))
+        if asked not in self._known:
+            self._known[asked] = all_of(path) if rows is None else rows_in(path, rows)
+        return self._known[asked]
 
     def chunk(self, path: pathlib.Path, number: int, rows: np.ndarray | None = None) -> np.ndarray:
         """Returns a chunk of a file, or of some rows of it, uint8."""
@@ -147,13 +151,14 @@ class Files:
         sync(temporary)
         os.replace(temporary, target)
         sync(target.parent)
-        self._known.pop(target, None)
+        self._known.pop((target, ""), None)
         return True
 
     def remove(self, names: Sequence[str]) -> None:
-        """Removes files that roles have written and nobody will read any more."""
-        for name in names:
-            self._written(name).unlink(missing_ok=True)
+        """Removes files that roles have written and nobody will read any more; one that cannot be removed stays."""
+        for path in map(self._written, names):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _temporary(self, name: str, sender: str) -> pathlib.Path:
         target = self._written(name)

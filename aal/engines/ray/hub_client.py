@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from aal.coordination.clock import WallClock
 from aal.engines.heartbeats import AwakeClock
@@ -107,6 +107,8 @@ class HubClient:
                 self.files.announced(args)
                 self.files.bring(result)
             return result
+        except RayTaskError:  # an error of what was called, which so is there
+            raise
         except RayError as lost:
             raise ConnectionError(f"the hub is gone: {type(lost).__name__}") from None
 

@@ -12,10 +12,10 @@ from ray.exceptions import RayError
 from aal.coordination.fence import Incarnations
 from aal.engines.base import Display
 from aal.engines.processes import Slot
-from aal.engines.ray.asks import Ask
 from aal.engines.ray.cluster import Cluster, ended
 from aal.engines.ray.hub_client import RemoteHub, is_of_machine, why_lost
 from aal.engines.ray.role_host import Assignment, RoleHost
+from aal.engines.ray.room import Ask
 
 KILLED = -9  # the exit code of what did not end by itself
 KILL_S = 2.0  # for killed actors to end
@@ -123,13 +123,14 @@ class RayLauncher:
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
         ask = self._asks()[slot.role.name]
+        stays = slot.role.stays and not ask.pins
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,
             num_gpus=ask.gpus,
             resources=dict.fromkeys(ask.pins, ask.resources[ask.pins[0]]) if ask.pins else None,
             max_restarts=0,
             max_task_retries=0,
-            scheduling_strategy=self._cluster.on_this_machine() if slot.role.name == "web" else "SPREAD",
+            scheduling_strategy=self._cluster.on_this_machine() if stays else "SPREAD",
         )
         made = actor.remote()
         begun = made.begun.remote()

@@ -12,14 +12,17 @@ from typing import Any
 import filelock
 import numpy as np
 import ray
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from aal.config.errors import RunFailed
 from aal.engines.ray.files import CHUNK, Contents, RowContents, digest_of, read_chunk
 from aal.storage.atomic import TEMPORARY, sync
+from aal.storage.retry import write_with_retry
 
 KEPT = 4  # models of a run that stay on a machine when nobody there reads them
 SHARED = "files"  # the folder of what all processes of a run share on a machine
 AT_ONCE = 2  # chunks on their way
+WAIT_S = 1.0  # between heartbeats while the actor works
 
 
 class NodeStore:
@@ -67,22 +70,41 @@ class NodeStore:
         """Copies a file of this machine into the run's folder.
 
         Raises:
-            RunFailed: it does not arrive whole.
+            RunFailed: it does not arrive whole, or the disk there did not take it.
         """
-        for number in range(-(-path.stat().st_size // CHUNK)):
-            self._heartbeat()
-            ray.get(self._source.take.remote(name, sender, number, read_chunk(path, number)))
-        if not ray.get(self._source.place.remote(name, sender)):
-            raise RunFailed(f"{name}: did not reach the run's folder whole")
+        write_with_retry(lambda: self._sent(path, name, sender), f"{name}: in the run's folder, it", self._heartbeat)
 
     def remove(self, names: Sequence[str]) -> None:
         """Removes files from the run's folder."""
-        ray.get(self._source.remove.remote(names))
+        self._answer(self._source.remove.remote(names))
+
+    def _sent(self, path: pathlib.Path, name: str, sender: str) -> None:
+        for number in range(-(-path.stat().st_size // CHUNK)):
+            self._heartbeat()
+            self._answer(self._source.take.remote(name, sender, number, read_chunk(path, number)))
+        if not self._answer(self._source.place.remote(name, sender)):
+            raise RunFailed(f"{name}: did not reach the run's folder whole")
+
+    def _answer(self, call: Any) -> Any:
+        """Waits for a call of the actor, with heartbeats.
+
+        Raises:
+            OSError: a disk there does not do what it should.
+        """
+        while True:
+            try:
+                return ray.get(call, timeout=WAIT_S)
+            except GetTimeoutError:
+                self._heartbeat()
+            except RayTaskError as error:
+                if isinstance(error.cause, OSError):  # not to be taken for the loss of the actor
+                    raise error.cause from None
+                raise
 
     def _linked(
         self, folder: pathlib.Path, path: pathlib.Path, target: pathlib.Path, rows: np.ndarray | None = None
     ) -> None:
-        contents: Contents = ray.get(self._source.contents.remote(path, rows))
+        contents: Contents = self._answer(self._source.contents.remote(path, rows))
         kept = folder / contents.name
         with self._lock(kept):
             if not (kept.exists() and kept.stat().st_size == contents.size):
@@ -106,7 +128,7 @@ class NodeStore:
                 file.truncate(contents.size)
             for number, digest in enumerate(contents.chunks):
                 self._heartbeat()
-                chunk: np.ndarray = ray.get(under_way.pop(0))
+                chunk: np.ndarray = self._answer(under_way.pop(0))
                 if (following := number + AT_ONCE) in numbers:
                     under_way.append(self._source.chunk.remote(path, following, rows))
                 if digest_of(chunk) != digest:

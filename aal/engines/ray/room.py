@@ -1,0 +1,129 @@
+"""Whether a cluster has room for what processes ask of it, wherever Ray places them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aal.engines.base import Role
+
+A_BIT = 0.001  # of a resource that pins: enough to be asked for, too little to be used up
+UNITS = 10_000  # of a resource, in which Ray counts
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one process asks of Ray.
+
+    Attributes:
+        cpus: that Ray keeps for it; 0 where there are too few for all, and Ray spreads them.
+        gpus: that it has, also a part of one.
+        pins: resources that say where it may run.
+    """
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    pins: tuple[str, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """That it computes with."""
+        return max(1, int(self.cpus))
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """By Ray's names."""
+        found = {"CPU": self.cpus, "GPU": self.gpus, **dict.fromkeys(self.pins, A_BIT)}
+        return {name: amount for name, amount in found.items() if amount}
+
+    def fits(self, free: Mapping[str, float]) -> bool:
+        """Whether a machine has all of it."""
+        return all(free.get(name, 0.0) >= amount for name, amount in self.resources.items())
+
+    def __str__(self) -> str:
+        amounts = [f"{amount:g} {name}" for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount]
+        return ", ".join([*amounts, *self.pins]) or "nothing"
+
+
+def allowed(ask: Ask, machines: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Returns the machines where its pins allow a process to run."""
+    return [one for one in machines if all(one.get(pin, 0.0) >= A_BIT for pin in ask.pins)]
+
+
+def short_of(
+    asks: Mapping[str, Ask], slots: Mapping[str, int], machines: Sequence[Mapping[str, float]], resource: str
+) -> dict[str, int]:
+    """Returns for how many processes there is room, by role, where that is not for all: wherever Ray puts the others.
+
+    Args:
+        asks: of a process of each role.
+        slots: processes of each role.
+        machines: resources of each machine of the cluster.
+        resource: CPU or GPU.
+    """
+    found = {}
+    parts = {name: _units(ask.resources.get(resource, 0.0)) for name, ask in asks.items()}
+    places = {name: {id(one) for one in allowed(ask, machines)} for name, ask in asks.items() if parts[name]}
+    for name in places:
+        others = [one for one in places if one != name and places[one] & places[name]]
+        room = _room(
+            [_units(one.get(resource, 0.0)) for one in machines if id(one) in places[name]],
+            parts[name],
+            sum(slots[one] * parts[one] for one in others),
+            min((parts[one] for one in others), default=1),
+        )
+        if room < slots[name]:
+            found[name] = room
+    return found
+
+
+def _units(amount: float) -> int:
+    return int(amount * UNITS + 1e-6)
+
+
+def _room(free: Sequence[int], size: int, taken: int, piece: int) -> int:
+    """Returns how many parts of a size fit into machines, where others take what they have from the worst places.
+
+    Args:
+        free: of each machine.
+        size: of a part.
+        taken: by all others together.
+        piece: the least that one of them takes.
+    """
+    room = sum(one // size for one in free)
+    for cost in sorted(min(size, (one % size // piece + 1) * piece) for one in free if one >= size):
+        if cost > taken:
+            return room
+        taken, room = taken - cost, room - 1  # the first that takes what is over from a machine costs the least
+    return max(0, room - taken // size)
+
+
+def missing(asks: Mapping[str, Ask], machines: Sequence[Mapping[str, float]], roles: Sequence[Role] = ()) -> list[str]:
+    """Returns what a cluster lacks for a start: room for one process of each role, for all where a run needs all.
+
+    Args:
+        asks: of a process of each role.
+        machines: resources of each machine of the cluster.
+        roles: of the run.
+
+    Returns:
+        A line for each role that lacks something.
+    """
+    free, found = [dict(one) for one in machines], {}
+    choice = {name: sum(ask.fits(one) for one in machines) for name, ask in asks.items()}
+    for name, ask in sorted(asks.items(), key=lambda item: (choice[item[0]], -sum(item[1].resources.values()))):
+        place = next((one for one in free if ask.fits(one)), None)
+        if place is None:
+            found[name] = f"{name}: asks for {ask}, and no machine has it beside the others"
+            continue
+        for resource, amount in ask.resources.items():
+            place[resource] -= amount
+    slots = {role.name: role.slots for role in roles}
+    short = [short_of(asks, slots, machines, resource) for resource in ("CPU", "GPU")] if roles else []
+    for role in roles:
+        rooms = [rooms[role.name] for rooms in short if role.name in rooms]
+        if role.needs_all and rooms and role.name not in found:
+            found[role.name] = (
+                f"{role.name}: {role.slots} processes ask for {asks[role.name]} each, and there is room for "
+                f"{min(rooms)} of them beside the others; the run needs all: let each ask for less, or share processes "
+                "(ray.worker_cpus, ray.worker_gpus, devices.worker_processes)"
+            )
+    return list(found.values())
