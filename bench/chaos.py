@@ -36,12 +36,8 @@ from bench.visitors import Visitors
 
 HUNG_AFTER_S = 4.0
 LIMIT_S = 600.0
-WATCHED = {
-    "hub",
-    "fork server",
-    "main",
-    "all",
-}  # after a fault of theirs the run is given time to go on, with --each of any
+# After a fault of these the run is given time to go on, with --each after any.
+WATCHED = {"hub", "fork server", "main", "all"}
 # Of each mode: the settings that its runs have in turn, and how often each of its roles is faulted.
 TURNS = {
     "async": ("max_staleness=auto", "max_staleness=null"),
