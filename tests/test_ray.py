@@ -172,7 +172,7 @@ def test_what_no_machine_has_is_named(machines: Machines, tmp_path: pathlib.Path
     object.__setattr__(plan, "settings", plan.settings.model_copy(update={"ray": ray}))
     result = RayEngine().run(plan, Notes())
     assert (result.status, result.exit_code) == (RunStatus.FAILED, 2)
-    assert "server: asks for 1 CPU, quantum, and no machine has it" in result.cause
+    assert "server: asks for quantum, and no machine has it" in result.cause
     assert "worker: asks for 64 CPU, and no machine has it" in result.cause
     assert "there are 3 machines with 9 CPU" in result.cause
 
