@@ -35,7 +35,8 @@ MODEL = "models/model.pt"  # within the folder of a run
 GREY = {"mean": [0.5] * 3, "std": [0.25] * 3}  # normalises pixels where accuracy does not matter
 CIFAR, MINI_IMAGENET = (32, 32, 3), (84, 84, 3)  # of an image
 SIZE = (10, 3, 32)  # of a network: classes, channels, image size
-NO_LABELS = np.empty(0, np.int64), np.empty(0, np.int64)  # what no strategy of the bench looks at
+NO_IDS = np.empty(0, np.int64)
+NO_LABELS = NO_IDS, NO_IDS  # what no strategy of the bench looks at
 NUMBER, TEST, CHUNK = 60_000, 10_000, 1000
 
 
@@ -118,9 +119,7 @@ class Selector:
     def select(self, count: int, ids: np.ndarray, strategy: str = "entropy", path: str = MODEL) -> np.ndarray:
         """Chooses so many of the ids."""
         grant = SelectionGrant(0, count, (ModelRef(0, path, 0),))
-        return Worker(0, self.run, strategy, self.bank, seed=0).select(
-            grant, ids, lambda: NO_LABELS, lambda: NO_LABELS[0]
-        )
+        return Worker(0, self.run, strategy, self.bank, seed=0).select(grant, ids, lambda: NO_LABELS, lambda: NO_IDS)
 
     def candidates(self, ids: np.ndarray, precision: str) -> CandidatePool:
         """Returns ids as a strategy sees them, to be scored with a precision of the settings."""

@@ -23,7 +23,7 @@ from aal.training.devices import resolve_device
 from aal.training.outputs import Outputs
 from bench import select_baselines as baselines
 from bench.contenders import Baseline, Roofline
-from bench.harness import GREY, NO_LABELS, Selector, Source, network_of, publish
+from bench.harness import GREY, NO_IDS, NO_LABELS, Selector, Source, network_of, publish
 from bench.rows import Options, Row, alternate
 from bench.score import anonymous_mib
 
@@ -158,7 +158,8 @@ def _with_passes(options: Options, source: Source) -> Iterator[Row]:
             ("committee", {"members": passes}, models),
         ):
             worker = Worker(0, folder, strategy, bank, 0, choices)
-            ours = partial(worker.select, SelectionGrant(0, count, granted), ids, lambda: NO_LABELS)
+            grant = SelectionGrant(0, count, granted)
+            ours = partial(worker.select, grant, ids, lambda: NO_LABELS, lambda: NO_IDS)
             instead = partial(getattr(baselines, strategy), plain, ids, passes, count)
             yield _row(
                 options, strategy, f"{count}-of-{number}-in-{passes}-passes", ours=partial(_seconds, ours),

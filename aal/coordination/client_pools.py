@@ -122,6 +122,10 @@ class ClientQueues(QueryPool):
         """See `QueryPool`."""
         self._of_example(example).extend(example)
 
+    def wait_for_holders(self, example: int) -> bool:
+        """See `QueryPool`."""
+        return self._of_example(example).wait_for_holders(example)
+
     def settle(self, example: int, annotator: int) -> bool:
         """See `QueryPool`."""
         return self._of_example(example).settle(example, annotator)
