@@ -215,6 +215,7 @@ def test_pools_of_two_sizes_are_timed() -> None:
     assert all(len(row.ours) == pools.REPEATS for row in found)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(300)
 def test_ids_go_through_a_real_hub_and_through_queues() -> None:

@@ -97,6 +97,7 @@ def test_a_local_run_finds_them_too(folder: pathlib.Path) -> None:
     assert strategies_of(done) == {"mystrategies:Disagreement"}
 
 
+@pytest.mark.slow
 def test_pretrained_weights_stay_as_they_are_when_frozen(folder: pathlib.Path, finished: pathlib.Path) -> None:
     source = load_model(newest(finished))
     words = [*OWN, f"pretrained={newest(finished)}", "freeze=true"]

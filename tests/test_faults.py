@@ -91,7 +91,7 @@ def strike(run: pathlib.Path, name: str, kind: signal.Signals, ctrl_c: int = 0) 
     [
         ("hub", signal.SIGSTOP, "hub: did not answer for "),
         pytest.param("fork server", signal.SIGSTOP, "fork server: did not answer for ", marks=pytest.mark.slow),
-        ("fork server", signal.SIGKILL, "fork server: its process was killed"),
+        pytest.param("fork server", signal.SIGKILL, "fork server: its process was killed", marks=pytest.mark.slow),
         ("resource tracker", signal.SIGKILL, None),
     ],
 )

@@ -331,6 +331,7 @@ def test_ctrl_c_ends_a_simulated_run_and_it_can_go_on(tmp_path: pathlib.Path) ->
     assert resume(run).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_costs_of_this_machine_are_measured_once_and_written_down(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
