@@ -138,10 +138,12 @@ class Worker:
             return redundancy_of(*(np.asarray(self.features[ids], np.float32) for ids in both))
         if "waiting" in vars(pool):  # the strategy has embedded these already
             return redundancy_of(pool.subset(chosen).embeddings, pool.waiting.embeddings)
+        scored = self.cost(grant, pool.ids).scored
+        if not scored:
+            return None
         waiting = unanswered()
         ids = np.concatenate([pool.ids[chosen], waiting])
-        scored = self.cost(grant, pool.ids).scored
-        if not scored or grant.batch % math.ceil(len(ids) / (MEASURED_SHARE * scored)):
+        if grant.batch % math.ceil(len(ids) / (MEASURED_SHARE * scored)):
             return None
         try:
             rows = CandidatePool(ids, models, lambda: (waiting, waiting)).embeddings

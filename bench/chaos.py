@@ -29,13 +29,13 @@ import psutil
 from aal.config.errors import RunFailed
 from aal.engines.local import sockets
 from bench.promises import Answers, answers_of, breaches, progress_of
-from bench.rows import parser_of, until
+from bench.rows import at_least_one, parser_of, until
 from bench.run_process import Run, running
 from bench.settings import WORDS
 from bench.visitors import Visitors
 
 HUNG_AFTER_S = 4.0
-LIMIT_S = 600.0
+LIMIT_S = 300.0  # of a run; twice as long with --each, which waits after every kill
 # After a fault of these the run is given time to go on, with --each after any.
 WATCHED = {"hub", "fork server", "main", "all"}
 # Of each mode: the settings that its runs have in turn, and how often each of its roles is faulted.
@@ -59,7 +59,7 @@ def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit code is 1 when a promise was broken or a run failed."""
     parser = parser_of("bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=200, help="processes to kill or stop (default: 200)")
-    parser.add_argument("--each", type=int, help="kill each part so many times, and do nothing else")
+    parser.add_argument("--each", type=at_least_one, help="kill each part so many times, and do nothing else")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the roles (default: 0)")
     parser.add_argument("--mode", choices=list(TURNS), default="async", help="of the runs (default: async)")
     parser.add_argument("--people", type=int, default=0, help="who label over HTTP beside simulated ones (default: 0)")
@@ -171,10 +171,11 @@ class FaultedRun:
 
     def _inject_faults(self, run: Run) -> None:
         """Does one fault after another until main has ended."""
-        deadline = time.monotonic() + LIMIT_S
+        limit_s = 2 * LIMIT_S if self.each else LIMIT_S
+        deadline = time.monotonic() + limit_s
         while run.process.poll() is None:
             if time.monotonic() > deadline:
-                raise RunFailed(f"hung: a run took longer than {LIMIT_S:.0f} s")
+                raise RunFailed(f"hung: a run took longer than {limit_s:.0f} s")
             self._go_on()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.process.wait(self._chance.uniform(0.05, 1.0))
