@@ -24,8 +24,8 @@ from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.launcher import RayLauncher
-from aal.engines.ray.role_host import Assignment, remove_from_machine
 from aal.engines.ray.room import A_BIT, Ask, missing
+from aal.engines.ray.workplace import Assignment, remove_from_machine
 from aal.engines.supervisor import Supervisor, supervise
 from aal.storage.atomic import TEMPORARY
 from aal.storage.run_directory import writing

@@ -14,8 +14,9 @@ from aal.engines.base import Display
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
 from aal.engines.ray.hub_client import RemoteHub, is_of_machine, why_lost
-from aal.engines.ray.role_host import Assignment, RoleHost
+from aal.engines.ray.role_host import RoleHost
 from aal.engines.ray.room import Ask
+from aal.engines.ray.workplace import Assignment
 
 KILLED = -9  # the exit code of what did not end by itself
 KILL_S = 2.0  # for killed actors to end

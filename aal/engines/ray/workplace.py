@@ -1,0 +1,116 @@
+"""What a process of a role is given, and what it has on its machine: the run's folder or one of its own, and images."""
+
+import contextlib
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from aal.config.settings import Settings
+from aal.engines.processes import Slot
+from aal.engines.ray.hub_client import HubClient
+from aal.engines.ray.identity import Identity
+from aal.engines.ray.node_store import SHARED, NodeStore, remove_run, store_folder
+from aal.engines.ray.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that a process needs to fill a slot.
+
+    Attributes:
+        slot: to fill; paths among the arguments of its role are of the main process's machine.
+        rows: (n,) that its roles read of the `.npy` files among these; None for all.
+        incarnation: which of the processes that fill it.
+        run: the run's folder, there.
+        run_id: stands for the run on other machines.
+        settings: of the run.
+        hub: its actor.
+        files: actor of the `Files` of that machine.
+        sign: a file in the run's folder, by which a machine knows that it sees the folder.
+        seen: what roles read, as the main process's machine sees it.
+        shared: whether to take files for the same; None to look.
+        threads: to compute with.
+        version: of this program.
+    """
+
+    slot: Slot
+    rows: np.ndarray | None
+    incarnation: int
+    run: pathlib.Path
+    run_id: str
+    settings: Settings
+    hub: Any
+    files: Any
+    sign: pathlib.Path
+    seen: dict[pathlib.Path, Identity]
+    shared: bool | None
+    threads: int
+    version: str
+
+    @property
+    def name(self) -> str:
+        """Different from that of any other process of the run."""
+        return f"{self.slot.name}-{self.incarnation}"
+
+    def sees(self, path: pathlib.Path) -> bool:
+        """Whether this machine sees what a role reads at a path of the main process's machine."""
+        return self.seen[path].is_seen() if self.shared is None else self.shared
+
+    @property
+    def works_in_run(self) -> bool:
+        """Whether the process works in the run's folder; the page, which is on its machine, always does."""
+        is_seen = self.sign.exists() if self.shared is None else self.shared
+        return is_seen or self.slot.role.name == "web" or self.settings.compute == "none"
+
+
+class Workplace:
+    """What a process has on its machine: the run's folder or one of its own, and the images."""
+
+    def __init__(self, assignment: Assignment, hub: HubClient) -> None:
+        self._one = assignment
+        self._hub = hub
+        self._folder = store_folder() / "runs" / assignment.run_id / assignment.name
+
+    def prepare(self, heartbeat: Callable[[], None]) -> tuple[pathlib.Path, Any]:
+        """Makes sure that all is there; returns the run's folder, and the role with the paths of this machine."""
+        one = self._one
+        store = NodeStore(store_folder(), one.run_id, one.files, heartbeat) if one.shared is not True else None
+        role, run = one.slot.role, one.run
+        if store is not None:
+            args = tuple(self._here(arg, store) if isinstance(arg, pathlib.Path) else arg for arg in role.args)
+            role = dataclasses.replace(role, args=args)
+            if not one.works_in_run:
+                self._hub.files = RunFiles(self._folder, run, store, one.name)
+                run = self._folder
+        return run, role
+
+    def _here(self, path: pathlib.Path, store: NodeStore) -> pathlib.Path:
+        """Returns the path on this machine of what is at a path of the main process's."""
+        if self._one.sees(path):
+            return path
+        listed: Sequence[pathlib.Path] = ray.get(self._one.files.listed.remote(path))
+        is_file = list(listed) == [path]
+        folder = self._folder / "images" / (path.parent.name if is_file else path.name)
+        for one in listed:
+            if not (folder / one.name).exists():
+                rows = self._one.rows if is_file and one.suffix == ".npy" else None
+                store.image_file(one, folder / one.name, rows)
+        return folder / path.name if is_file else folder
+
+    def remove(self) -> None:
+        """Removes the folder of this process; the last one of the run on this machine removes what they shared."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if {path.name for path in self._folder.parent.iterdir()} <= {SHARED}:
+                remove_from_machine(self._one.run_id)
+
+
+def remove_from_machine(run_id: str) -> None:
+    """Removes what the processes of a run have left on the machine where this is called."""
+    remove_run(store_folder(), run_id)
