@@ -307,7 +307,7 @@ def build(context: Context[ServerHub], images: pathlib.Path, features: pathlib.P
     image_set, source = open_set(images), images / "images.npy"
     if features and learns_on_features(settings):
         image_set, source = on_features(image_set, features), features
-    bank = shared_bank(source, device)
+    bank = shared_bank(source, device, context.arriving.get(source))
     split = load_split(context.run / "split.npz")
     return Server(context.index, context.run, settings, image_set, split, bank, incarnation=context.incarnation)
 

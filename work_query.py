@@ -166,7 +166,7 @@ def build(
     settings, index = context.settings, context.index
     devices = settings.devices.workers
     source = features if features and learns_on_features(settings) else images / "images.npy"
-    bank = shared_bank(source, use_device(devices[index % len(devices)]))
+    bank = shared_bank(source, use_device(devices[index % len(devices)]), context.arriving.get(source))
     return Worker(
         index,
         context.run,

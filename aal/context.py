@@ -2,9 +2,11 @@
 
 import pathlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+import numpy as np
 
 from aal.config.settings import Settings
 from aal.coordination.clock import Clock
@@ -26,6 +28,8 @@ class Context(Generic[H_co]):
         heartbeat: to be called during long work; raises `Stopped` once the run is over.
         roles: how many of its kind there are.
         incarnation: of its process, 0 for the first in its place; it is in the names of the files that it writes.
+        arriving: `.npy` files of which this machine holds only the rows that were read here; what is to be called with
+            rows (n,) before they are read.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Context(Generic[H_co]):
     heartbeat: Callable[[], None]
     incarnation: int = 0
     roles: int = 1
+    arriving: Mapping[pathlib.Path, Callable[[np.ndarray], None]] = field(default_factory=dict)
 
 
 def at_most_every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:

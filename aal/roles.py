@@ -40,6 +40,7 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
             "aal.app.server_train:serve",
             schedule.server_num(settings),
             (images.folder, features),
+            asks_for_images=True,
         ),
         # Workers read the newest published files and offer ids of their shard.
         Role(
@@ -49,6 +50,7 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
             workers,
             (images.folder, workers, features),
             settings.devices.worker_processes,
+            asks_for_images=True,
         ),
     ]
     if settings.annotators.number:

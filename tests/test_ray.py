@@ -76,6 +76,27 @@ def test_a_run_is_the_same_as_on_the_local_engine_and_images_reach_a_machine_onc
     assert " server-0 " in log and " worker-1 " in log and "published v0" in log
 
 
+def test_of_a_large_set_a_machine_gets_the_images_that_its_roles_read(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    words = [*REAL, "engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false"]
+    words += ["ray.whole_images_gib=0", "ray.pins={server: a, worker: b}"]
+    # Coreset reads what is labelled, too; people are slow enough that a model chooses before all is bought.
+    words += ["assignment_type=DA", "query_strategy=coreset", "annotators.seconds_per_label=0.5"]
+    assert program.main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert is_exact(tmp_path / "run", 80)
+    there = {
+        path.relative_to(machines.folder).parts[0]: set(np.flatnonzero(np.fromfile(path, np.uint8)).tolist())
+        for path in machines.folder.rglob("images/*.rows")
+    }
+    split = load_split(tmp_path / "run" / "split.npz")
+    labelled = {item for (item,) in query(tmp_path / "run", "select item from labels")}.union(split.initial.tolist())
+    held_out = {*split.validation.tolist(), *split.test.tolist()}
+    assert there["a"] == labelled | held_out, "the server trains, validates and tests"
+    assert there["b"] <= labelled.union(*(shard.tolist() for shard in split.shards)), "workers choose"
+    assert not there["b"] & held_out and there["b"] - there["a"]
+
+
 def test_the_run_goes_on_when_machines_are_lost_and_waits_for_new_ones(
     machines: Machines, tmp_path: pathlib.Path
 ) -> None:

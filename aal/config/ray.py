@@ -37,6 +37,11 @@ class RaySettings(Group):
         description="whether the machines see the run's folder and the images at the same paths; null: each one looks; "
         "false: all is sent",
     )
+    whole_images_gib: Annotated[float, Field(ge=0, le=10**6)] = Field(
+        4.0,
+        description="images of up to so many GiB are sent whole to a machine that does not see them; of a larger set "
+        "each image is sent when a server or worker there first reads it",
+    )
     wait_s: Annotated[float, Field(ge=0, le=10**6)] = Field(
         60.0, description="how long a start waits for machines that the cluster has not yet"
     )

@@ -90,6 +90,8 @@ class Role:
         rows: for each of them, the rows (n,), ascending, that it reads of the `.npy` files among `args`; None for all.
         processes: that they share; None for one each.
         needs_all: whether a run comes to no end without every one of them, so that all must have room at its start.
+        asks_for_images: whether it asks for the images that it reads, see `Context.arriving`, so that a machine need
+            not hold the others.
         stays: whether it runs on the machine of the command, if the user says nothing else.
     """
 
@@ -102,6 +104,7 @@ class Role:
     part: str = ""
     rows: Sequence[np.ndarray] | None = field(default=None, repr=False, compare=False)
     needs_all: bool = False
+    asks_for_images: bool = False
     stays: bool = False
 
     @property

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from aal.config.errors import RunFailed, Stopped, Superseded, UserError
 from aal.config.settings import Settings
@@ -78,6 +80,7 @@ def run_roles(
     clock: Callable[[Callable[[], None]], WallClock],
     beat: Callable[[], None],
     every_s: float,
+    arriving: Mapping[pathlib.Path, Callable[[np.ndarray], None]] | None = None,
 ) -> None:
     """Runs the roles of a slot side by side, until the run is over.
 
@@ -90,14 +93,16 @@ def run_roles(
         clock: makes the run's clock, given what it is to call at every poll.
         beat: gives a heartbeat.
         every_s: how often it is to be given at the most.
+        arriving: see `Context`.
     """
 
     async def members() -> None:
         heartbeat = at_most_every(every_s, beat)
         heartbeat()
         time = clock(heartbeat)
+        number, absent = slot.role.number, arriving or {}
         roles = (
-            slot.role.run(Context(slot.name, index, run, settings, hub, time, heartbeat, incarnation, slot.role.number))
+            slot.role.run(Context(slot.name, index, run, settings, hub, time, heartbeat, incarnation, number, absent))
             for index in slot.role.members(slot.index)
         )
         await asyncio.gather(*roles)

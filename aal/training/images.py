@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -62,16 +62,43 @@ class OwnImages(ImageBank):
         return super().batch(rows)
 
 
+class ArrivingImages(ImageBank):
+    """Images of a set that is too large for every machine: each comes to this one before it is first read.
+
+    Args:
+        images: (N, H, W, C) uint8, mapped.
+        device: where the batches are wanted; a batch goes there by itself.
+        arrive: is called with rows (n,) before they are read.
+    """
+
+    def __init__(self, images: np.ndarray, device: torch.device, arrive: Callable[[np.ndarray], None]) -> None:
+        super().__init__(images, torch.device("cpu"))
+        self.device = device
+        self._arrive = arrive
+
+    def batch(self, ids: Tensor) -> Tensor:
+        """See `ImageBank`."""
+        here = ids.cpu()
+        self._arrive(here.numpy())
+        return super().batch(here).to(self.device)
+
+
 @functools.cache
-def shared_bank(path: pathlib.Path, device: torch.device) -> ImageBank:
+def shared_bank(
+    path: pathlib.Path, device: torch.device, arrive: Callable[[np.ndarray], None] | None = None
+) -> ImageBank:
     """Returns the bank of an .npy file of images or features; the roles of one process share it.
 
     Args:
         path: of (N, H, W, C) uint8 or (N, d) of floats, which are mapped.
         device: where the batches are wanted.
+        arrive: is called with rows (n,) before they are read, where not all are there; see `Context.arriving`.
     """
     with explained_memory_errors("the images"):
-        rows = np.load(path, mmap_mode="c")  # writable for PyTorch; the file stays as it is
+        # Writable for PyTorch, while the file stays as it is; of one that changes, pages must not be kept.
+        rows = np.load(path, mmap_mode="r+" if arrive else "c")
+        if arrive:
+            return ArrivingImages(rows, device, arrive)
         return ImageBank(rows if rows.ndim == 4 else rows[:, None, None, :], device)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aal.engines.ray.identity import Identity
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.checksum import is_intact
 from aal.storage.run_directory import WRITTEN
@@ -124,6 +125,16 @@ class Files:
         """Returns a chunk of a file, or of some rows of it, uint8."""
         self._check(path)
         return read_chunk(path, number, rows)
+
+    def layout(self, path: pathlib.Path) -> tuple[RowContents, Identity]:
+        """Returns how an `.npy` file is laid out, and which one it is: to read a large one whole would take long."""
+        self._check(path)
+        return rows_in(path, np.empty(0, np.int64)), Identity.of(path)
+
+    def checked_rows(self, path: pathlib.Path, rows: np.ndarray) -> tuple[np.ndarray, str]:
+        """Returns the bytes of some rows of an `.npy` file, of at most a chunk, and their digest."""
+        chunk = self.chunk(path, 0, rows)
+        return chunk, digest_of(chunk)
 
     def take(self, name: str, sender: str, number: int, chunk: np.ndarray) -> None:
         """Takes a chunk of a file that a role has written.

@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
 from aal.config.errors import RunFailed
+from aal.engines.ray.arriving_rows import ArrivingRows
 from aal.engines.ray.files import CHUNK, Contents, RowContents, digest_of, read_chunk
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.retry import write_with_retry
@@ -53,6 +54,32 @@ class NodeStore:
                 room on the disk for them. None for the whole file.
         """
         self._linked(self._images, path, target, rows)
+
+    def arriving(self, path: pathlib.Path, target: pathlib.Path, most: int) -> Callable[[np.ndarray], None] | None:
+        """Puts a file of the main process's machine at a path of this one, of which rows come when they are asked for.
+
+        Args:
+            path: there, of an `.npy` file.
+            target: here.
+            most: size up to which a file comes whole, with `image_file`.
+
+        Returns:
+            What is to be called with rows (n,) before they are read; None if the file is no larger than that, so that
+            nothing was put there.
+        """
+        layout, identity = self._answer(self._source.layout.remote(path))
+        if layout.size <= most:
+            return None
+        kept = self._images / digest_of(np.frombuffer(repr((layout, identity)).encode(), np.uint8))
+
+        def ask(rows: np.ndarray) -> tuple[np.ndarray, str]:
+            found: tuple[np.ndarray, str] = self._answer(self._source.checked_rows.remote(path, rows))
+            return found
+
+        rows = ArrivingRows(kept, layout, ask, lambda: self._lock(kept))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(kept, target)
+        return rows.arrive
 
     def run_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
         """The same for a file of the run, such as a model; of these a machine keeps the newest.

@@ -72,7 +72,7 @@ class RoleHost:
             def clock(act: Callable[[], None]) -> HubClock:
                 return HubClock(hub_time, act, roles)
 
-            run_roles(slot, one.incarnation, run, settings, hub, clock, beat, every_s)
+            run_roles(slot, one.incarnation, run, settings, hub, clock, beat, every_s, workplace.arriving)
 
 
 class _ToHub(logging.Handler):

@@ -76,6 +76,7 @@ class Workplace:
         self._one = assignment
         self._hub = hub
         self._folder = store_folder() / "runs" / assignment.run_id / assignment.name
+        self.arriving: dict[pathlib.Path, Callable[[np.ndarray], None]] = {}  # see `Context`
 
     def prepare(self, heartbeat: Callable[[], None]) -> tuple[pathlib.Path, Any]:
         """Makes sure that all is there; returns the run's folder, and the role with the paths of this machine."""
@@ -97,11 +98,21 @@ class Workplace:
         listed: Sequence[pathlib.Path] = ray.get(self._one.files.listed.remote(path))
         is_file = list(listed) == [path]
         folder = self._folder / "images" / (path.parent.name if is_file else path.name)
-        for one in listed:
-            if not (folder / one.name).exists():
-                rows = self._one.rows if is_file and one.suffix == ".npy" else None
-                store.image_file(one, folder / one.name, rows)
+        for file in listed:
+            target = folder / file.name
+            if not target.exists() and not self._arrives(file, target, store):
+                rows = self._one.rows if is_file and file.suffix == ".npy" else None
+                store.image_file(file, target, rows)
         return folder / path.name if is_file else folder
+
+    def _arrives(self, path: pathlib.Path, target: pathlib.Path, store: NodeStore) -> bool:
+        """Whether a file is such that its rows come when a role asks for them; then there is a place for them."""
+        if not self._one.slot.role.asks_for_images or path.name != "images.npy":
+            return False
+        arrive = store.arriving(path, target, int(self._one.settings.ray.whole_images_gib * 2**30))
+        if arrive is not None:
+            self.arriving[target] = arrive
+        return arrive is not None
 
     def remove(self) -> None:
         """Removes the folder of this process; the last one of the run on this machine removes what they shared."""
