@@ -25,6 +25,8 @@ from aal.engines.ray.engine import RayEngine
 from aal.storage.checksum import is_intact
 from aal.storage.model_files import load_model
 from bench.machines import Machines
+from bench.promises import answers_of
+from bench.visitors import Visitors
 from tests.builders import query, wait_for
 from tests.ray_cluster import answered, imagined, is_exact, on, pid_of
 from tests.test_faults import Notes, meanwhile, plan_of
@@ -95,6 +97,20 @@ def test_of_a_large_set_a_machine_gets_the_images_that_its_roles_read(
     assert there["a"] == labelled | held_out, "the server trains, validates and tests"
     assert there["b"] <= labelled.union(*(shard.tolist() for shard in split.shards)), "workers choose"
     assert not there["b"] & held_out and there["b"] - there["a"]
+
+
+def test_people_label_before_a_page_that_is_an_actor_and_goes_on_after_its_death(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    run = tmp_path / "run"
+    people = Visitors(run, 3, seconds=0.1, gives_up=0.0)
+    words = [*REAL, "engine=ray", f"ray.address={machines.address}", "ray.pins={server: a, worker: b}"]
+    words += ["annotators.number=0", *people.words]
+    with meanwhile(run, lambda: os.kill(pid_of(run, "web"), signal.SIGKILL)), people.labelling():
+        assert program.main([*words, "--out", str(run)]) == 0
+    assert is_exact(run, 80)
+    assert people.acknowledged() <= answers_of(run) and len({person for _, person, _ in people.acknowledged()}) == 3
+    assert "web: its process was killed" in (run / "log.txt").read_text()
 
 
 def test_the_run_goes_on_when_machines_are_lost_and_waits_for_new_ones(
