@@ -69,14 +69,14 @@ def main(words: list[str] | None = None) -> int:
         parser.error("--people: not with --mode federated, where each client has annotators of its own")
     chance, faults = random.Random(arguments.seed), collections.Counter[str]()
     parts = [*PARTS[arguments.mode], *(["web"] if arguments.people else [])]
-    if arguments.each:
-        arguments.faults = arguments.each * len(parts)
+    each = dict.fromkeys(parts, arguments.each) if arguments.each else {}
+    if each:
+        arguments.faults = sum(each.values())
     broken: list[str] = []
     runs = resumes = answered = 0
     while faults.total() < arguments.faults and not broken:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
-        run = FaultedRun(folder, chance, faults, arguments.faults, arguments.mode, arguments.people)
-        run.each = dict.fromkeys(parts, arguments.each) if arguments.each else {}
+        run = FaultedRun(folder, chance, faults, arguments.faults, arguments.mode, arguments.people, each)
         try:
             resumes += run.to_its_end(arguments.seed + runs)
             broken = breaches(run.folder, run.seen)
@@ -110,6 +110,7 @@ class FaultedRun:
         most: of all runs together.
         mode: of the run.
         people: who label over HTTP.
+        each: kills of each part, instead of any faults of any.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class FaultedRun:
         most: int,
         mode: str = "async",
         people: int = 0,
+        each: Mapping[str, int] | None = None,
     ) -> None:
         self.seen = Answers()  # every answer that was on disk before a fault
         self.folder = folder / "run"
@@ -130,7 +132,7 @@ class FaultedRun:
         self._most = most
         self._mode = mode
         self._chances = ROLES[mode] | CHANCES | ({"web": 6} if people else {})
-        self.each: Mapping[str, int] = {}  # kills of each part, instead of any faults of any
+        self._each = each or {}
         self._mark = uuid.uuid4().hex
         self._paused: dict[psutil.Process, float] = {}  # when each goes on
         self._people = Visitors(self.folder, people)
@@ -171,7 +173,7 @@ class FaultedRun:
 
     def _inject_faults(self, run: Run) -> None:
         """Does one fault after another until main has ended."""
-        limit_s = 2 * LIMIT_S if self.each else LIMIT_S
+        limit_s = 2 * LIMIT_S if self._each else LIMIT_S
         deadline = time.monotonic() + limit_s
         while run.process.poll() is None:
             if time.monotonic() > deadline:
@@ -185,14 +187,14 @@ class FaultedRun:
                 known = dict(run.processes())
                 number = min(self._chance.choice((1, 1, 1, 2)), self._most - self._faults.total())
                 faulted = {self._fault(run, known) for _ in range(number)}
-                if faulted & WATCHED or self.each:
+                if faulted & WATCHED or self._each:
                     self._wait_for_progress(run)
 
     def _fault(self, run: Run, known: dict[str, psutil.Process]) -> str | None:
         """Does a fault; returns the name of its process, or None where there is none just now."""
-        chances = {name: most - self._faults[f"{name} kill"] for name, most in self.each.items()} or self._chances
+        chances = {name: most - self._faults[f"{name} kill"] for name, most in self._each.items()} or self._chances
         (name,) = self._chance.choices(list(chances), list(chances.values()))
-        (fault,) = ("kill",) if self.each else self._chance.choices(list(FAULTS), list(FAULTS.values()))
+        (fault,) = ("kill",) if self._each else self._chance.choices(list(FAULTS), list(FAULTS.values()))
         if name == "all" or (name == "main" and fault == "stop"):
             fault = "pause"  # stopped for good, the run could not go on
         processes = [*known.values()] if name == "all" else [known[name]] if name in known else []
