@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -34,11 +35,17 @@ class Cluster:
     def __init__(self, joined: bool) -> None:
         self.joined = joined
         self.here: str = ray.get_runtime_context().get_node_id()
+        self.is_lost = False  # then nothing more may be asked of Ray
         self._head = ray.get_runtime_context().gcs_address
         self._checked_at = self._answered_at = time.monotonic()
 
     def machines(self) -> list[dict[str, float]]:
-        """Returns the resources of each machine that is there."""
+        """Returns the resources of each machine that is there.
+
+        Raises:
+            RunFailed: the head is gone.
+        """
+        self.wait_for_head()
         return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
     def on_this_machine(self) -> NodeAffinitySchedulingStrategy:
@@ -91,7 +98,23 @@ class Cluster:
         if answers(self._head):
             self._answered_at = now
         elif now - self._answered_at > HEAD_S:
-            raise RunFailed(f"the head of the Ray cluster at {self._head} is gone")
+            self._lose()
+
+    def wait_for_head(self) -> None:
+        """Waits until the head answers, without which many calls of Ray do not return, and nothing can be started.
+
+        Raises:
+            RunFailed: it does not.
+        """
+        deadline = time.monotonic() + HEAD_S
+        while self.joined and not answers(self._head):
+            if time.monotonic() > deadline:
+                self._lose()
+            time.sleep(LOOK_S)
+
+    def _lose(self) -> None:
+        self.is_lost = True
+        raise RunFailed(f"the head of the Ray cluster at {self._head} is gone")
 
 
 def in_words(machines: Sequence[Mapping[str, float]]) -> str:
@@ -125,6 +148,7 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
     if address not in (None, "auto") and not answers(str(address)):
         raise UserError(f"ray.address: {address}: nothing answers there; give the host:port that `ray start` printed")
     _keep_off_the_terminal()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody, unless asked to
     more: dict[str, Any] = {} if address else {"object_store_memory": OBJECTS, "include_dashboard": False}
     try:
         with unchanged(signal.SIGTERM):  # Ray has a handler of its own

@@ -54,7 +54,8 @@ class RayEngine(Engine):
                     lambda plan: _Attempt(plan, display, caught, cluster, run_id).run(),
                 )
             finally:
-                _clean(cluster, run_id)
+                if not cluster.is_lost:
+                    _clean(cluster, run_id)
 
 
 class _Attempt:
@@ -94,9 +95,10 @@ class _Attempt:
         try:
             return self._supervised(hub, files, sign, readable)
         except (HubLost, *HUB_GONE):
+            self._cluster.wait_for_head()
             raise HubLost(hub.loss or "hub: its process was killed") from None
         finally:
-            for actor in (host, files):
+            for actor in () if self._cluster.is_lost else (host, files):
                 with contextlib.suppress(RayError):
                     ray.kill(actor)
             sign.unlink(missing_ok=True)
