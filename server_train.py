@@ -240,6 +240,7 @@ class Server:
             heartbeat=heartbeat,
             job=job,
         )
+        self.bank.expect(ids)
         trainer: Trainer = functools.partial(TRAINERS.load(job.kind), **s.trainer_options)
         fitted = trainer(model, task)
         if s.votes_kept and fitted.votes is None:

@@ -40,7 +40,7 @@ def roles_of(settings: Settings, images: "ImageSet", partition: Partition) -> li
             "aal.app.server_train:serve",
             schedule.server_num(settings),
             (images.folder, features),
-            asks_for_images=True,
+            asks_for_images=not settings.votes_kept,  # snapshots vote on all unlabelled images
         ),
         # Workers read the newest published files and offer ids of their shard.
         Role(

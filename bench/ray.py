@@ -234,7 +234,8 @@ class Reader:
     """An actor that stands for a worker that needs a model."""
 
     def __init__(self, run: pathlib.Path, files: Any) -> None:
-        from aal.engines.ray.node_store import NodeStore, store_folder
+        from aal.engines.ray.node_store import NodeStore
+        from aal.engines.ray.store_folder import store_folder
 
         self._run, self._store = run, NodeStore(store_folder(), "be", files)
 

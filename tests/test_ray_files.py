@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
@@ -25,7 +24,6 @@ from aal.engines.ray.node_store import NodeStore
 from aal.engines.ray.run_files import RunFiles
 from aal.storage import retry
 from aal.storage.checksum import with_checksum
-from aal.training.images import shared_bank
 
 pytestmark = pytest.mark.unit
 
@@ -45,7 +43,7 @@ class Direct:
                 found = getattr(self.target, name)(*args)
             except OSError as error:  # as Ray gives it
                 return RayTaskError(name, "", error).as_instanceof_cause()
-            if name == "checked_rows" and self.damages:
+            if name == "rows_of" and self.damages:
                 return found[0] ^ 1, found[1]
             return found ^ 1 if name == "chunk" and self.damages else found
 
@@ -98,36 +96,6 @@ def test_of_images_only_the_rows_that_a_client_reads_come_over(
     assert not np.delete(here, rows, axis=0).any(), "nothing of others is on this machine"
     store.image_file(tmp_path / "set" / "images.npy", tmp_path / "third" / "images.npy", np.array([39]))
     assert np.array_equal(np.load(tmp_path / "third" / "images.npy")[39], images[39])
-
-
-def test_images_of_a_large_set_come_when_they_are_first_read_once_a_machine(
-    tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A row has 300 bytes, and a chunk 1000."""
-    source, store = served
-    path, images = tmp_path / "set" / "images.npy", np.random.default_rng(0).integers(1, 256, (40, 10, 10, 3), np.uint8)
-    np.save(path, images)
-    assert store.arriving(path, tmp_path / "none" / "images.npy", 10**6) is None
-    banks = []
-    for name in ("first", "second"):
-        here = tmp_path / name / "images.npy"
-        arrive = store.arriving(path, here, 1000)
-        assert arrive is not None
-        banks.append(shared_bank(here, torch.device("cpu"), arrive))
-    source.damages = True
-    with pytest.raises(RunFailed, match="came over with other bytes than they have"):
-        banks[0].batch(torch.tensor([5]))
-    source.damages = False
-    for number, (bank, ids) in enumerate([(0, [3, 30, 4, 5, 3, 6]), (1, [5, 3]), (1, [39, 5, 0])]):
-        assert np.array_equal(banks[bank].batch(torch.tensor(ids)).numpy(), images[ids])
-        assert source.calls.count("checked_rows") == (1 + 2, 1 + 2, 1 + 3)[number]
-    here, read = np.load(tmp_path / "first" / "images.npy"), [0, 3, 4, 5, 6, 30, 39]
-    assert np.array_equal(np.flatnonzero(here.any(axis=(1, 2, 3))), read), "no other is on this machine"
-    np.save(path, images[::-1])
-    other = store.arriving(path, tmp_path / "third" / "images.npy", 1000)
-    assert other is not None
-    other(np.array([3]))
-    assert np.array_equal(np.load(tmp_path / "third" / "images.npy")[3], images[36]), "it is another set"
 
 
 def test_damaged_bytes_are_not_taken(tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]) -> None:

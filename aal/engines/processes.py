@@ -100,9 +100,9 @@ def run_roles(
         heartbeat = at_most_every(every_s, beat)
         heartbeat()
         time = clock(heartbeat)
-        number, absent = slot.role.number, arriving or {}
+        number, images = slot.role.number, arriving or {}
         roles = (
-            slot.role.run(Context(slot.name, index, run, settings, hub, time, heartbeat, incarnation, number, absent))
+            slot.role.run(Context(slot.name, index, run, settings, hub, time, heartbeat, incarnation, number, images))
             for index in slot.role.members(slot.index)
         )
         await asyncio.gather(*roles)

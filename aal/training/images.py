@@ -36,6 +36,9 @@ class ImageBank:
         """Returns the images of `ids` (n,) as they are stored, (n, H, W, C) on the device."""
         return self._images.index_select(0, ids)
 
+    def expect(self, ids: Ids) -> None:
+        """Notes which images (n,) batches will be of, so that those on another machine can come together."""
+
 
 class OwnImages(ImageBank):
     """Some images of a set and no others, in memory of their own: those of a client, or of the test set.
@@ -78,9 +81,12 @@ class ArrivingImages(ImageBank):
 
     def batch(self, ids: Tensor) -> Tensor:
         """See `ImageBank`."""
-        here = ids.cpu()
-        self._arrive(here.numpy())
-        return super().batch(here).to(self.device)
+        self.expect(ids)
+        return super().batch(ids.cpu()).to(self.device)
+
+    def expect(self, ids: Ids) -> None:
+        """See `ImageBank`."""
+        self._arrive(torch.as_tensor(ids).cpu().numpy())
 
 
 @functools.cache

@@ -73,6 +73,7 @@ def run_batches(
     """
     pixels = Pixels(normalisation, bank.device)
     batch_size = batch_size or max(1, PIXELS_SCORED_AT_ONCE[bank.device.type] // bank.pixels)
+    bank.expect(ids)
     wanted = torch.as_tensor(ids, device=bank.device)
     columns: list[Tensor] = []  # filled batch by batch: many small tensors among the large ones scatter the memory
     done = 0

@@ -148,8 +148,11 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
     if address not in (None, "auto") and not answers(str(address)):
         raise UserError(f"ray.address: {address}: nothing answers there; give the host:port that `ray start` printed")
     _keep_off_the_terminal()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody, unless asked to
     more: dict[str, Any] = {} if address else {"object_store_memory": OBJECTS, "include_dashboard": False}
+    if not address:
+        os.environ.setdefault(
+            "RAY_USAGE_STATS_ENABLED", "0"
+        )  # a cluster started here reports to nobody, unless asked to
     try:
         with unchanged(signal.SIGTERM):  # Ray has a handler of its own
             ray.init(

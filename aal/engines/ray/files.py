@@ -131,9 +131,11 @@ class Files:
         self._check(path)
         return rows_in(path, np.empty(0, np.int64)), Identity.of(path)
 
-    def checked_rows(self, path: pathlib.Path, rows: np.ndarray) -> tuple[np.ndarray, str]:
-        """Returns the bytes of some rows of an `.npy` file, of at most a chunk, and their digest."""
-        chunk = self.chunk(path, 0, rows)
+    def rows_of(self, identity: Identity, rows: np.ndarray) -> tuple[np.ndarray, str] | None:
+        """Returns the bytes of some rows, at most a chunk, and their digest; None where the file is another one now."""
+        if not identity.is_seen():
+            return None
+        chunk = self.chunk(identity.path, 0, rows)
         return chunk, digest_of(chunk)
 
     def take(self, name: str, sender: str, number: int, chunk: np.ndarray) -> None:

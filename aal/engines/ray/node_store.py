@@ -3,16 +3,14 @@
 import contextlib
 import os
 import pathlib
-import re
-import shutil
-import tempfile
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from aal.config.errors import RunFailed
 from aal.engines.ray.arriving_rows import ArrivingRows
@@ -70,15 +68,21 @@ class NodeStore:
         layout, identity = self._answer(self._source.layout.remote(path))
         if layout.size <= most:
             return None
-        kept = self._images / digest_of(np.frombuffer(repr((layout, identity)).encode(), np.uint8))
+        # Its folder may be another machine's too, which this one cannot share rows with.
+        name = digest_of(np.frombuffer(repr((layout, identity, socket.gethostname())).encode(), np.uint8))
+        kept = self._images / name
 
         def ask(rows: np.ndarray) -> tuple[np.ndarray, str]:
-            found: tuple[np.ndarray, str] = self._answer(self._source.checked_rows.remote(path, rows))
+            self._heartbeat()
+            found: tuple[np.ndarray, str] | None = self._answer(self._source.rows_of.remote(identity, rows))
+            if found is None:
+                raise RunFailed(f"{path}: is not the file that it was when the run began")
             return found
 
-        rows = ArrivingRows(kept, layout, ask, lambda: self._lock(kept))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(kept, target)
+        with self._lock(kept):
+            rows = ArrivingRows(kept, layout, ask, lambda: self._lock(kept), self._heartbeat)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(kept, target)
         return rows.arrive
 
     def run_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
@@ -117,6 +121,7 @@ class NodeStore:
 
         Raises:
             OSError: a disk there does not do what it should.
+            ConnectionError: the actor is gone.
         """
         while True:
             try:
@@ -127,6 +132,8 @@ class NodeStore:
                 if isinstance(error.cause, OSError):  # not to be taken for the loss of the actor
                     raise error.cause from None
                 raise
+            except RayError as lost:
+                raise ConnectionError(f"what gives files is gone: {type(lost).__name__}") from None
 
     def _linked(
         self, folder: pathlib.Path, path: pathlib.Path, target: pathlib.Path, rows: np.ndarray | None = None
@@ -182,18 +189,3 @@ class NodeStore:
             yield
         finally:
             lock.release()
-
-
-def store_folder() -> pathlib.Path:
-    """Returns the folder for the files of other machines on this one."""
-    try:
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    except RuntimeError:  # this user has no home
-        cache = pathlib.Path(tempfile.gettempdir()) / f"aal-{os.getuid()}"
-    return cache / "aal" / "ray"
-
-
-def remove_run(store: pathlib.Path, run_id: str) -> None:
-    """Removes what the processes of a run have left on this machine; images stay, for the next run of the set."""
-    if re.fullmatch(r"[0-9a-f]+", run_id):
-        shutil.rmtree(store / "runs" / run_id, ignore_errors=True)

@@ -15,8 +15,9 @@ from aal.config.settings import Settings
 from aal.engines.processes import Slot
 from aal.engines.ray.hub_client import HubClient
 from aal.engines.ray.identity import Identity
-from aal.engines.ray.node_store import SHARED, NodeStore, remove_run, store_folder
+from aal.engines.ray.node_store import SHARED, NodeStore
 from aal.engines.ray.run_files import RunFiles
+from aal.engines.ray.store_folder import remove_run, store_folder
 
 
 @dataclass(frozen=True)
