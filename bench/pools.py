@@ -14,9 +14,9 @@ import numpy as np
 from aal.config.cores import core_count
 from aal.coordination.pools import LabelledPool
 from aal.coordination.query_pool import QueryPool
-from aal.storage.journal import execute
 from aal.storage.run_recorder import ANSWERED, DRAWN, LABELLED, OFFERED
 from aal.storage.schema import SCHEMA
+from aal.storage.statements import execute
 from bench import load_generator as load
 from bench.harness import Source
 from bench.rows import Options, Row, alternate, rate_of, until

@@ -20,11 +20,12 @@ from aal.coordination.messages import Change
 from aal.coordination.partition import HeldOut, Partition
 from aal.coordination.schedules import schedule_of
 from aal.engines.base import Plan, Role, answers_of
-from aal.storage.journal import Journal, Statement
+from aal.storage.journal import Journal
 from aal.storage.model_files import save_model
 from aal.storage.resume_state import ResumeState
 from aal.storage.run_recorder import RunRecorder
 from aal.storage.schema import SCHEMA
+from aal.storage.statements import Statement
 from bench.rows import until
 
 META = {"wall_s": "9.5", "version_python": "3.11.9", "hardware": "a machine"}

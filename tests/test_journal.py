@@ -18,10 +18,12 @@ from aal.config.errors import RecordFailed, UserError
 from aal.coordination.hub import Hub
 from aal.coordination.messages import QueryBatch, SelectionGrant, TrainedModel, TrainingJob
 from aal.engines.local.hub_process import HubManager
-from aal.storage.journal import Journal, execute
+from aal.storage import journal
+from aal.storage.journal import Journal
 from aal.storage.resume_state import read_resume_state
 from aal.storage.run_recorder import RunRecorder
 from aal.storage.schema import SCHEMA
+from aal.storage.statements import execute
 from tests.builders import imagined_plan, make_hub, make_settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -99,6 +101,34 @@ def test_a_change_is_on_disk_whole_or_not_at_all(tmp_path: pathlib.Path) -> None
     reader = sqlite3.connect(tmp_path / "run.db")
     assert reader.execute("SELECT count(*) FROM waits").fetchone() == (1,)
     reader.close()
+
+
+@pytest.mark.process
+def test_a_transaction_that_goes_on_is_waited_for(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of a hundred million images takes minutes to begin."""
+    monkeypatch.setattr(journal, "STEPS", 10_000)
+    written = Journal(tmp_path / "run.db", lock_timeout_s=0.1)
+
+    def examples() -> Iterator[tuple[int, int]]:
+        for item in range(60_000):
+            if item % 2_000 == 0:
+                time.sleep(0.02)
+            yield item, 0
+
+    written.write(("INSERT INTO examples(item, worker) VALUES(?,?)", examples()))
+    written.flush()
+
+    def stuck() -> Iterator[tuple[int, int]]:
+        time.sleep(1.0)
+        yield 60_000, 0
+
+    written.write(("INSERT INTO examples(item, worker) VALUES(?,?)", stuck()))
+    with pytest.raises(RecordFailed, match="the disk does not respond"):
+        written.flush()
+    time.sleep(1.0)
+    written.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.db")) as database:
+        assert database.execute("SELECT count(*) FROM examples").fetchone() == (60_001,)
 
 
 @pytest.mark.unit

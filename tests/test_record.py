@@ -11,10 +11,11 @@ from aal.config.errors import RecordFailed, UserError
 from aal.reporting.labels import read_labels
 from aal.storage.acknowledged import NAME, acknowledged
 from aal.storage.earlier_record import EARLIER, compare, set_aside
-from aal.storage.journal import RESCUED, Journal, Statement
+from aal.storage.journal import RESCUED, Journal
 from aal.storage.resume_state import read_resume_state, take_over
 from aal.storage.run_reader import RunReader
 from aal.storage.run_recorder import ANSWERED, LABELLED
+from aal.storage.statements import Statement
 from tests.builders import make_run
 
 pytestmark = pytest.mark.unit

@@ -5,46 +5,18 @@ import itertools
 import pathlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Any
+import time
 
 from aal.config.errors import RecordFailed
 from aal.storage.acknowledged import AnswerCount
 from aal.storage.atomic import place_of
 from aal.storage.schema import create_tables, epoch_of, raise_epoch
+from aal.storage.statements import Statement, execute
 
 GATHER_S = 0.05  # how long writes that no flush waits for may gather for one commit
-ROWS = 512  # of a statement, at the most
+STEPS = 1_000_000  # of SQLite, after which a transaction shows that it goes on: those of some 10,000 rows
 BACKLOG = 200_000  # changes in memory, at the most
 RESCUED = "run.db.rescued"  # a record in whose place another file was put
-
-
-# SQL with one VALUES(?,...), and the rows to execute it for.
-Statement = tuple[str, Iterable[Sequence[Any]]]
-
-
-def execute(connection: sqlite3.Connection, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Does what `executemany` does, many rows to a statement.
-
-    That takes half the time. And `executemany` gives up Python's lock for each row, and has to wait for it each time
-    another thread computes: measured, a hundred times as long.
-
-    Args:
-        connection: to the database.
-        sql: with one `VALUES(?,...)`.
-        rows: as many values each as there are question marks.
-    """
-    head, values, rest = sql.partition("VALUES")
-    group, end, tail = rest.partition(")")
-    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // max(1, group.count("?"))
-    left = iter(rows)
-    while chunk := list(itertools.islice(left, min(ROWS, 1 << most.bit_length() - 1))):
-        start = 0
-        while size := len(chunk) - start:
-            size = 1 << size.bit_length() - 1  # powers of two: few statements, which SQLite compiles once
-            groups = ",".join([group + end] * size)
-            connection.execute(head + values + groups + tail, [*itertools.chain(*chunk[start : start + size])])
-            start += size
 
 
 class Journal:
@@ -76,6 +48,7 @@ class Journal:
         self._durable = 0
         self._urgent = False
         self._closing = False
+        self._moved_at = 0.0  # when the thread last did something, as far as somebody waits for it
         self.failure: RecordFailed | None = None
         try:
             connection = sqlite3.connect(path, check_same_thread=False, timeout=lock_timeout_s)
@@ -86,6 +59,7 @@ class Journal:
                 connection.execute("BEGIN IMMEDIATE")
                 self._epoch = raise_epoch(connection) if epoch is None else epoch
                 self._check_epoch(connection)
+            connection.set_progress_handler(self._note_progress, STEPS)
             self._answers = AnswerCount(path)
             self._answers.update(connection)  # before anything is in the record: without the file it is not taken up
         except (sqlite3.Error, ValueError, OSError) as error:
@@ -122,7 +96,9 @@ class Journal:
             goal = self._written
             self._urgent = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._durable >= goal or self.failure is not None, 2 * self._lock_timeout_s)
+            self._moved_at = time.monotonic()
+            while self._durable < goal and self.failure is None and (left_s := self._left_s()) > 0:
+                self._changed.wait_for(lambda: self._durable >= goal or self.failure is not None, left_s)
             if self._durable < goal:
                 raise self.failure or RecordFailed(f"{self._path}: the disk does not respond")
 
@@ -131,9 +107,18 @@ class Journal:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(2 * self._lock_timeout_s)
+        self._moved_at = time.monotonic()
+        while self._thread.is_alive() and (left_s := self._left_s()) > 0:
+            self._thread.join(left_s)
         if self._thread.is_alive() and self.failure is None:
             self.failure = RecordFailed(f"{self._path}: the disk does not respond")
+
+    def _left_s(self) -> float:
+        """Returns for how long the thread may still do nothing: rows by the hundred million take their time."""
+        return self._moved_at + 2 * self._lock_timeout_s - time.monotonic()
+
+    def _note_progress(self) -> None:
+        self._moved_at = time.monotonic()
 
     def _run(self, connection: sqlite3.Connection) -> None:
         try:
