@@ -45,6 +45,16 @@ def test_keys_undo_skip_and_cannot_tell(tmp_path: pathlib.Path, browser: Any) ->
         assert not ada.problems
 
 
+def test_a_class_that_is_named_by_a_key_has_that_key(tmp_path: pathlib.Path, browser: Any) -> None:
+    with served(tmp_path / "run", ["1", "0", "B", "none", "b", "ten"]) as (where, page):
+        ada = person(browser, where, page, "ada")
+        keys = [key.inner_text() for key in ada.page.query_selector_all("#choices kbd")]
+        assert keys == ["1", "0", "b", "2", "3", "4"]
+        ids = ada.press("0", "1", "b")
+        ada.sent()
+        assert query(page.run, STANDING) == [(item, label, "label") for item, label in zip(ids, (1, 0, 2), strict=True)]
+
+
 def test_a_closed_page_gives_its_images_back_and_hostile_names_stay_text(tmp_path: pathlib.Path, browser: Any) -> None:
     with served(tmp_path / "run") as (where, page):
         ada = person(browser, where, page, "ada")

@@ -5,10 +5,19 @@ import {element} from "/server.js";
 const KEYS = "1234567890abcdefghijklmnopqrstuvwxyz";
 const SHOWN = 9; // of many classes, those with a digit each
 
+// The key of each class: that of its name where this is one, as of digits, and of those that are left for the others.
+function keysOf(classes) {
+  const own = classes.map((name) => (name.length === 1 && KEYS.includes(name.toLowerCase()) ? name.toLowerCase() : null));
+  const named = own.map((key, label) => (own.indexOf(key) === label ? key : null));
+  const left = [...KEYS].filter((key) => !named.includes(key));
+  return named.map((key) => key ?? left.shift());
+}
+
 export class Choices {
   constructor(root, classes, onChoose) {
     Object.assign(this, {root, classes, onChoose});
     this.hasSearch = classes.length > KEYS.length;
+    this.keys = this.hasSearch ? [] : keysOf(classes);
     this.recent = [];
     this.marked = null;
     if (this.hasSearch) this.addSearch();
@@ -40,7 +49,7 @@ export class Choices {
       (label) => !typed || this.classes[label].toLowerCase().includes(typed));
     if (this.hasSearch) matching.sort((one, other) => rank(one) - rank(other) || one - other);
     this.shown = this.hasSearch ? matching.slice(0, SHOWN) : matching;
-    this.root.replaceChildren(...this.shown.map((label, place) => this.choice(label, KEYS[place])));
+    this.root.replaceChildren(...this.shown.map((label, place) => this.choice(label, this.keys[label] ?? KEYS[place])));
   }
 
   choice(label, key) {
@@ -73,10 +82,10 @@ export class Choices {
 
   // Whether a key was a class, or a letter of the search.
   takes(event) {
-    const place = KEYS.indexOf(event.key.toLowerCase());
     if (!this.hasSearch) {
-      if (place < 0 || place >= this.shown.length) return false;
-      this.choose(this.shown[place]);
+      const label = this.keys.indexOf(event.key.toLowerCase());
+      if (label < 0) return false;
+      this.choose(label);
       return true;
     }
     if (event.key === "Enter" && this.shown.length && document.activeElement?.tagName !== "BUTTON") {
