@@ -83,8 +83,8 @@ def test_of_a_large_set_a_machine_gets_the_images_that_its_roles_read(
 ) -> None:
     words = [*REAL, "engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false"]
     words += ["ray.whole_images_gib=0", "ray.pins={server: a, worker: b}"]
-    # Coreset reads what is labelled, too; people are slow enough that a model chooses before all is bought.
-    words += ["assignment_type=DA", "query_strategy=coreset", "annotators.seconds_per_label=0.5"]
+    # Coreset reads what is labelled, too; nothing is chosen before there is a model.
+    words += ["assignment_type=DA", "query_strategy=coreset", "max_staleness=1"]
     assert program.main([*words, "--out", str(tmp_path / "run")]) == 0
     assert is_exact(tmp_path / "run", 80)
     there = {
