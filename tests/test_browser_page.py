@@ -72,6 +72,9 @@ def test_a_closed_page_gives_its_images_back_and_hostile_names_stay_text(tmp_pat
         eve.until(lambda: page.people.__class__(page.run, 10).named("carl") is not None)
         monitor.click("#pause")
         eve.until(lambda: page.hub.status().paused and "paused" in monitor.inner_text("#state"))
+        ada.page.goto(f"{where}/monitor")
+        ada.until(lambda: "for supervisors only" in ada.page.inner_text("#trouble"))
+        assert not ada.page.is_visible("#invite") and not ada.page.is_visible("#stop")
         assert not ada.problems and not eve.problems
 
 

@@ -143,7 +143,7 @@ def test_single_answers_are_given_out_as_a_run_takes_them(run: pathlib.Path) -> 
         rows = list(csv.DictReader(file))
     assert rows[0] == {"item": "0", "path": "", "annotator": "6", "label": NAMES[1], "seconds": "0.500"}
     classes = [*NAMES, *"23456789"]
-    answers = Answers(str(run / "answers.csv"), classes, None, 1.0)
+    answers = Answers(str(run / "answers.csv"), classes, None, 1.0, 1797)
     assert answers.names == ["6", "7"] and answers.of(3) == [Answer(1, 0, 4.75)] and not answers.of(1)
 
 
@@ -177,6 +177,24 @@ def test_label_studio_gets_every_answer_and_what_is_to_be_labelled(photos: pathl
     assert found["images"][2] == str(photos.parent / "photos" / "cat" / "0 of 3.png")
     with export(photos, "answers").open(newline="") as file:
         assert [row["annotator"] for row in csv.DictReader(file)] == ["ada", "bob@example.org"]
+
+
+def test_what_a_supervisor_decided_is_given_out_in_the_place_of_what_others_said(photos: pathlib.Path) -> None:
+    with sqlite3.connect(photos / "run.db") as db:
+        db.execute("INSERT INTO answers VALUES(2, 0, 9, 1, 9.9, 'correction'), (3, 0, 9, 0, 9.9, 'correction')")
+        db.execute("INSERT INTO answers VALUES(4, 3, 9, NULL, 9.9, 'correction')")
+        db.execute("UPDATE labels SET label = iif(item = 0, 0, NULL)")
+    db.close()
+    with export(photos, "answers").open(newline="") as file:
+        rows = [(row["item"], row["annotator"], row["label"], row["seconds"]) for row in csv.DictReader(file)]
+    assert rows == [("0", "9", "cat", "")], "the last word alone; the other image is to have no label"
+    out = export(photos, "labelstudio")
+    found = images(photos.parent / "photos", str(out / "tasks.json"))
+    names = [pathlib.Path(path).relative_to(photos.parent / "photos").as_posix() for path in found["images"]]
+    assert dict(zip(names, found["labels"], strict=True)) == {
+        **{"cat/0 of 3.png": "cat", "cat/1 of 3.png": "cat", "dog/1 of 3.png": "dog"},
+        **dict.fromkeys(("dog/0 of 3.png", "cat/2 of 3.png", "dog/2 of 3.png")),
+    }
 
 
 @pytest.mark.parametrize("is_damaged", [True, False])

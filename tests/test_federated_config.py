@@ -46,6 +46,8 @@ def test_contradictions_are_reported_together() -> None:
     [
         ({"federated": {"rounds": 2}}, "federated"),
         ({"costs": {"client_factors": [1.0]}, "engine": "simulated"}, "costs.client_factors"),
+        ({"assignment_type": "DA", "query_strategy": "ksas"}, "query_strategy"),
+        ({"assignment_type": "DA", "query_strategy": "logo", "compute": "none"}, "query_strategy"),
     ],
 )
 def test_what_is_for_federations_is_refused_elsewhere(changes: dict[str, Any], key: str) -> None:

@@ -62,13 +62,13 @@ def test_people_and_times_come_back() -> None:
 
 
 def test_an_exported_project_is_answers_of_a_run() -> None:
-    answers = Answers(str(EXPORTED / "project.json"), ["finch", "robin"], [*NAMES, "other.jpg"], 1.0)
+    answers = Answers(str(EXPORTED / "project.json"), ["finch", "robin"], [*NAMES, "other.jpg"], 1.0, len(NAMES) + 1)
     assert answers.names == ["2", "ada", "bob"] and answers.number == 7
     assert answers.of(0) == [Answer(2, 0, 0.548), Answer(1, 1, 7.768)] and not answers.of(3)
     with pytest.raises(UserError, match=r"annotators\.answers: .*'robin' is none of the 2 classes"):
-        Answers(str(EXPORTED / "project.json"), ["finch", "gull"], NAMES, 1.0)
+        Answers(str(EXPORTED / "project.json"), ["finch", "gull"], NAMES, 1.0, len(NAMES))
     with pytest.raises(UserError, match=r"annotators\.answers: .*task 2: '.*b-13.jpg' is not among the images"):
-        Answers(str(EXPORTED / "project.json"), ["finch", "robin"], NAMES[:1], 1.0)
+        Answers(str(EXPORTED / "project.json"), ["finch", "robin"], NAMES[:1], 1.0, 1)
 
 
 def test_what_recorded_answers_cannot_be_is_named_by_its_image(tmp_path: pathlib.Path) -> None:
@@ -79,7 +79,7 @@ def test_what_recorded_answers_cannot_be_is_named_by_its_image(tmp_path: pathlib
     ]:
         file.write_text(json.dumps([{"image": "a-21.jpg", "choice": choice, "lead_time": seconds, "annotator": 1}]))
         with pytest.raises(UserError, match=rf"annotators\.answers: .*project.json: a-21.jpg: {text}"):
-            Answers(str(file), ["finch"], NAMES, 1.0)
+            Answers(str(file), ["finch"], NAMES, 1.0, len(NAMES))
 
 
 def test_annotations_of_unknown_people_are_of_different_ones(tmp_path: pathlib.Path) -> None:
@@ -95,7 +95,7 @@ def test_annotations_of_unknown_people_are_of_different_ones(tmp_path: pathlib.P
     found = read_export(file, NAMES.__contains__)
     assert [one.annotator for one in found[NAMES[0]]] == ["unknown 2.1", "unknown 2.3"]
     assert [one.annotator for one in found[NAMES[1]]] == ["unknown 1.1", "unknown 3.1"]
-    answers = Answers(str(file), ["finch"], NAMES, 1.0)
+    answers = Answers(str(file), ["finch"], NAMES, 1.0, len(NAMES))
     assert len({one.annotator for one in [*answers.of(0), *answers.of(1)]}) == 4
 
 

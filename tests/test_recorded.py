@@ -58,17 +58,25 @@ def test_an_answer_that_is_being_given_counts_where_no_other_is_left(tmp_path: p
 
 def test_a_file_is_read_by_path_and_by_name_of_the_class(tmp_path: pathlib.Path) -> None:
     path = written(tmp_path / "a.csv", ["b.png,Ann,dog", "a.png,Bo,0"], head="path,annotator,label")
-    answers = Answers(path, ["cat", "dog"], ["a.png", "b.png"], 2.5)
+    answers = Answers(path, ["cat", "dog"], ["a.png", "b.png"], 2.5, 2)
     assert answers.names == ["Bo", "Ann"] and answers.number == 2
     assert answers.of(1) == [Answer(1, 1, 2.5)] and answers.of(0) == [Answer(0, 0, 2.5)] and not answers.of(2)
+    path = written(tmp_path / "a.csv", ["0,b.png,Ann,dog", "1,,Ann,cat"], head="item,path,annotator,label")
+    more = Answers(path, ["cat", "dog"], ["a.png", "aa.png", "b.png"], 2.5, 3)
+    assert more.of(2) and more.of(1) and not more.of(0), "files were added since: the name says which image it is"
 
 
 @pytest.mark.parametrize(
     ("head", "row", "text"),
     [
-        ("item,label", "1,0", "must have the columns item"),
+        ("item,label", "1,0", "must have the columns path"),
         ("item,annotator,label", "1,x,bird", "line 2: 'bird' is none of the 2 classes"),
-        ("item,annotator,label", "one,x,cat", "line 2: invalid literal for int"),
+        ("item,annotator,label", "one,x,cat", "line 2: item 'one' is no number of an image"),
+        ("item,annotator,label", "2,x,cat", "line 2: item 2 must be from 0 to 1"),
+        ("item,annotator,label", "-1,x,cat", "line 2: item -1 must be from 0 to 1"),
+        ("item,annotator,label", "1", "line 2: must have the columns path"),
+        ("item,path,annotator,label", "0,z.png,x,cat", "line 2: 'z.png' is no file of this image set"),
+        ("item,annotator,label,seconds", "1,x,cat,soon", "line 2: seconds 'soon' is no number"),
         ("path,annotator,label", "z.png,x,cat", "line 2: 'z.png' is no file of this image set"),
         ("item,annotator,label,seconds", "1,x,cat,-3", "line 2: seconds -3.0 must be from 0"),
     ],
@@ -76,9 +84,9 @@ def test_a_file_is_read_by_path_and_by_name_of_the_class(tmp_path: pathlib.Path)
 def test_mistakes_in_a_file_are_named(tmp_path: pathlib.Path, head: str, row: str, text: str) -> None:
     path = written(tmp_path / "a.csv", [row], head=head)
     with pytest.raises(UserError, match=text):
-        Answers(path, ["cat", "dog"], ["a.png"], 1.0)
+        Answers(path, ["cat", "dog"], ["a.png", "b.png"], 1.0, 2)
     with pytest.raises(UserError, match=r"annotators\.answers: .*nothing\.csv: cannot be read"):
-        Answers(str(tmp_path / "nothing.csv"), ["cat"], None, 1.0)
+        Answers(str(tmp_path / "nothing.csv"), ["cat"], None, 1.0, 2)
 
 
 def test_every_kind_of_run_spends_about_the_same_money(tmp_path: pathlib.Path) -> None:

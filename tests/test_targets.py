@@ -44,7 +44,7 @@ def test_the_name_of_a_network_stands_for_a_target() -> None:
     ("changes", "message"),
     [
         ({"targets": ["cnn", "cnn"]}, "test: targets: two are called cnn; give each a name of its own"),
-        ({"targets": []}, "test: targets: must hold at least one"),
+        ({"targets": []}, "test: targets: must hold at least 1"),
         ({"targets": [{"name": "x"}]}, "test: targets.model: must be given"),
         ({"targets": [3]}, "test: targets: must hold `key: value` lines, not 3"),
         ({"targets": ["nonsense"]}, "test: targets: must be vgg16"),

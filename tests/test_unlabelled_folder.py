@@ -80,5 +80,7 @@ def test_what_cannot_be_labelled_is_a_line(tmp_path: pathlib.Path) -> None:
         data.prepare(settings_of(folder, "cat", "dog"))
     with pytest.raises(UserError, match=r"holds no class folders but 1 files .* classes=\[cat,dog\]"):
         data.prepare(settings_of(folder))
+    with pytest.raises(UserError, match=r"classes: must hold at least 2, not \[cat\]"):
+        settings_of(folder, "cat")
     with pytest.raises(UserError, match="classes: are for data_type folder"):
-        resolve({"data_type": "digits", "models": "cnn", "classes": ["a"]}, "test")
+        resolve({"data_type": "digits", "models": "cnn", "classes": ["a", "b"]}, "test")

@@ -71,6 +71,9 @@ def test_second_thoughts_skips_and_what_nobody_can_tell(tmp_path: pathlib.Path) 
             corrected = await eve.post("/api/correct", json={"id": first, "label": 0})
             assert corrected.json()["taken"] and query(page.run, "SELECT label FROM labels") == [(0,)]
             assert (await ada.post("/api/correct", json={"id": first, "label": 1})).status_code == 403
+            for wrong in (SIZE, 2**63 - 1, 10**20):
+                refused = await eve.post("/api/correct", json={"id": wrong, "label": 1})
+                assert refused.status_code == 422 and "from 0 to" in refused.text
 
             await ada.post("/api/skip", json={"id": second})
             others = await draw(ada, 5)

@@ -15,7 +15,7 @@ from aal.coordination.answers import CANNOT_TELL
 from aal.coordination.clock import Clock
 from aal.label_studio import read_export
 
-COLUMNS = "item (or path), annotator, label and, if known, seconds"
+COLUMNS = "path (or item), annotator, label and, if known, seconds"
 LONGEST_S = 1e6
 
 
@@ -37,12 +37,13 @@ class Answers:
     """The answers of a file, by example.
 
     Args:
-        path: of a CSV file with the columns `item` (the id, from 0; or `path`, of the image's file relative to
-            data_dir), `annotator` (any name), `label` (the name of a class, or its place from 0) and `seconds`; or
-            of a JSON file that Label Studio exported.
+        path: of a CSV file with the columns `path` (of the image's file, relative to data_dir; or `item`, the id, from
+            0, where there is no path), `annotator` (any name), `label` (the name of a class, or its place from 0) and
+            `seconds`; or of a JSON file that Label Studio exported.
         classes: names of the classes.
         paths: source file of every example; None where there are none.
         seconds: of an answer whose time the file does not tell.
+        examples: how many there are.
 
     Attributes:
         names: of the annotators; their numbers are places in it.
@@ -51,7 +52,15 @@ class Answers:
         UserError: the file is not there or is no such file; the line, the task or the image is named.
     """
 
-    def __init__(self, path: str, classes: Sequence[str], paths: Sequence[str | None] | None, seconds: float) -> None:
+    def __init__(
+        self,
+        path: str,
+        classes: Sequence[str],
+        paths: Sequence[str | None] | None,
+        seconds: float,
+        examples: int,
+    ) -> None:
+        self._examples = examples
         self._file = pathlib.Path(path).expanduser()
         self._labels = {str(place): place for place in range(len(classes))}
         self._labels |= {name: place for place, name in enumerate(classes)}  # a name comes before a place
@@ -76,7 +85,12 @@ class Answers:
         try:
             for path, annotations in read_export(self._file, self._ids.__contains__).items():
                 for name, label, seconds in annotations:
-                    row = {"path": path, "annotator": name, "label": label, "seconds": str(seconds or "")}
+                    row: dict[str, str | None] = {
+                        "path": path,
+                        "annotator": name,
+                        "label": label,
+                        "seconds": str(seconds or ""),
+                    }
                     try:
                         yield self._row(row)
                     except ValueError as error:
@@ -94,26 +108,38 @@ class Answers:
                 for row in reader:
                     try:
                         yield self._row(row)
-                    except (KeyError, ValueError, TypeError) as error:
+                    except ValueError as error:
                         text = f"line {reader.line_num}: {error}"
                         raise UserError(f"annotators.answers: {self._file}: {text}") from None
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"annotators.answers: {self._file}: cannot be read: {error}") from None
 
-    def _row(self, row: dict[str, str]) -> tuple[int, str, int, float]:
-        label = row["label"].strip()
-        if label not in self._labels:
-            raise ValueError(f"{label!r} is none of the {len(set(self._labels.values()))} classes")
-        if "item" in row:
-            example = int(row["item"])
-        elif row["path"] in self._ids:
-            example = self._ids[row["path"]]
-        else:
-            raise ValueError(f"{row['path']!r} is no file of this image set")
-        seconds = float(row.get("seconds") or self._seconds)
+    def _row(self, row: dict[str, str | None]) -> tuple[int, str, int, float]:
+        label, who, taken = row["label"], row["annotator"], row.get("seconds") or ""
+        if label is None or who is None:
+            raise ValueError(f"must have the columns {COLUMNS}")
+        if label.strip() not in self._labels:
+            raise ValueError(f"{label.strip()!r} is none of the {len(set(self._labels.values()))} classes")
+        try:
+            seconds = float(taken or self._seconds)
+        except ValueError:
+            raise ValueError(f"seconds {taken!r} is no number") from None
         if not 0 <= seconds <= LONGEST_S:
             raise ValueError(f"seconds {seconds} must be from 0 to {LONGEST_S:g}")
-        return example, row["annotator"].strip(), self._labels[label], seconds
+        return self._example(row), who.strip(), self._labels[label.strip()], seconds
+
+    def _example(self, row: dict[str, str | None]) -> int:
+        """Returns the id of an image: by its file, if one is named, since ids change when files are added."""
+        path, item = row.get("path"), row.get("item")
+        if path or not item:
+            if path not in self._ids:
+                raise ValueError(f"{path!r} is no file of this image set")
+            return self._ids[path]
+        if not item.strip().removeprefix("-").isdecimal():
+            raise ValueError(f"item {item!r} is no number of an image")
+        if not 0 <= int(item) < self._examples:
+            raise ValueError(f"item {int(item)} must be from 0 to {self._examples - 1}")
+        return int(item)
 
 
 def answers_of(task: LabellingTask) -> Answers:
@@ -125,7 +151,7 @@ def answers_of(task: LabellingTask) -> Answers:
     people = task.settings
     if people.answers is None:
         raise UserError(f"annotators.answers: must name a CSV file for source recorded: {COLUMNS}")
-    return Answers(people.answers, task.classes, task.paths, people.seconds_per_label)
+    return Answers(people.answers, task.classes, task.paths, people.seconds_per_label, len(task.labels))
 
 
 @LABEL_SOURCES.register("recorded", is_open=True, repeats=True, sees_images=False)

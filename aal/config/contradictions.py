@@ -63,6 +63,8 @@ def strategy_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if problem := STRATEGIES.problem(name):
         yield ("query_strategy",), problem
         return
+    if STRATEGIES.facts(name).get("local_and_global") and s.mode != "federated":
+        yield ("query_strategy", "mode"), f"{name} compares a client's model with the server's; it needs mode federated"
     package = STRATEGIES.facts(name).get("package")
     if package and importlib.util.find_spec(package) is None:
         yield ("query_strategy",), f"{name} needs {package}: pip install {package}"

@@ -21,7 +21,7 @@ TEMPLATES = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must hold at least one",
+    "too_short": "must hold at least {min_length}",
     "too_long": "must hold at most {max_length}",
     "string_too_short": "must not be empty",
     "string_too_long": "must be at most {max_length} characters long",
@@ -52,8 +52,8 @@ def line_of(detail: Any) -> tuple[str, str]:
         named = f"paper (for {', '.join(PAPER_COSTS)}), measured"
         text = f"must be {named} or hold `key: value` lines"
     elif detail["type"] == "string_pattern_mismatch":
-        wanted = "letters, digits, dots and dashes" if key == "name" else "auto, cpu, cuda or cuda:i"
-        text = f"must be {wanted}"
+        patterns = {"name": "letters, digits, dots and dashes", "people": "a name: letters, digits, spaces and . @ ' -"}
+        text = f"must be {patterns.get(names[0], 'auto, cpu, cuda or cuda:i')}"
     else:
         text = TEMPLATES.get(detail["type"], detail["msg"]).format(**detail.get("ctx", {}))
     return key, f"{text}, not {_shown(detail['input'])}"

@@ -39,7 +39,7 @@ Path = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_usab
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 Classes = Annotated[
     list[ClassName],
-    Field(min_length=1, max_length=10_000),
+    Field(min_length=2, max_length=10_000),
     BeforeValidator(_no_booleans),
     AfterValidator(_different_classes),
 ]

@@ -1,5 +1,6 @@
 """The labels of a run as rows, for tables and data frames."""
 
+import math
 import pathlib
 from typing import Any
 
@@ -40,21 +41,26 @@ def read_answers(run: pathlib.Path) -> Rows:
     """Returns a row of ANSWER_COLUMNS for each answer that stands, in order, as `annotators.answers` takes them.
 
     `label` is the name of a class, None where the annotator could not tell; `seconds` is from draw to answer, NaN where
-    that is not known. Answers to known images, which are a check, are left out.
+    that is not known. Answers to known images, which are a check, are left out. Of an image that was corrected there is
+    the correction alone, behind all others: it stays, whatever others said; None is that of an image without a label.
 
     Args:
         run: the run directory.
     """
     with RunReader(run) as reader:
         reader.check()
-        answers, names, paths = reader.answers(), reader.classes(), reader.paths()
+        answers, names, paths, corrected = reader.answers(), reader.classes(), reader.paths(), reader.corrections()
+    columns = (answers[key] for key in ("item", "annotator", "label", "drawn_at", "answered_at", "is_check"))
+    given = [
+        (int(item), int(who), None if label != label else int(label), float(answered_at - drawn_at))
+        for item, who, label, drawn_at, answered_at, is_check in zip(*columns, strict=True)
+        if not is_check and int(item) not in corrected
+    ]
+    given += [(item, who, label, math.nan) for item, (who, label) in corrected.items()]
     rows = []
-    for place in (answers["is_check"] == 0).nonzero()[0].tolist():
-        item, label = int(answers["item"][place]), answers["label"][place]
-        seconds = float(answers["answered_at"][place] - answers["drawn_at"][place])
-        name = None if label != label else class_name(int(label), names)
-        values = (item, paths.get(item), int(answers["annotator"][place]), name, seconds)
-        rows.append(dict(zip(ANSWER_COLUMNS, values, strict=True)))
+    for item, who, label, seconds in given:
+        name = None if label is None else class_name(label, names)
+        rows.append(dict(zip(ANSWER_COLUMNS, (item, paths.get(item), who, name, seconds), strict=True)))
     return rows
 
 

@@ -193,6 +193,11 @@ class RunReader:
         """
         return self.columns(ANSWERS)
 
+    def corrections(self) -> dict[int, tuple[int, int | None]]:
+        """Returns who corrected each image that was, by item, and the label it is to have; None: none at all."""
+        sql = "SELECT item, annotator, label, max(arrival) FROM answers WHERE kind = 'correction' GROUP BY item"
+        return {item: (annotator, label) for item, annotator, label, _ in self.query(sql)}
+
     def bought_labels(self) -> dict[int, int]:
         """Returns the label of each image that was bought, by item."""
         return dict(self.query("SELECT item, label FROM labels WHERE label IS NOT NULL"))

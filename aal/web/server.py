@@ -67,7 +67,7 @@ class Site:
         pictures = Pictures(settings.data_dir, paths, pixels)
         ahead, lease_s = settings.people.images_ahead, settings.annotators.lease_s
         api = Api(desk, figures, pictures, list(classes), ahead, lease_s, where.startswith("https:"))
-        supervision = Supervision(desk, figures, people, where, len(classes))
+        supervision = Supervision(desk, figures, people, where, len(classes), len(pictures))
         handlers: dict[Any, Any] = {Refused: refused, **dict.fromkeys((Stopped, *HUB_GONE), try_again)}
         inner = Starlette(routes=[*_pages(), *api.routes, *supervision.routes], exception_handlers=handlers)
         api.access = self.app = Access(inner, people, where, f"aal-{settings.people.port}")

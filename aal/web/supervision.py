@@ -56,10 +56,11 @@ class Supervision:
         people: who take part.
         address: what they open.
         classes: how many there are.
+        images: how many there are.
     """
 
-    def __init__(self, desk: Desk, figures: Figures, people: People, address: str, classes: int) -> None:
-        self._classes = classes
+    def __init__(self, desk: Desk, figures: Figures, people: People, address: str, classes: int, images: int) -> None:
+        self._classes, self._images = classes, images
         self._desk, self._figures, self._people, self._address = desk, figures, people, address
         self.routes = [
             Route("/api/monitor", self.monitor),
@@ -96,6 +97,8 @@ class Supervision:
         """Decides the label of an image, whatever others said; the next training uses it."""
         check_supervises(request)
         given = await read(request, Correction)
+        if given.id >= self._images:
+            raise Refused(422, f"id: from 0 to {self._images - 1}")
         if given.label is not None and given.label >= self._classes:
             raise Refused(422, f"label: from 0 to {self._classes - 1}")
         label = CANNOT_TELL if given.label is None else given.label

@@ -55,7 +55,7 @@ def shares_right(setup: Setup) -> list[tuple[float, ...]]:
     """Returns the answers an image, and how many labels are right by majority, by Dawid-Skene, and as runs use that."""
     settings = plan_of(setup)[0].settings
     images = open_set(prepare(settings))
-    answers = Answers(setup.answers, images.classes, None, 1.0)
+    answers = Answers(setup.answers, images.classes, None, 1.0, len(images.labels))
     truth, rows = np.asarray(images.labels), []
     for most in range(1, MOST + 1):
         given = {item: answers.of(item)[:most] for item in range(len(truth)) if len(answers.of(item)) >= most}

@@ -150,6 +150,8 @@ async function look() {
     by("trouble").textContent = "";
   } catch (error) {
     by("trouble").textContent = error instanceof Refused ? error.message : "no connection; the run has ended, or restarts";
+    const isForOthers = error instanceof Refused && error.status === 403;
+    for (const part of [document.querySelector("main"), by("pause"), by("stop")]) part.hidden = isForOthers;
   }
 }
 
