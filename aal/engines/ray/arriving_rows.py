@@ -1,6 +1,7 @@
 """The images of a set that is too large for every machine: each comes to a machine when a role there first reads it."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import weakref
@@ -52,7 +53,7 @@ class ArrivingRows:
         """
         wanted, number = np.unique(rows[self._there[rows] == 0]), 0
         while len(part := part_of(wanted, number, self._layout.row)):
-            write_with_retry(lambda part=part: self._bring(part), str(self._path), self._heartbeat)  # type: ignore[misc]
+            write_with_retry(functools.partial(self._bring, part), str(self._path), self._heartbeat)
             number += 1
 
     def _bring(self, rows: np.ndarray) -> None:
