@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+PARTS = ("test", "validation", "initial", "shard")
+ROWS = 2**16  # at a time
+
 
 class HeldOut(NamedTuple):
     """Examples of the shards that are set aside for testing and validation, where no label is known at the start.
@@ -93,17 +96,21 @@ class Partition:
     def rows(
         self, labels: np.ndarray, paths: Sequence[str | None] | None = None
     ) -> Iterator[tuple[int, str, int | None, int, str | None, str | None]]:
-        """Yields id, part, worker, true label (-1 where unknown), source path, and what for it is held out."""
+        """Yields id, part, worker, true label (-1 where unknown), source path, and what for it is held out; by id.
+
+        In this order SQLite appends them; as they are in the shards, each would go to another page of its file.
+        """
         held_out = {example: name for name, ids in self.held_out._asdict().items() for example in ids.tolist()}
-        initial: list[tuple[np.ndarray, str, int | None]] = [(self.initial, "initial", None)]
+        part, worker = np.full(len(labels), -1, np.int8), np.full(len(labels), -1, np.int32)
+        for number, ids in enumerate((self.test, self.validation, self.initial)):
+            part[ids] = number
         if self.initial_owner is not None:
-            owner = self.initial_owner
-            initial = [(self.initial[owner == client], "initial", client) for client in range(len(self.shards))]
-        places: list[tuple[np.ndarray, str, int | None]] = [
-            *((getattr(self, name), name, None) for name in ("test", "validation")),
-            *initial,
-            *((shard, "shard", worker) for worker, shard in enumerate(self.shards)),
-        ]
-        for ids, part, worker in places:
-            for example, label in zip(ids.tolist(), labels[ids].tolist(), strict=True):
-                yield example, part, worker, label, paths[example] if paths else None, held_out.get(example)
+            worker[self.initial] = self.initial_owner
+        for index, shard in enumerate(self.shards):
+            part[shard], worker[shard] = PARTS.index("shard"), index
+        for start in range(0, len(labels), ROWS):
+            ids = start + np.flatnonzero(part[start : start + ROWS] >= 0)
+            columns = (column[ids].tolist() for column in (part, worker, labels))
+            for example, place, owner, label in zip(ids.tolist(), *columns, strict=True):
+                path = paths[example] if paths else None
+                yield example, PARTS[place], None if owner < 0 else owner, label, path, held_out.get(example)
