@@ -195,19 +195,20 @@ def _execute(plan: Plan, progress: Progress) -> RunResult:
     """Runs the engine and writes the report."""
     from aal.engines import engine_named
     from aal.reporting.tensorboard import scalars
-    from aal.reporting.words import held_out_words
+    from aal.reporting.words import split_words
     from aal.storage.run_directory import logged
     from aal.web.address import when_open
     from aal.web.people import invitations
 
     log = logging.getLogger("aal")
-    if aside := held_out_words(plan.partition.held_out):
-        progress.announce(aside)
+    lines = split_words(plan.partition)
+    for line in lines:
+        progress.announce(line)
     people = plan.settings.people
     progress.follow(when_open(people, invitations(plan.settings, plan.run), progress.announce))
     with logged(plan.run, "main"), scalars(plan.run, plan.settings, progress):
-        if aside:
-            log.info("%s", aside)
+        for line in lines:
+            log.info("%s", line)
         log.info("resumed at %.1f s" if plan.resume else "started", *([plan.resume.seconds] if plan.resume else []))
         result = engine_named(plan.settings.engine).run(plan, progress)
     return _conclude(plan.run, result, progress)

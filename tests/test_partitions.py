@@ -15,7 +15,9 @@ from aal.config.registry import PARTITIONS
 from aal.reporting import plots
 from aal.reporting.client_plots import clients as picture
 from aal.reporting.pictures import draw, images_of_clients
+from aal.coordination.partition import Partition
 from aal.reporting.record import read
+from aal.reporting.words import split_words
 from tests.builders import CONFIG, make_run
 
 pytestmark = pytest.mark.unit
@@ -178,3 +180,11 @@ def test_a_report_draws_the_clients_of_its_record(tmp_path: pathlib.Path) -> Non
     assert images.tolist() == [[1, 2], [0, 1]] and labelled.tolist() == [[0, 1], [0, 1]]
     assert "clients" in draw(record)
     assert "clients" not in draw(read(make_run(tmp_path / "other", CONFIG, **tables)))
+
+
+def test_a_client_of_next_to_no_images_is_seen_at_the_start() -> None:
+    none, pixels = np.empty(0, np.int64), np.zeros(1, np.float32)
+    shards = [np.arange(2, 3), np.arange(3, 2003)]
+    begun = Partition(none, none, np.array([0, 1]), shards, pixels, pixels, initial_owner=np.array([1, 1]))
+    assert split_words(begun) == ["2 clients have 1 to 2,002 images each (federated.partition)"]
+    assert not split_words(Partition(none, none, np.array([0, 1]), shards, pixels, pixels))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from aal.coordination.interval import MANY
-from aal.coordination.partition import HeldOut
+from aal.coordination.partition import HeldOut, Partition
 from aal.reporting.record import final_model
 from aal.reporting.units import duration, percent
 
@@ -35,10 +35,17 @@ DEFINITIONS = """\
 """
 
 
-def held_out_words(held_out: HeldOut) -> str:
-    """Returns what is said at the start of a run in which people label the test set; empty in others."""
-    if not len(held_out.ids):
-        return ""
+def split_words(partition: Partition) -> list[str]:
+    """Returns what is said at the start of a run of who has which images: in a federation, or of a test set to come."""
+    lines = [_held_out_words(partition.held_out)] if len(partition.held_out.ids) else []
+    if partition.initial_owner is not None:
+        sizes = [len(partition.owned(client)) for client in range(len(partition.shards))]
+        least, most = min(sizes), max(sizes)
+        lines.append(f"{len(sizes)} clients have {least:,} to {most:,} images each (federated.partition)")
+    return lines
+
+
+def _held_out_words(held_out: HeldOut) -> str:
     return (
         f"no image is labelled, so there is no test set: {len(held_out.ids)} of the first images that people label are "
         f"set aside at random, {len(held_out.test)} for testing and {len(held_out.validation)} for validation; nothing "
