@@ -12,10 +12,10 @@ from matplotlib.patches import Rectangle
 from aal.app.data.partitions import divide_among
 from aal.config.errors import UserError
 from aal.config.registry import PARTITIONS
+from aal.coordination.partition import Partition
 from aal.reporting import plots
 from aal.reporting.client_plots import clients as picture
 from aal.reporting.pictures import draw, images_of_clients
-from aal.coordination.partition import Partition
 from aal.reporting.record import read
 from aal.reporting.words import split_words
 from tests.builders import CONFIG, make_run
