@@ -62,7 +62,10 @@ def split(image_set: ImageSet, settings: Settings, shard_num: int, choose: Choos
         clusters = cluster(image_set.images, pool, shard_num, _random(settings, "clusters"))
         shards = [pool[clusters == number] for number in range(shard_num)]
     held_out = HeldOut() if is_test.any() or len(validation) else _held_out(pool, settings)
-    mean, std = _statistics(image_set.images, np.setdiff1d(np.concatenate([initial, pool]), held_out.ids))
+    is_trainable = np.zeros(len(is_test), bool)
+    is_trainable[initial] = is_trainable[pool] = True
+    is_trainable[held_out.ids] = False
+    mean, std = _statistics(image_set.images, np.flatnonzero(is_trainable))
     test, validation, initial = np.flatnonzero(is_test), np.sort(validation), np.sort(initial)
     return Partition(test, validation, initial, shards, mean, std, held_out=held_out)
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,10 @@ from tests.browsing import FOUND
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Prepared images go to a cache of the tests' own, also in the processes that they start.
 os.environ.setdefault("MPLCONFIGDIR", str(pathlib.Path("~/.cache/matplotlib").expanduser()))

@@ -56,7 +56,7 @@ def exact_mean(states: Sequence[State], weights: Sequence[int], name: str) -> np
     return np.array(found).reshape(states[0][name].shape)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(weights=WEIGHTS, seed=st.integers(0, 10**6))
 def test_the_mean_is_that_of_fractions(weights: list[int], seed: int) -> None:
     states = [state(seed + number) for number in range(len(weights))]
@@ -71,7 +71,7 @@ def test_the_mean_is_that_of_fractions(weights: list[int], seed: int) -> None:
     assert all(same(one, other) for one, other in zip(states, before, strict=True))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weights=WEIGHTS, seed=st.integers(0, 10**6), data=st.data())
 def test_neither_the_order_nor_the_scale_of_the_weights_matters(
     weights: list[int], seed: int, data: st.DataObject
@@ -85,7 +85,7 @@ def test_neither_the_order_nor_the_scale_of_the_weights_matters(
             torch.testing.assert_close(other[name], value, rtol=0 if value.dtype == torch.int64 else 2**-7, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weight=st.floats(1e-6, 1e9), copies=st.integers(1, 5), seed=st.integers(0, 10**6))
 def test_one_client_or_equal_ones_give_their_very_weights(weight: float, copies: int, seed: int) -> None:
     one = state(seed)
@@ -151,7 +151,7 @@ def test_staleness_weights_are_the_published_ones() -> None:
     assert staleness_weight(50, exponent=0) == 1.0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(share=st.floats(0, 1), seed=st.integers(0, 10**6))
 def test_a_single_client_is_mixed_in_by_its_share(share: float, seed: int) -> None:
     current, arrived = state(seed), state(seed + 1)
@@ -162,7 +162,7 @@ def test_a_single_client_is_mixed_in_by_its_share(share: float, seed: int) -> No
     assert share != 1 or torch.equal(found["kernel"], arrived["kernel"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     ages=st.lists(st.integers(0, 20), min_size=1, max_size=5),
     rate=st.floats(0.1, 1.5),

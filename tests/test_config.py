@@ -214,7 +214,7 @@ keys = st.sampled_from(sorted(resolve({"data_type": "digits", "models": "cnn"}, 
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(tree=st.dictionaries(keys, values, max_size=6))
 @example(tree={"models": ""})
 def test_any_tree_is_either_right_or_reported(tree: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ def test_any_tree_is_either_right_or_reported(tree: dict[str, Any]) -> None:
         assert error.problems
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary(max_size=60))
 def test_any_bytes_are_either_read_or_reported(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "x.yaml"

@@ -73,7 +73,7 @@ def published_order(votes: list[np.ndarray]) -> list[tuple[int, float]]:
     return keys
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**16), targets=st.integers(1, 5), size=st.integers(1, 60), count=st.integers(1, 20))
 def test_diam_chooses_at_random_from_the_top_by_joint_disagreement_and_vote_entropy(
     seed: int, targets: int, size: int, count: int

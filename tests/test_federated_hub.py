@@ -158,7 +158,7 @@ def resumed(roles: Roles, pool: int, lost: int, lose_model: bool) -> Roles:
     return successor
 
 
-@settings(max_examples=120, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
 @given(
     clients=st.integers(1, 4),
     batches=st.integers(1, 3),

@@ -63,7 +63,7 @@ def plain_divergence(local: list[float], server: list[float], counts: list[int])
     return (forward + backward) / 2
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), classes=st.integers(1, 6))
 def test_the_divergence_is_the_published_one(data: st.DataObject, classes: int) -> None:
     rows = st.lists(NUMBERS, min_size=classes, max_size=classes)
@@ -121,7 +121,7 @@ def published_micro_step(clusters: list[int], entropies: list[float]) -> set[int
     return chosen
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), number=st.integers(1, 30))
 def test_one_of_each_cluster_is_chosen_before_a_second(data: st.DataObject, number: int) -> None:
     clusters = data.draw(st.lists(st.integers(0, 5), min_size=number, max_size=number))

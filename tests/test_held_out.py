@@ -72,7 +72,7 @@ class Watching(People):
             assert not self.held_out & {*unanswered, *self.hub.labels(0, 10**6)[0].tolist()}
 
 
-@settings(max_examples=15, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
 @given(
     mode=st.sampled_from([("async", "auto", 0), ("async", "auto", 0), ("async", "auto", 4), ("sync", 1, 4)]),
     answers=st.sampled_from([1, 1, 2]),

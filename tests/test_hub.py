@@ -209,7 +209,7 @@ def resumed(roles: Roles, pool: int, lost: int, held_out: int = 0) -> Roles:
     return successor
 
 
-@settings(max_examples=400, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
 @given(
     drawn=drawn_roles,
     seed=st.integers(0, 2**20),

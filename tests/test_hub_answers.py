@@ -69,7 +69,7 @@ class People(Roles):
                 assert found.kind is kind
 
 
-@settings(max_examples=15, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
 @given(
     mode=st.sampled_from([("async", "auto"), ("async", 1), ("async", None), ("sync", 1)]),
     people=st.sampled_from([(1, 1, 1), (2, 2, 1), (2, 3, 1), (3, 3, 1), (1, 1, 2), (2, 2, 2)]),

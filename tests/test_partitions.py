@@ -50,7 +50,7 @@ def distance(counts: np.ndarray) -> float:
     return float(np.abs(shares - counts.sum(axis=0) / counts.sum()).sum(axis=1).mean() / 2)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     data=st.data(),
     name=st.sampled_from(["iid", "dirichlet", "labels", "quantity"]),

@@ -164,9 +164,7 @@ def test_the_papers_worked_example(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.unit
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
-)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate))
 @given(
     drawn=st.fixed_dictionaries(
         {

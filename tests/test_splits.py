@@ -66,7 +66,7 @@ def check_partition(parts: Partition, number: int) -> None:
 
 
 @pytest.mark.unit
-@hypothesis_settings(deadline=None, max_examples=150)
+@hypothesis_settings(max_examples=150)
 @given(
     initial=st.integers(1, 40),
     validation=st.integers(0, 40),
