@@ -246,6 +246,24 @@ def test_a_cluster_is_started_where_no_address_is_given(tmp_path: pathlib.Path) 
     assert is_exact(plan.run, 20), started
 
 
+def test_a_signal_while_ray_starts_ends_the_run_as_any_other(tmp_path: pathlib.Path) -> None:
+    words = [sys.executable, "main.py", *REAL, "engine=ray", "--out", str(tmp_path / "run")]
+    main = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    begun = psutil.Process(main.pid)
+    wait_for(lambda: any("gcs_server" in one.name() for one in begun.children(recursive=True)), 60.0)
+    main.terminate()
+    text, _ = main.communicate(timeout=120)
+    assert main.returncode == 143 and "to go on: python main.py --resume" in text, text
+
+
+def test_a_run_that_no_cluster_takes_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    words = [sys.executable, "main.py", *REAL, "engine=ray", "ray.address=127.0.0.1:1", "--out", str(tmp_path / "run")]
+    for _ in range(2):  # the same folder is free again
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 2 and "to go on" not in done.stdout and not (tmp_path / "run").exists()
+        assert "error: ray.address: 127.0.0.1:1: nothing answers there; give the host:port" in done.stderr
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_servers_and_workers_share_a_gpu_that_ray_gives_out(tmp_path: pathlib.Path) -> None:

@@ -94,11 +94,11 @@ def test_no_client_of_a_federation_is_left_without_room() -> None:
     asks, lacks = of_sites(8, worker_cpus=1)
     assert not lacks and asks["server"] == Ask(), "what was chosen for others is in nobody's way"
     (line,) = of_sites(10, worker_cpus=1)[1]
-    assert line.startswith("client: 10 processes ask for 1 CPU, site each, and there is room for 8 of them")
+    assert line.startswith("client: 10 processes ask each for 1 CPU, site, and there is room for 8 of them")
     gpus = [{**one, "GPU": number} for one, number in zip(SITES, (8.0, 1.0, 1.0), strict=True)]
     asks, lacks = of_sites(10, gpus)
     assert asks["client"].gpus == asks["evaluator"].gpus == 1 / 6 and not lacks
-    assert of_sites(10, gpus, worker_gpus=0.5)[1][0].startswith("client: 10 processes ask for 0.5 GPU, site each")
+    assert of_sites(10, gpus, worker_gpus=0.5)[1][0].startswith("client: 10 processes ask each for 0.5 GPU, site")
 
 
 @given(
@@ -189,3 +189,13 @@ def test_settings_that_do_not_go_with_ray_are_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"engine: ray needs ray: pip install"):
         resolve({**tree, "ray": {}}, "test")
+
+
+def test_what_names_no_machine_is_refused_before_ray_is_asked() -> None:
+    wrong = {"address": "foo", "pins": {"server": ""}}
+    with pytest.raises(UserError) as found:
+        resolve({"data_type": "cifar-10", "engine": "ray", "ray": wrong}, "test")
+    assert "ray.address: must be auto, or host:port as `ray start` prints it, not foo" in str(found.value)
+    assert "ray.pins.server: must not be empty" in str(found.value)
+    for right in (None, "auto", "10.0.0.1:6379", "[::1]:6379", "head.local:6379"):
+        assert resolve({"data_type": "cifar-10", "ray": {"address": right}}, "test").ray.address == right

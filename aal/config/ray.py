@@ -1,20 +1,33 @@
 """The settings of the engine ray: which cluster, and what each role asks of it."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from aal.config.fields import Group, Name
+from aal.config.fields import Group
+
+ADDRESS = re.compile(r"[^\s/]+:\d{1,5}")
+
+
+def _is_address(text: str) -> str:
+    if text != "auto" and not ADDRESS.fullmatch(text):
+        raise PydanticCustomError("address", "must be auto, or host:port as `ray start` prints it")
+    return text
+
 
 Cpus = Annotated[float, Field(gt=0, le=1024)]
 Gpus = Annotated[float, Field(ge=0, le=64)]
+Address = Annotated[str, Field(max_length=200), AfterValidator(_is_address)]
+Resource = Annotated[str, Field(min_length=1, max_length=200)]
 Pinned = Literal["hub", "server", "worker", "client", "evaluator", "annotators"]
 
 
 class RaySettings(Group):
     """A Ray cluster, for engine ray."""
 
-    address: Name | None = Field(
+    address: Address | None = Field(
         None, description="auto, or the host:port of a cluster's head, to join it; null starts one on this machine"
     )
     server_cpus: Cpus | None = Field(
@@ -27,7 +40,7 @@ class RaySettings(Group):
         None, description="GPUs of each server, or evaluator, also a part of one; null: its share of the cluster's"
     )
     worker_gpus: Gpus | None = Field(None, description="the same for each process of workers or clients")
-    pins: Annotated[dict[Pinned, Name], Field(max_length=10)] = Field(
+    pins: Annotated[dict[Pinned, Resource], Field(max_length=10)] = Field(
         {},
         description="a resource of Ray that a role needs, and so the machines where it may run, as {server: big, hub: "
         "\"node:10.0.0.5\"}; the hub's machine must see the run's folder",

@@ -10,17 +10,6 @@ from aal.config.errors import INTERRUPTED
 
 
 @contextlib.contextmanager
-def unchanged(kind: signal.Signals) -> Iterator[None]:
-    """Keeps the handler of a signal, whatever is set meanwhile."""
-    before = signal.getsignal(kind)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(kind, before)
-
-
-@contextlib.contextmanager
 def collected(limit: int, act: Callable[[list[str]], None] = lambda caught: None) -> Iterator[list[str]]:
     """Collects the names of the signals that came; one more than `limit` of them ends the program at once.
 

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +14,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aal.config.errors import RunFailed, UserError
 from aal.config.ray import RaySettings
 from aal.engines.base import Display
-from aal.engines.signals import unchanged
 
 OBJECTS = 256 * 2**20  # bytes of the object store of a cluster that is started here, where files are mapped
 ANSWER_S = 5.0  # for a head to answer
 HEAD_S = 20.0  # without an answer, after which the head counts as lost
 LOOK_S = 1.0
+AUTH = "RAY_AUTH_MODE"
 
 log = logging.getLogger("aal")
 
@@ -79,9 +78,9 @@ class Cluster:
             if caught:
                 return
             if time.monotonic() >= deadline:
-                raise UserError(*(f"ray: {one}; there are {in_words(machines)}" for one in problems))
+                raise UserError(*(f"ray: {one}; {in_words(machines)}" for one in problems))
             if not shown:
-                display.note(f"waits for machines: {'; '.join(problems)}; there are {in_words(machines)}")
+                display.note(f"waits for machines: {'; '.join(problems)}; {in_words(machines)}")
                 shown = True
             time.sleep(min(LOOK_S, deadline - time.monotonic()))
 
@@ -118,10 +117,11 @@ class Cluster:
 
 
 def in_words(machines: Sequence[Mapping[str, float]]) -> str:
-    """Returns what machines have."""
+    """Returns how many machines there are, and what they have."""
     names = sorted({name for one in machines for name in one if not name.startswith(("node:", "memory", "object"))})
     total = ", ".join(f"{sum(one.get(name, 0.0) for one in machines):g} {name}" for name in names)
-    return f"{len(machines)} machine{'s' if len(machines) != 1 else ''} with {total or 'nothing'}"
+    there_are = "there is 1 machine" if len(machines) == 1 else f"there are {len(machines)} machines"
+    return f"{there_are} with {total or 'nothing'}"
 
 
 def answers(address: str) -> bool:
@@ -154,7 +154,7 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
             "RAY_USAGE_STATS_ENABLED", "0"
         )  # a cluster started here reports to nobody, unless asked to
     try:
-        with unchanged(signal.SIGTERM):  # Ray has a handler of its own
+        with _without_its_handler():
             ray.init(
                 address or "local", log_to_driver=False, configure_logging=False, logging_level=logging.ERROR, **more
             )
@@ -163,11 +163,25 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
             raise UserError("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what = f"ray.address: {address}" if address else "engine: ray: cannot be started here"
-        raise UserError(f"{what}: {lines[0]}") from None
+        hint = "" if not address or AUTH in os.environ else f"; if the cluster asks for a token, set {AUTH}=token"
+        raise UserError(f"{what}: {lines[0]}{hint}") from None
     try:
         yield Cluster(joined=address is not None)
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_its_handler() -> Iterator[None]:
+    """Keeps Ray from handling SIGTERM itself, which would end this program without its report."""
+    from ray._private import utils
+
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 def _keep_off_the_terminal() -> None:

@@ -20,7 +20,7 @@ from aal.engines.ray.workplace import Assignment
 
 KILLED = -9  # the exit code of what did not end by itself
 KILL_S = 2.0  # for killed actors to end
-NOTE_S = 10.0  # that a process waits for a place before it is shown
+NOTE_S = 20.0  # that a process has not begun before it is shown
 
 log = logging.getLogger("aal")
 
@@ -141,13 +141,13 @@ class RayLauncher:
         return process
 
     def look(self) -> None:
-        """Shows which processes wait for a machine, and whether the head is there."""
+        """Shows which processes have waited for a machine for long, and whether the head is there."""
         self._cluster.check()
         self._waiting = [(one, ask) for one, ask in self._waiting if one.exitcode is None and not one.has_begun]
         for process, ask in self._waiting:
             if ask.resources and not process.is_shown and time.monotonic() - process.since > NOTE_S:
                 process.is_shown = True
-                text = f"{process.slot.name}: waits for a machine with {ask}"
+                text = f"{process.slot.name}: not started yet; it needs a machine with {ask} free"
                 self._display.note(text)
                 log.info(text)
 

@@ -121,9 +121,10 @@ def missing(asks: Mapping[str, Ask], machines: Sequence[Mapping[str, float]], ro
     for role in roles:
         rooms = [rooms[role.name] for rooms in short if role.name in rooms]
         if role.needs_all and rooms and role.name not in found:
+            each = "1 process asks for" if role.slots == 1 else f"{role.slots} processes ask each for"
             found[role.name] = (
-                f"{role.name}: {role.slots} processes ask for {asks[role.name]} each, and there is room for "
-                f"{min(rooms)} of them beside the others; the run needs all: let each ask for less, or share processes "
-                "(ray.worker_cpus, ray.worker_gpus, devices.worker_processes)"
+                f"{role.name}: {each} {asks[role.name]}, and there is room for {min(rooms)} of them where Ray may put "
+                "the others first; the run needs all: pin the others elsewhere, let each ask for less, or share "
+                "processes (ray.pins, ray.worker_cpus, ray.worker_gpus, devices.worker_processes)"
             )
     return list(found.values())
