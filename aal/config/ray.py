@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from aal.config.fields import Group
 
-ADDRESS = re.compile(r"[^\s/]+:\d{1,5}")
+ADDRESS = re.compile(r"(ray://)?[^\s/]+:\d{1,5}")  # that of Ray Client is refused with a hint of its own
 
 
 def _is_address(text: str) -> str:
