@@ -15,7 +15,6 @@ import logging
 import os
 import pathlib
 import shlex
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -123,10 +122,7 @@ def start(
         pool = sum(map(len, partition.shards))
         if settings.budget > pool and not settings.people.label:  # people label as long as they like
             progress.announce(f"the budget of {settings.budget} labels is more than the {pool} unlabelled images")
-        result = _execute(wire(settings, run, images, partition, resume=None), progress)
-        if not _has_begun(run, result):
-            shutil.rmtree(run, ignore_errors=True)  # so that the same command finds none
-        return run, result
+        return run, _execute(wire(settings, run, images, partition, resume=None), progress)
     if not (run / "config.yaml").exists():  # there is nothing to go on with
         raise KeyboardInterrupt
     return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
@@ -183,7 +179,7 @@ def wire(
     from aal.coordination.schedules import schedule_of
     from aal.engines.base import Plan
     from aal.roles import roles_of
-    from aal.storage.run_directory import about
+    from aal.storage.origin import about
     from aal.training.placement import placed
 
     servers = schedule_of(settings).server_num(settings)
@@ -218,20 +214,12 @@ def _execute(plan: Plan, progress: Progress) -> RunResult:
     return _conclude(plan.run, result, progress)
 
 
-def _has_begun(run: pathlib.Path, result: RunResult) -> bool:
-    """Whether there is anything to go on with: the engine did not refuse a new run, as a cluster without room does."""
-    return result.exit_code != 2 or (run / "run.db").exists()
-
-
 def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunResult:
     """Says how the run ended and writes the report of what there is; a run without its report is not well ended."""
     from aal.engines.base import RunResult, RunStatus
     from aal.reporting.pages import report_of
     from aal.reporting.words import in_words
 
-    if not _has_begun(run, result):
-        progress.note(f"error: {'; '.join(result.cause.splitlines())}")
-        return result
     is_there = (run / "config.yaml").exists()  # else the folder was moved or removed meanwhile
     if result.status is RunStatus.FAILED:
         log = run / "log.txt" if is_there else "log.txt in the run's folder"
@@ -240,8 +228,7 @@ def _conclude(run: pathlib.Path, result: RunResult, progress: Progress) -> RunRe
         progress.announce("interrupted; nothing that was done is lost")
     if result.status is not RunStatus.FINISHED:
         again = resuming(run) if is_there else f"{command()} --resume with the run's folder where it is now"
-        first = ", once that is put right" if result.exit_code == 2 else ""
-        progress.announce(f"to go on{first}: {again}")
+        progress.announce(f"to go on: {again}")
     has_finished = result.status is RunStatus.FINISHED
     if result.at_once or not (has_finished or (run / "run.db").exists()):
         return result

@@ -236,11 +236,21 @@ def load_split(path: Path) -> Partition:
             names = ("test", "validation", "initial", "mean", "std")
             owner = saved.get("initial_owner")
             held_out = HeldOut(*(saved.get(f"held_out_{name}", HeldOut().test) for name in HeldOut._fields))
-            return Partition(
+            found = Partition(
                 **{name: saved[name] for name in names}, shards=shards, initial_owner=owner, held_out=held_out
             )
+            _check_once(found)
+            return found
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds
         raise UserError(f"{path}: is no split of a run ({error})") from None
+
+
+def _check_once(split: Partition) -> None:
+    ids = np.concatenate([split.test, split.validation, split.initial, *split.shards])
+    if len(ids) and (ids.min() < 0 or len(np.unique(ids)) < len(ids)):
+        raise ValueError("an id is negative, or in two places")
+    if split.initial_owner is not None and split.initial_owner.shape != split.initial.shape:
+        raise ValueError("the clients are not those of the initial ids")
 
 
 def split_again(

@@ -186,5 +186,5 @@ def test_a_client_of_next_to_no_images_is_seen_at_the_start() -> None:
     none, pixels = np.empty(0, np.int64), np.zeros(1, np.float32)
     shards = [np.arange(2, 3), np.arange(3, 2003)]
     begun = Partition(none, none, np.array([0, 1]), shards, pixels, pixels, initial_owner=np.array([1, 1]))
-    assert split_words(begun) == ["2 clients have 1 to 2,002 images each (federated.partition)"]
+    assert split_words(begun) == ["images of a client: 1 to 2,002 (federated.partition)"]
     assert not split_words(Partition(none, none, np.array([0, 1]), shards, pixels, pixels))

@@ -19,6 +19,7 @@ pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
 from aal.app import main as program
 from aal.app.data import load_split
+from aal.config.errors import Refused
 from aal.engines.base import RunResult, RunStatus
 from aal.engines.local.engine import LocalEngine
 from aal.engines.ray.engine import RayEngine
@@ -207,11 +208,11 @@ def test_what_no_machine_has_is_named(machines: Machines, tmp_path: pathlib.Path
     plan = on(machines, plan_of(tmp_path / "run"), {"server": "quantum"})
     ray = plan.settings.ray.model_copy(update={"wait_s": 0.0, "worker_cpus": 64.0})
     object.__setattr__(plan, "settings", plan.settings.model_copy(update={"ray": ray}))
-    result = RayEngine().run(plan, Notes())
-    assert (result.status, result.exit_code) == (RunStatus.FAILED, 2)
-    assert "server: asks for quantum, and no machine has it" in result.cause
-    assert "worker: asks for 64 CPU, and no machine has it" in result.cause
-    assert "there are 3 machines with 9 CPU" in result.cause
+    with pytest.raises(Refused) as found:
+        RayEngine().run(plan, Notes())
+    assert "server: asks for quantum, and no machine has it" in str(found.value)
+    assert "worker: asks for 64 CPU, and no machine has it" in str(found.value)
+    assert "there are 3 machines with 9 CPU" in str(found.value)
 
 
 def test_ctrl_c_ends_a_run(machines: Machines, tmp_path: pathlib.Path) -> None:
@@ -258,8 +259,8 @@ def test_a_signal_while_ray_starts_ends_the_run_as_any_other(tmp_path: pathlib.P
 
 def test_a_run_that_no_cluster_takes_leaves_nothing(tmp_path: pathlib.Path) -> None:
     words = [sys.executable, "main.py", *REAL, "engine=ray", "ray.address=127.0.0.1:1", "--out", str(tmp_path / "run")]
-    for _ in range(2):  # the same folder is free again
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    for seeds in ([], [], ["--seed", "0", "1"], []):  # the same folder is free again
+        done = subprocess.run([*words, *seeds], cwd=ROOT, capture_output=True, text=True, timeout=100)
         assert done.returncode == 2 and "to go on" not in done.stdout and not (tmp_path / "run").exists()
         assert "error: ray.address: 127.0.0.1:1: nothing answers there; give the host:port" in done.stderr
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from aal.config.loading import load
-from aal.storage import run_directory
+from aal.storage import origin
 from aal.storage.source_commit import source_commit
 
 pytestmark = pytest.mark.unit
@@ -33,5 +33,5 @@ def test_a_checkout_has_a_commit_and_what_lies_in_it_has_none(tmp_path: pathlib.
 
 
 def test_the_record_says_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_directory, "source_commit", lambda: "abc-dirty")
-    assert run_directory.about(load("digits.yaml"))["version_aal"].endswith(", commit abc-dirty")
+    monkeypatch.setattr(origin, "source_commit", lambda: "abc-dirty")
+    assert origin.about(load("digits.yaml"))["version_aal"].endswith(", commit abc-dirty")

@@ -25,6 +25,10 @@ class UserError(Exception):
         return "\n".join(self.problems)
 
 
+class Refused(UserError):  # noqa: N818 - the state of a run
+    """What an engine needs is not there, so that the run does not begin, or does not go on."""
+
+
 class RunFailed(Exception):  # noqa: N818 - said of a run, as Stopped is
     """A run that cannot go on; the message names the role and the reason, exit code 1."""
 

@@ -47,7 +47,7 @@ class Shards:
     @property
     def unlabelled(self) -> int:
         """Ids in the shards that may be chosen."""
-        return sum(self._left)
+        return self._unlabelled
 
     @property
     def held_back(self) -> int:
@@ -123,15 +123,18 @@ class Shards:
         aside: list[int] = offered[held_out].tolist()
         self._held_back -= len(aside)
         self._left[worker] -= len(offered) - len(aside)
+        self._unlabelled -= len(offered) - len(aside)
         return aside
 
     def _put_back(self, ids: Sequence[int]) -> None:
         """Puts ids back into their shards, none of which is held out."""
         self._state[list(ids)] = UNLABELLED
+        self._unlabelled += len(ids)
         for example in ids:
             self._left[self._owner[example]] += 1
 
     def _count_left(self) -> None:
         """Counts anew what is left of each shard."""
         self._left = [len(self.remaining(worker)) for worker in range(self.workers)]
+        self._unlabelled = sum(self._left)
         self._held_back = int((self._state[self._held_out.ids] == UNLABELLED).sum())

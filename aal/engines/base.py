@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aal.config.errors import INTERRUPTED, RecordFailed, RunFailed, UserError
+from aal.config.errors import INTERRUPTED, RecordFailed, Refused, RunFailed, UserError
 from aal.config.registry import AGGREGATIONS
 from aal.config.seeding import derive
 from aal.config.settings import Settings
@@ -210,10 +210,15 @@ class Engine(abc.ABC):
         Args:
             plan: of the run.
             display: where to show how far it is.
+
+        Raises:
+            Refused: what the engine needs is not there.
         """
         with collected(2, self._interrupt) as caught:
             try:
                 result = self._run(plan, display, caught)
+            except Refused:
+                raise
             except (RunFailed, UserError, RecordFailed) as error:
                 result = RunResult.failed(error)
             finally:

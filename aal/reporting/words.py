@@ -41,7 +41,8 @@ def split_words(partition: Partition) -> list[str]:
     if partition.initial_owner is not None:
         sizes = [len(partition.owned(client)) for client in range(len(partition.shards))]
         least, most = min(sizes), max(sizes)
-        lines.append(f"{len(sizes)} clients have {least:,} to {most:,} images each (federated.partition)")
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        lines.append(f"images of a client: {each} (federated.partition)")
     return lines
 
 

@@ -1,34 +1,31 @@
-"""The run directory: its name, its settings, its log, and what the record says of machine and software."""
+"""The run directory: its name, its settings, its log."""
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import pathlib
-import platform
 import re
-import time
+import shutil
 from collections.abc import Collection, Iterator
 
-from aal import __version__
-from aal.config.errors import UserError, of_system
+from aal.config.errors import Refused, UserError, of_system
 from aal.config.loading import dump
 from aal.config.settings import Settings
 from aal.config.terminal import LineFormatter
 from aal.coordination.federation import CLIENTS
 from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
 from aal.storage.journal import RESCUED
-from aal.storage.source_commit import source_commit
 
 MODELS = "models"
 WRITTEN = (MODELS, CLIENTS)  # folders in which roles write
 OF_ROLES = re.compile(r"(training|local|average|kept)-\d+-(server|client)-\d+(-\d+)?\.pt\Z")  # and so no one else's
-_SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pydantic", "pyyaml")
 
 
 @contextlib.contextmanager
 def new_run(settings: Settings, run: pathlib.Path) -> Iterator[None]:
     """Begins a new run in a directory, with its `config.yaml`, and holds it for this program alone.
+
+    Of a run that its engine refuses nothing is left, so that the same command can be given again.
 
     Args:
         settings: of the run.
@@ -44,7 +41,19 @@ def new_run(settings: Settings, run: pathlib.Path) -> Iterator[None]:
         with writing(run):
             write_settings(run, settings)  # first: a folder that holds more than half-written files can be resumed
             tidy(run)
-        yield
+        try:
+            yield
+        except Refused:
+            _empty(run)
+            raise
+
+
+def _empty(run: pathlib.Path) -> None:
+    """Removes a directory that was empty before, and all that is in it."""
+    with contextlib.suppress(OSError):
+        for path in run.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        run.rmdir()
 
 
 def new_directory(name: str | None, out: str | None) -> pathlib.Path:
@@ -162,35 +171,3 @@ def logged(run: pathlib.Path, role: str) -> Iterator[None]:
         for handler in logger.handlers:
             handler.close()
         logger.handlers = before
-
-
-def _processors() -> list[str]:
-    """The CPU and the GPUs, as Linux and NVIDIA's driver name them; elsewhere only the kind of machine."""
-    names = [f"{os.cpu_count()} CPU cores", platform.machine()]
-    places = [("model name", pathlib.Path("/proc/cpuinfo"))]
-    places += [("Model", path) for path in sorted(pathlib.Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-    for key, path in places:
-        with contextlib.suppress(OSError):
-            lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
-            names += [value.strip() for name, _, value in lines if name.strip() == key][:1]
-    return names
-
-
-def about(settings: Settings) -> dict[str, str]:
-    """Returns what `run.db` says of a run's origin: config, seed, versions, hardware, time."""
-    facts = {
-        "config": dump(settings),
-        "seed": str(settings.seed),
-        "mode": settings.mode,
-        "engine": settings.engine,
-        "hardware": ", ".join([*_processors(), platform.system()]),
-        "version_python": platform.python_version(),
-        "version_aal": __version__,
-    }
-    if commit := source_commit():
-        facts["version_aal"] += f", commit {commit}"
-    if settings.engine != "simulated":  # a simulated run is the same to the last row, whenever it is done
-        facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    for package in _SOFTWARE:
-        facts[f"version_{package}"] = importlib.metadata.version(package)
-    return facts

@@ -50,6 +50,11 @@ class Asynchronous(Schedule):
             for worker, batches in enumerate(self.batches)
         )
 
+    @property
+    def nothing_to_offer(self) -> bool:
+        """Whether every id that is to be labelled has been offered; looks no further than the first that has not."""
+        return not self.pools.held_back and not any(map(self.batch_size, range(self.pools.workers)))
+
     def may_select(self, worker: int) -> bool:
         """Whether a worker is within the bound, or no newer model can come."""
         if self._trainings_spent and not self._held and not self._returned:

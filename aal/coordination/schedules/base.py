@@ -285,8 +285,8 @@ class Schedule(RunNeeds, abc.ABC):
 
     @property
     def nothing_to_offer(self) -> bool:
-        """Whether every id that is to be labelled has been offered; each draw asks, so one that is not ends it."""
-        return not self.pools.held_back and not any(map(self.batch_size, range(self.pools.workers)))
+        """Whether every id that is to be labelled has been offered."""
+        return not self.still_to_offer() and not self.pools.held_back
 
     @property
     def nothing_computes(self) -> bool:

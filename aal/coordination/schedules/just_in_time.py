@@ -87,6 +87,11 @@ class JustInTime(Asynchronous):
         left = self.settings.budget - self.pools.offered - self.pools.held_back
         return max(0, min(left, self.pools.unlabelled))
 
+    @property
+    def nothing_to_offer(self) -> bool:
+        """Whether every id that is to be labelled has been offered; of all workers together, which takes no search."""
+        return not self.pools.held_back and not self.still_to_offer()
+
     def _within_bound(self, worker: int) -> bool:
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from aal.config.errors import RunFailed, UserError
+from aal.config.errors import Refused, RunFailed
 from aal.config.ray import RaySettings
 from aal.engines.base import Display
 
@@ -71,14 +71,14 @@ class Cluster:
             caught: names of the signals that came; one ends the wait.
 
         Raises:
-            UserError: they do not fit; what is missing is named.
+            Refused: they do not fit; what is missing is named.
         """
         deadline, shown = time.monotonic() + (wait_s if self.joined else 0.0), False
         while problems := lacks(machines := self.machines()):
             if caught:
                 return
             if time.monotonic() >= deadline:
-                raise UserError(*(f"ray: {one}; {in_words(machines)}" for one in problems))
+                raise Refused(*(f"ray: {one}; {in_words(machines)}" for one in problems))
             if not shown:
                 display.note(f"waits for machines: {'; '.join(problems)}; {in_words(machines)}")
                 shown = True
@@ -139,14 +139,14 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
     """Starts a cluster on this machine or joins one, and leaves it again; one that the caller has joined stays.
 
     Raises:
-        UserError: no cluster answers at the address, or it does not take this program.
+        Refused: no cluster answers at the address, or it does not take this program.
     """
     if ray.is_initialized():
         yield Cluster(joined=True)
         return
     address = settings.address
     if address not in (None, "auto") and not answers(str(address)):
-        raise UserError(f"ray.address: {address}: nothing answers there; give the host:port that `ray start` printed")
+        raise Refused(f"ray.address: {address}: nothing answers there; give the host:port that `ray start` printed")
     _keep_off_the_terminal()
     more: dict[str, Any] = {} if address else {"object_store_memory": OBJECTS, "include_dashboard": False}
     if not address:
@@ -160,11 +160,12 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         if address == "auto" and isinstance(error, ConnectionError):
-            raise UserError("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
+            raise Refused("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what = f"ray.address: {address}" if address else "engine: ray: cannot be started here"
-        hint = "" if not address or AUTH in os.environ else f"; if the cluster asks for a token, set {AUTH}=token"
-        raise UserError(f"{what}: {lines[0]}{hint}") from None
+        may_want_token = "Failed to connect" in lines[0] and AUTH not in os.environ
+        hint = f"; if the cluster asks for a token, set {AUTH}=token" if may_want_token else ""
+        raise Refused(f"{what}: {lines[0]}{hint}") from None
     try:
         yield Cluster(joined=address is not None)
     finally:
