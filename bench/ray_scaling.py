@@ -1,7 +1,9 @@
 """What Ray's costs leave of a cluster of 100 machines: simulated, with what `python -m bench ray` measures on one.
 
 64 servers, 1,000 workers, 10,000 annotators who take 5 s a label; trainings of 1,600 s, a model for every 100,000
-labels. Prints a row each without Ray's costs, and with them on networks of 10 and of 1 Gb/s.
+labels. Prints rows without Ray's costs, and with them on networks of 10 and of 1 Gb/s: one of a tenth
+of the annotators and of the labels, for so many rounds that models come as fast as labels do, and one of the whole
+size, for a few rounds.
 
 Example:
   python -m bench.ray_scaling
@@ -11,11 +13,12 @@ import sys
 from dataclasses import dataclass
 
 from bench.rows import at_least_one, parser_of
-from bench.scaling import simulate
+from bench.scaling import Point, simulate
 
 MACHINES, MODEL_BYTES = 100, 60e6
 SIZE = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
 ROUND, SELECTION_S, LABEL_S = 100_000, 20.0, 5.0
+PART, SETTLED = 10, 80  # of the annotators and labels of the first row, and its rounds: a training takes 32 of them
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,14 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     networks = {"without": {}, "10 Gb/s": Costs().changes(10), "1 Gb/s": Costs().changes(1)}
     for name, changes in networks.items():
-        point = simulate(name, None, SIZE, given.images, ROUND, given.rounds, **changes)
-        print(*(f"{key}={value}" for key, value in point.items()), flush=True)
+        part = {**SIZE, "annotators": SIZE["annotators"] // PART}
+        _print(simulate(name, None, part, 2 * SETTLED * ROUND // PART, ROUND // PART, SETTLED, **changes))
+        _print(simulate(name, None, SIZE, given.images, ROUND, given.rounds, **changes))
     return 0
+
+
+def _print(point: Point) -> None:
+    print(*(f"{key}={value}" for key, value in point.items()), flush=True)
 
 
 if __name__ == "__main__":
