@@ -1,9 +1,8 @@
 """What Ray's costs leave of a cluster of 100 machines: simulated, with what `python -m bench ray` measures on one.
 
 64 servers, 1,000 workers, 10,000 annotators who take 5 s a label; trainings of 1,600 s, a model for every 100,000
-labels. Prints rows without Ray's costs, and with them on networks of 10 and of 1 Gb/s: one of a tenth
-of the annotators and of the labels, for so many rounds that models come as fast as labels do, and one of the whole
-size, for a few rounds.
+labels. Prints two rows without Ray's costs, and with them on networks of 10 and of 1 Gb/s: one of a tenth of the
+annotators and labels, for so many rounds that models come as fast as labels do, and one of the whole size for a few.
 
 Example:
   python -m bench.ray_scaling
@@ -13,7 +12,7 @@ import sys
 from dataclasses import dataclass
 
 from bench.rows import at_least_one, parser_of
-from bench.scaling import Point, simulate
+from bench.scaling import show, simulate
 
 MACHINES, MODEL_BYTES = 100, 60e6
 SIZE = {"servers": 64, "workers": 1000, "annotators": 10_000, "training_s": 1600.0}
@@ -57,15 +56,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=at_least_one, default=6, help="of 100,000 labels (default: 6)")
     given = parser.parse_args(words)
     networks = {"without": {}, "10 Gb/s": Costs().changes(10), "1 Gb/s": Costs().changes(1)}
+    part = {**SIZE, "annotators": SIZE["annotators"] // PART}
     for name, changes in networks.items():
-        part = {**SIZE, "annotators": SIZE["annotators"] // PART}
-        _print(simulate(name, None, part, 2 * SETTLED * ROUND // PART, ROUND // PART, SETTLED, **changes))
-        _print(simulate(name, None, SIZE, given.images, ROUND, given.rounds, **changes))
+        show(simulate(name, None, part, 2 * SETTLED * ROUND // PART, ROUND // PART, SETTLED, **changes))
+        show(simulate(name, None, SIZE, given.images, ROUND, given.rounds, **changes))
     return 0
-
-
-def _print(point: Point) -> None:
-    print(*(f"{key}={value}" for key, value in point.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -62,11 +62,16 @@ def main(words: list[str] | None = None) -> int:
     points = []
     for setting in settings():
         points.append(simulate(*setting))
-        print(*(f"{key}={value}" for key, value in points[-1].items()), flush=True)
+        show(points[-1])
     out.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(points, dtype=object).to_csv(out / "scaling.csv", index=False)
     plots.save(picture(points), out / "scaling")
     return 0
+
+
+def show(point: Point) -> None:
+    """Prints a row."""
+    print(*(f"{key}={value}" for key, value in point.items()), flush=True)
 
 
 def settings() -> Iterator[tuple[Any, ...]]:
