@@ -7,16 +7,14 @@ import os
 import pathlib
 import shutil
 import sqlite3
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from aal.app import main as program
 from aal.app.data import load_split, save_split
-from aal.config.errors import Refused, RunFailed, UserError
+from aal.config.errors import UserError
 from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
-from aal.engines.simulated.engine import SimulatedEngine
 from aal.reporting import pages
 from aal.storage.checksum import checksum_of
 from aal.storage.earlier_record import EARLIER
@@ -244,35 +242,6 @@ def test_a_directory_that_two_programs_begin_in_has_the_config_of_the_first(tmp_
     with pytest.raises(UserError, match="is not an empty directory"), new_run(second, tmp_path):
         pass
     assert "seed: 1" in (tmp_path / "config.yaml").read_text()
-
-
-def test_of_a_run_that_its_engine_refuses_nothing_is_left_and_one_that_was_there_stays(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ending(error: Exception) -> Callable[..., None]:
-        def end(*_: object) -> None:
-            raise error
-
-        return end
-
-    def started(error: Exception, *words: str) -> int:
-        with monkeypatch.context() as changed:
-            changed.setattr(SimulatedEngine, "_run", ending(error))
-            return program.main([*words])
-
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (tmp_path / "link").symlink_to(elsewhere)
-    for name in ("run", "link", "run"):
-        assert started(Refused("no cluster"), *SMALL, "--out", str(tmp_path / name)) == 2
-    assert started(Refused("no cluster"), *SMALL, "--out", str(tmp_path / "run"), "--seed", "0", "1") == 2
-    assert not (tmp_path / "run").exists() and not list(elsewhere.iterdir())
-
-    assert started(RunFailed("no memory"), *SMALL, "--out", str(elsewhere)) == 1
-    before = {path.name for path in elsewhere.iterdir()}
-    assert started(Refused("no cluster"), "--resume", str(elsewhere)) == 2
-    assert before <= {path.name for path in elsewhere.iterdir()}
-    assert resume(elsewhere) == 0
 
 
 # ---------------------------------------------------------------------- the report

@@ -9,6 +9,7 @@ from aal.config.settings import Settings
 from aal.coordination.demand import DrawRate, Estimate, Safety, lead_time_demand
 from aal.coordination.messages import Change, Decision, ModelRef, Pending, SelectionGrant, TrainingJob
 from aal.coordination.schedules.asynchronous import Asynchronous
+from aal.coordination.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from aal.coordination.pools import Pools
@@ -87,10 +88,7 @@ class JustInTime(Asynchronous):
         left = self.settings.budget - self.pools.offered - self.pools.held_back
         return max(0, min(left, self.pools.unlabelled))
 
-    @property
-    def nothing_to_offer(self) -> bool:
-        """Whether every id that is to be labelled has been offered; of all workers together, which takes no search."""
-        return not self.pools.held_back and not self.still_to_offer()
+    nothing_to_offer = Schedule.nothing_to_offer  # what is left of all workers together takes no search
 
     def _within_bound(self, worker: int) -> bool:
         return True
