@@ -28,6 +28,12 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="aal-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights and images that a test draws from PyTorch are the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """PyTorch computes with one thread meanwhile, so that results do not depend on the cores."""
