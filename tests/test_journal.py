@@ -52,6 +52,19 @@ def test_a_locked_file_makes_the_run_wait_then_is_reported(tmp_path: pathlib.Pat
 
 
 @pytest.mark.unit
+def test_a_record_that_machines_share_is_not_written_ahead(tmp_path: pathlib.Path) -> None:
+    """SQLite's write-ahead log needs memory that writers and readers share."""
+    for wal, mode in ((True, "wal"), (False, "delete")):
+        journal = Journal(tmp_path / f"{mode}.db", wal=wal)
+        journal.write(ROW)
+        journal.flush()
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{mode}.db")) as reader:
+            assert reader.execute("PRAGMA journal_mode").fetchone() == (mode,)
+            assert reader.execute("SELECT count(*) FROM waits").fetchone() == (1,)
+        journal.close()
+
+
+@pytest.mark.unit
 def test_who_waits_for_a_slow_disk_lets_others_draw(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aal.storage.journal.BACKLOG", 3)
     record = RunRecorder(tmp_path / "run.db")

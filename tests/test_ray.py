@@ -61,8 +61,9 @@ def test_a_run_is_the_same_as_on_the_local_engine_and_images_reach_a_machine_onc
 ) -> None:
     spread = ["engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false"]
     spread += ["ray.pins={server: a, worker: b}"]
+    errs = ["annotators.number=1", "annotators.error_rate=0.3"]  # who errs depends on the annotator and the image
     for name, words in (("local", []), ("ray", spread)):
-        assert program.main([*REAL, *words, "--out", str(tmp_path / name)]) == 0
+        assert program.main([*REAL, *errs, *words, "--out", str(tmp_path / name)]) == 0
     local, ray = tmp_path / "local", tmp_path / "ray"
     splits = [load_split(run / "split.npz") for run in (local, ray)]
     assert all(np.array_equal(*pair) for pair in zip(*(split.shards for split in splits), strict=True))
@@ -71,6 +72,8 @@ def test_a_run_is_the_same_as_on_the_local_engine_and_images_reach_a_machine_onc
     labels = [dict(query(run, "select item, label from queries")) for run in (local, ray)]
     both = labels[0].keys() & labels[1].keys()
     assert both and all(labels[0][item] == labels[1][item] for item in both)
+    truth = dict(query(ray, "select item, truth from examples"))
+    assert any(labels[1][item] != truth[item] for item in both)
     assert is_exact(ray, 80)
     assert all(is_intact(ray / path) for (path,) in query(ray, "select path from models"))
     assert len(machines.images("a")) == len(machines.images("b")) == 3, "images, labels, meta"
@@ -204,13 +207,28 @@ def test_a_hub_that_dies_is_replaced(machines: Machines, tmp_path: pathlib.Path)
     assert is_exact(plan.run, 60)
 
 
+def test_a_hub_whose_machine_is_lost_waits_for_a_new_one(machines: Machines, tmp_path: pathlib.Path) -> None:
+    plan, notes = imagined(machines, tmp_path / "run", pins={"hub": "b", "server": "a"}), Notes()
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(RayEngine().run, plan, notes)
+        wait_for(lambda: answered(plan.run) > 5)
+        assert query(plan.run, "pragma journal_mode") == [("delete",)], "another machine reads it"
+        machines.lose("b")
+        wait_for(lambda: any(note.startswith("hub: its machine was lost; going on") for note in notes.notes))
+        wait_for(lambda: "hub: not started yet; it needs a machine with b free" in notes.notes, 60.0)
+        machines.add("b")
+        assert result.result() == RunResult(RunStatus.FINISHED)
+    assert is_exact(plan.run, 60)
+
+
 def test_what_no_machine_has_is_named(machines: Machines, tmp_path: pathlib.Path) -> None:
-    plan = on(machines, plan_of(tmp_path / "run"), {"server": "quantum"})
+    plan = on(machines, plan_of(tmp_path / "run"), {"server": "quantum", "hub": "vault"})
     ray = plan.settings.ray.model_copy(update={"wait_s": 0.0, "worker_cpus": 64.0})
     object.__setattr__(plan, "settings", plan.settings.model_copy(update={"ray": ray}))
     with pytest.raises(Refused) as found:
         RayEngine().run(plan, Notes())
     assert "server: asks for quantum, and no machine has it" in str(found.value)
+    assert "hub: asks for vault, and no machine has it" in str(found.value)
     assert "worker: asks for 64 CPU, and no machine has it" in str(found.value)
     assert "there are 3 machines with 9 CPU" in str(found.value)
 

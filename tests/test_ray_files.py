@@ -1,11 +1,14 @@
 """Files of the engine ray without a cluster: they travel in chunks, once a machine, and only those of the run."""
 
 import errno
+import os
 import pathlib
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 
@@ -22,6 +25,7 @@ from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import HubClient, HubTime
 from aal.engines.ray.node_store import NodeStore
 from aal.engines.ray.run_files import RunFiles
+from aal.engines.ray.store_folder import ABANDONED_S, ALIVE, remove_abandoned
 from aal.storage import retry
 from aal.storage.checksum import with_checksum
 
@@ -119,12 +123,35 @@ def test_models_reach_the_runs_folder_whole_and_a_machine_keeps_the_newest(
         store.send(made, f"models/{number}.pt", "server-0-0")
         assert (run / f"models/{number}.pt").read_bytes() == content
         store.run_file(run / f"models/{number}.pt", tmp_path / "worker" / f"{number}.pt")
-    assert len(list((tmp_path / "here" / "runs" / "0a" / "files").glob("*[0-9a-f]"))) == node_store.KEPT
-    assert (tmp_path / "worker" / "0.pt").stat().st_size == len(content), "who reads it keeps it"
+    kept = tmp_path / "here" / "runs" / "0a" / "files"
+    assert len(list(kept.glob("*[0-9a-f]"))) == 8, "as many as a process reads"
+    for number in range(7):
+        (tmp_path / "worker" / f"{number}.pt").unlink()
+    store.run_file(run / "models/7.pt", tmp_path / "other" / "7.pt")
+    assert len(list(kept.glob("*[0-9a-f]"))) == node_store.KEPT + 1, "the newest ones and what is read"
     made.write_bytes(content[:-1])
     with pytest.raises(RunFailed, match="did not reach the run's folder whole"):
         store.send(made, "models/half.pt", "server-0-0")
     assert not list((run / "models").glob("*half*"))
+
+
+def test_what_a_killed_process_left_is_removed_by_a_later_run(tmp_path: pathlib.Path) -> None:
+    """Not that of a process which holds its lock, nor what is of today."""
+    for run in ("0a", "0b", "0c"):
+        (tmp_path / "runs" / run / "server-0-0" / "models").mkdir(parents=True)
+    (tmp_path / "images").mkdir()
+    held = filelock.FileLock(tmp_path / "runs" / "0b" / "server-0-0" / ALIVE)
+    held.acquire()
+    long_ago = time.time() - 2 * ABANDONED_S
+    for run in ("0a", "0b"):
+        for path in ((tmp_path / "runs" / run).rglob("*"), [tmp_path / "runs" / run]):
+            for one in path:
+                os.utime(one, (long_ago, long_ago))
+    remove_abandoned(tmp_path)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"0b", "0c"} and (tmp_path / "images").exists()
+    held.release()
+    remove_abandoned(tmp_path)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"0c"}
 
 
 def put(path: pathlib.Path, seed: int) -> pathlib.Path:

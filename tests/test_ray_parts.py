@@ -18,7 +18,7 @@ from aal.coordination.fence import Incarnations
 from aal.engines.base import Role
 from aal.engines.processes import Slot
 from aal.engines.ray import hub_client, launcher
-from aal.engines.ray.asks import asks_of
+from aal.engines.ray.asks import asks_of, kept_on_gpus
 from aal.engines.ray.hub_client import HubTime
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.room import Ask, missing
@@ -36,7 +36,8 @@ def asked(machines: list[dict[str, float]], servers: int = 2, workers: int = 4, 
 @pytest.mark.parametrize(
     ("machines", "settings", "server", "worker"),
     [
-        ([{"CPU": 2.0}], {}, Ask(), Ask()),  # a laptop: too few for all, so none are kept
+        ([{"CPU": 1.0}], {}, Ask(), Ask()),  # too few for all, so none are kept
+        ([{"CPU": 4.0}], {}, Ask(2.0), Ask()),  # a laptop: trainings have all, and selections come in between
         ([{"CPU": 6.0}], {}, Ask(1.0), Ask(1.0)),
         ([{"CPU": 16.0}], {}, Ask(6.0), Ask(1.0)),  # servers have what workers leave
         ([{"CPU": 4.0}, {"CPU": 8.0}], {}, Ask(3.0), Ask(1.0)),  # all fit, wherever workers are put
@@ -44,11 +45,29 @@ def asked(machines: list[dict[str, float]], servers: int = 2, workers: int = 4, 
         ([{"CPU": 8.0, "GPU": 2.0}], {}, Ask(2.0, 1 / 3), Ask(1.0, 1 / 3)),
         ([{"CPU": 8.0, "GPU": 2.0}], {"devices": {"workers": "cpu"}}, Ask(2.0, 1.0), Ask(1.0)),
         ([{"CPU": 8.0, "GPU": 2.0}], {"ray": {"server_gpus": 0.5, "worker_gpus": 0}}, Ask(2.0, 0.5), Ask(1.0)),
+        ([{"CPU": 8.0}], {"devices": {"servers": "cuda:0"}}, Ask(2.0, 1.0), Ask(1.0)),  # which no machine has
         ([{"CPU": 6.0, "big": 1.0}], {"ray": {"pins": {"server": "big"}}}, Ask(1.0, pins=("big",)), Ask(1.0)),
     ],
 )
 def test_what_processes_ask(machines: Any, settings: dict[str, Any], server: Ask, worker: Ask) -> None:
     assert asked(machines, **settings) == {"server": server, "worker": worker}
+
+
+def test_what_starts_again_asks_for_no_more_than_is_left() -> None:
+    """Of two machines one is lost: a server that has all CPUs of the other keeps them, and the worker has a turn."""
+    roles, s = [Role("server", "", "", 1), Role("worker", "", "", 1)], make_settings(engine="ray")
+    first = asks_of(s, roles, [{"CPU": 4.0}, {"CPU": 4.0}])
+    assert first == {"server": Ask(4.0), "worker": Ask(1.0)}
+    left = [{"CPU": 4.0}]
+    assert asks_of(s, roles, left)["worker"] == Ask(1.0), "if the server began again, too"
+    assert asks_of(s, roles, left, {"server": first["server"]})["worker"] == Ask()
+    assert asks_of(s, roles, left, {"worker": first["worker"]})["server"] == Ask(3.0)
+
+
+def test_what_began_on_a_gpu_waits_for_another_one() -> None:
+    first = asked([{"CPU": 8.0, "GPU": 6.0}], devices={"workers": "cpu"})
+    left = kept_on_gpus(asked([{"CPU": 8.0}], devices={"workers": "cpu"}), first)
+    assert (left["server"].gpus, left["worker"].gpus) == (1.0, 0.0)
 
 
 FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggregator"), Role("evaluator", "", "", 1)]
@@ -57,7 +76,8 @@ FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggrega
 @pytest.mark.parametrize(
     ("machines", "settings", "client", "server", "evaluator"),
     [
-        ([{"CPU": 3.0}], {}, Ask(), Ask(), Ask()),
+        ([{"CPU": 1.0}], {}, Ask(), Ask(), Ask()),
+        ([{"CPU": 3.0}], {}, Ask(1.0), Ask(), Ask()),
         ([{"CPU": 8.0}], {}, Ask(3.0), Ask(1.0), Ask(1.0)),  # clients train: they have what the others leave
         ([{"CPU": 8.0, "GPU": 2.0}], {}, Ask(3.0, 0.5), Ask(1.0), Ask(1.0, 0.5)),  # averages need no GPU
         (
@@ -147,7 +167,7 @@ def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
     cluster: Any = SimpleNamespace(on_this_machine=lambda: "here")
     none: Any = None
     asks = asks_of(plan.settings, plan.roles, [{"CPU": 64.0, "site": 1.0}])
-    starts = launcher.RayLauncher(cluster, none, Incarnations(0), lambda: asks, lambda *_: none, none)
+    starts = launcher.RayLauncher(cluster, none, Incarnations(0), lambda _: asks, lambda *_: none, none)
     for role in plan.roles:
         starts.start(Slot(role, 0))
     places = {role.name: how["scheduling_strategy"] for role, how in zip(plan.roles, given, strict=True)}

@@ -269,7 +269,8 @@ def open_hub(
     answers, checks = answers_of(settings, plan.partition, plan.classes, seed)
     pools = plan.schedule.make_pools(settings, plan.partition, plan.labels, seed, answers, checks)
     schedule = plan.schedule(settings, pools, **settings.mode_options)
-    record = RunRecorder(plan.run / "run.db", durable, state.epoch if state else None)
+    is_apart = settings.engine == "ray" and "hub" in settings.ray.pins  # from the main process, which reads the record
+    record = RunRecorder(plan.run / "run.db", durable, state.epoch if state else None, wal=not is_apart)
     if state is None:
         record.begin(plan.partition.rows(plan.labels, plan.paths), plan.meta)
     else:

@@ -31,13 +31,19 @@ class Journal:
         epoch: that this writer has raised the record to (`raise_epoch`); by default it raises it now.
         lock_timeout_s: how long a lock of another program is waited for before the journal fails.
         durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
+        wal: whether to write ahead, which is faster, but only for writers and readers that share a machine's memory.
 
     Raises:
         RecordFailed: the file cannot be opened, or another program writes it.
     """
 
     def __init__(
-        self, path: pathlib.Path, lock_timeout_s: float = 60.0, durable: bool = True, epoch: int | None = None
+        self,
+        path: pathlib.Path,
+        lock_timeout_s: float = 60.0,
+        durable: bool = True,
+        epoch: int | None = None,
+        wal: bool = True,
     ) -> None:
         self._path = path
         self._durably = durable
@@ -52,7 +58,7 @@ class Journal:
         self.failure: RecordFailed | None = None
         try:
             connection = sqlite3.connect(path, check_same_thread=False, timeout=lock_timeout_s)
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
             create_tables(connection)
             with connection:

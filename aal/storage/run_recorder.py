@@ -50,13 +50,14 @@ class RunRecorder:
         path: of `run.db`; created with its tables when absent.
         durable: whether `flush` waits for the disk; a run that can be repeated to the last row need not.
         epoch: that `take_over` raised the record of a resumed run to; None for a new run.
+        wal: whether to write ahead; see `Journal`.
 
     Raises:
         RecordFailed: the file cannot be opened, or another program writes it.
     """
 
-    def __init__(self, path: pathlib.Path, durable: bool = True, epoch: int | None = None) -> None:
-        self._journal = Journal(path, durable=durable, epoch=epoch)
+    def __init__(self, path: pathlib.Path, durable: bool = True, epoch: int | None = None, wal: bool = True) -> None:
+        self._journal = Journal(path, durable=durable, epoch=epoch, wal=wal)
 
     def begin(self, examples: Iterable[tuple[Any, ...]], meta: Mapping[str, str]) -> None:
         """Records where every example begins, see `Partition.rows`, and what the run is; on disk then."""

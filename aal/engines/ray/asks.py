@@ -9,39 +9,73 @@ from aal.config.settings import Settings
 from aal.engines.base import Role
 from aal.engines.ray.room import Ask, allowed, short_of
 
+HUB = "hub"
 
-def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
+
+def asks_of(
+    settings: Settings,
+    roles: Sequence[Role],
+    machines: Sequence[Mapping[str, float]],
+    held: Mapping[str, Ask] | None = None,
+) -> dict[str, Ask]:
     """Returns what a process of each role asks, by its name.
 
     Args:
         settings: of the run.
         roles: of the run.
         machines: resources of each machine of the cluster.
+        held: what running processes were given, by role: none of another role asks for what is then not left.
     """
+    asks, chosen = _asks_at_start(settings, roles, machines)
+    held = {name: dataclasses.replace(asks[name], cpus=ask.cpus) for name, ask in (held or {}).items()}
+    short = short_of(asks | held, {role.name: role.slots for role in roles}, machines, "CPU")
+    return asks | _without_cpus(asks, (chosen - held.keys()) & short.keys())
+
+
+def kept_on_gpus(asks: Mapping[str, Ask], first: Mapping[str, Ask]) -> dict[str, Ask]:
+    """Returns what processes ask, where those that began on a GPU wait for another one and do not go on with a CPU.
+
+    Args:
+        asks: of the machines that are there, by role.
+        first: what the processes asked when the run began.
+    """
+    return {name: ask if ask.gpus else dataclasses.replace(ask, gpus=first[name].gpus) for name, ask in asks.items()}
+
+
+def ask_of_hub(settings: Settings) -> dict[str, Ask]:
+    """Returns what the hub asks, by its name; nothing unless it is pinned."""
+    return {HUB: Ask(pins=(settings.ray.pins[HUB],))} if HUB in settings.ray.pins else {}
+
+
+def _asks_at_start(
+    settings: Settings, roles: Sequence[Role], machines: Sequence[Mapping[str, float]]
+) -> tuple[dict[str, Ask], set[str]]:
+    """Returns what processes ask, by role, and the roles whose CPUs no setting says."""
     kinds = {role.name: _kind(settings, role) for role in roles}
     pins = {name: (settings.ray.pins[name],) if name in settings.ray.pins else () for name in kinds}
     own_gpus = _gpus({role.name: role.slots for role in roles if kinds[role.name].on_gpu}, pins, machines)
     asks = {
         name: Ask(
             kind.computes * (kind.cpus or 1.0),
-            kind.on_gpu * (own_gpus.get(name, 0.0) if kind.gpus is None else kind.gpus),
+            kind.on_gpu * (own_gpus.get(name) or float(kind.needs_gpu) if kind.gpus is None else kind.gpus),
             pins[name],
         )
         for name, kind in kinds.items()
     }
     slots = {role.name: role.slots for role in roles}
     chosen = {name for name, kind in kinds.items() if kind.computes and kind.cpus is None}
-    asks |= _without_cpus(asks, chosen & short_of(asks, slots, machines, "CPU").keys())
+    trainer = "client" if "client" in slots else "server"
+    for names in (chosen - {trainer}, chosen):  # a training makes use of several, a selection waits for its turn
+        asks |= _without_cpus(asks, names & short_of(asks, slots, machines, "CPU").keys())
     if short_of(asks, slots, machines, "CPU"):  # by numbers of the user's, which nothing else may be in the way of
         asks |= _without_cpus(asks, chosen)
-    trainer = "client" if "client" in slots else "server"
     if trainer in chosen and asks[trainer].cpus:
         cpus = sum(one.get("CPU", 0.0) for one in allowed(asks[trainer], machines))
         for share in range(int(cpus) // slots[trainer], 1, -1):
             tried = asks | {trainer: dataclasses.replace(asks[trainer], cpus=float(share))}
             if not short_of(tried, slots, machines, "CPU"):
-                return tried
-    return asks
+                return tried, chosen
+    return asks, chosen
 
 
 def _without_cpus(asks: Mapping[str, Ask], names: Collection[str]) -> dict[str, Ask]:
@@ -50,10 +84,11 @@ def _without_cpus(asks: Mapping[str, Ask], names: Collection[str]) -> dict[str, 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the settings say of a process of a role: whether it computes, on a GPU too; and what it is to ask for."""
+    """What the settings say of a process: whether it computes, may or must use a GPU, and what it is to ask for."""
 
     computes: bool = False
     on_gpu: bool = False
+    needs_gpu: bool = False
     cpus: float | None = None
     gpus: float | None = None
 
@@ -61,11 +96,18 @@ class _Kind:
 def _kind(settings: Settings, role: Role) -> _Kind:
     ray, devices = settings.ray, settings.devices
     if role.name in ("worker", "client"):
-        return _Kind(True, devices.workers != ["cpu"], ray.worker_cpus, ray.worker_gpus)
+        on_gpu, needs_gpu = _gpu(devices.workers)
+        return _Kind(True, on_gpu, needs_gpu, ray.worker_cpus, ray.worker_gpus)
     if role.name in ("server", "evaluator"):
         averages = role.sees == "aggregator"  # which needs no GPU
-        return _Kind(True, not averages and devices.servers != ["cpu"], ray.server_cpus, ray.server_gpus)
+        on_gpu, needs_gpu = _gpu(["cpu"] if averages else devices.servers)
+        return _Kind(True, on_gpu, needs_gpu, ray.server_cpus, ray.server_gpus)
     return _Kind()
+
+
+def _gpu(names: Sequence[str]) -> tuple[bool, bool]:
+    """Returns whether a process that has one of these devices may compute on a GPU, and whether it must."""
+    return set(names) != {"cpu"}, not {"auto", "cpu"} & set(names)
 
 
 def _gpus(

@@ -1,11 +1,12 @@
 """The roles as actors of a Ray cluster, the hub one of them; see docs/ray.md."""
 
 import contextlib
-import dataclasses
 import logging
 import pathlib
 import secrets
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -17,13 +18,13 @@ from aal.engines.attempts import run_to_its_end
 from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.heartbeats import START_S
 from aal.engines.processes import HUB_GONE, HubLost, Slot
-from aal.engines.ray.asks import asks_of
-from aal.engines.ray.cluster import Cluster, connected, ended
+from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, kept_on_gpus
+from aal.engines.ray.cluster import LOOK_S, Cluster, connected, ended
 from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
 from aal.engines.ray.identity import Identity
-from aal.engines.ray.launcher import RayLauncher
+from aal.engines.ray.launcher import NOTE_S, RayLauncher, not_started
 from aal.engines.ray.room import A_BIT, Ask, missing
 from aal.engines.ray.workplace import Assignment, remove_from_machine
 from aal.engines.supervisor import Supervisor, supervise
@@ -40,10 +41,12 @@ class RayEngine(Engine):
 
     def _run(self, plan: Plan, display: Display, caught: list[str]) -> RunResult:
         settings, run_id = plan.settings.ray, secrets.token_hex(8)
+        first: dict[str, Ask] = {}
         with connected(settings) as cluster:
 
             def lacks(machines: Sequence[Mapping[str, float]]) -> list[str]:
-                return missing(asks_of(plan.settings, plan.roles, machines), machines, plan.roles)
+                first.update(asks_of(plan.settings, plan.roles, machines))
+                return missing(first | ask_of_hub(plan.settings), machines, plan.roles)
 
             cluster.wait_for(lacks, settings.wait_s, display, caught)
             try:
@@ -51,7 +54,7 @@ class RayEngine(Engine):
                     plan,
                     display,
                     caught,
-                    lambda plan: _Attempt(plan, display, caught, cluster, run_id).run(),
+                    lambda plan: _Attempt(plan, display, caught, cluster, run_id, first).run(),
                 )
             finally:
                 if not cluster.is_lost:
@@ -68,12 +71,14 @@ class _Attempt:
         caught: list[str],
         cluster: Cluster,
         run_id: str,
+        first: Mapping[str, Ask],
     ) -> None:
         self._plan = _absolute(plan)
         self._display = display
         self._caught = caught
         self._cluster = cluster
         self._run_id = run_id
+        self._first = first
         self._run = self._plan.run
 
     def run(self) -> RunResult:
@@ -105,13 +110,14 @@ class _Attempt:
 
     def _supervised(self, hub: RemoteHub, files: Any, sign: pathlib.Path, readable: set[pathlib.Path]) -> RunResult:
         plan, settings = self._plan, self._plan.settings
+        self._wait_for_place(hub.host)
         opened = hub.host.open.remote(plan, sign)
         hub.asked(opened, START_S + settings.hung_after_s)
         seen = {path: Identity.of(path) for path in readable}
 
         def assigned(slot: Slot, incarnation: int, ask: Ask) -> Assignment:
             return Assignment(
-                slot=Slot(dataclasses.replace(slot.role, rows=None), slot.index),
+                slot=Slot(replace(slot.role, rows=None), slot.index),
                 rows=slot.role.rows_of(slot.index),
                 incarnation=incarnation,
                 run=self._run,
@@ -126,13 +132,22 @@ class _Attempt:
                 version=__version__,
             )
 
-        def asks() -> dict[str, Ask]:
-            return asks_of(settings, plan.roles, self._cluster.machines())
+        def asks(held: Mapping[str, Ask]) -> dict[str, Ask]:
+            return kept_on_gpus(asks_of(settings, plan.roles, self._cluster.machines(), held), self._first)
 
         launcher = RayLauncher(self._cluster, hub, Incarnations(plan.epoch), asks, assigned, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)
+
+    def _wait_for_place(self, host: Any) -> None:
+        """Waits for a machine that the hub may run on, as long as that takes; a signal ends the wait."""
+        begun, since, is_shown = host.begun.remote(), time.monotonic(), False
+        while not ended([begun], LOOK_S) and not self._caught:
+            self._cluster.check()
+            if not is_shown and time.monotonic() - since > NOTE_S:
+                self._display.note(not_started(HUB, ask_of_hub(self._plan.settings).get(HUB, Ask())))
+                is_shown = True
 
 
 def _absolute(plan: Plan) -> Plan:
@@ -141,8 +156,8 @@ def _absolute(plan: Plan) -> Plan:
     paths = {"data_dir": str(pathlib.Path(settings.data_dir).expanduser().absolute())}
     if given is not None and pathlib.Path(given).expanduser().exists():  # else it is the name of some weights
         paths["pretrained"] = str(pathlib.Path(given).expanduser().absolute())
-    roles = [dataclasses.replace(role, args=tuple(map(_absolute_path, role.args))) for role in plan.roles]
-    return dataclasses.replace(plan, settings=settings.model_copy(update=paths), run=plan.run.resolve(), roles=roles)
+    roles = [replace(role, args=tuple(map(_absolute_path, role.args))) for role in plan.roles]
+    return replace(plan, settings=settings.model_copy(update=paths), run=plan.run.resolve(), roles=roles)
 
 
 def _absolute_path(arg: Any) -> Any:

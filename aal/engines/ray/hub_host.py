@@ -32,6 +32,9 @@ class HubHost:
         self._parts: dict[tuple[str, int], dict[str, Callable[..., Any]]] = {}
         self._log_lock = threading.Lock()
 
+    def begun(self) -> None:
+        """Returns when there is a machine for this actor."""
+
     def open(self, plan: Plan, sign: pathlib.Path) -> Reply:
         """Opens the hub of a plan.
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -93,7 +93,7 @@ class RayLauncher:
         cluster: where.
         hub: of the run.
         incarnations: of the processes under this hub.
-        asks: what a process of each role asks of the machines that are there.
+        asks: what a process of each role asks of the machines that are there, beside what those of others hold.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
         display: where a process is shown that waits for a machine.
     """
@@ -103,7 +103,7 @@ class RayLauncher:
         cluster: Cluster,
         hub: RemoteHub,
         incarnations: Incarnations,
-        asks: Callable[[], dict[str, Ask]],
+        asks: Callable[[Mapping[str, Ask]], dict[str, Ask]],
         assigned: Callable[[Slot, int, Ask], Assignment],
         display: Display,
     ) -> None:
@@ -113,6 +113,7 @@ class RayLauncher:
         self._asks = asks
         self._assigned = assigned
         self._display = display
+        self._held: dict[str, Ask] = {}
         self._waiting: list[tuple[RayProcess, Ask]] = []
 
     def admit(self, slot: Slot) -> None:
@@ -123,7 +124,9 @@ class RayLauncher:
 
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
-        ask = self._asks()[slot.role.name]
+        name = slot.role.name
+        ask = self._asks({one: held for one, held in self._held.items() if one != name})[name]
+        self._held[name] = ask
         stays = slot.role.stays and not ask.pins
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,
@@ -147,7 +150,7 @@ class RayLauncher:
         for process, ask in self._waiting:
             if ask.resources and not process.is_shown and time.monotonic() - process.since > NOTE_S:
                 process.is_shown = True
-                text = f"{process.slot.name}: not started yet; it needs a machine with {ask} free"
+                text = not_started(process.slot.name, ask)
                 self._display.note(text)
                 log.info(text)
 
@@ -175,3 +178,8 @@ class RayLauncher:
         for one in alive:
             one._end()
         ended([one.running for one in alive], KILL_S)
+
+
+def not_started(name: str, ask: Ask) -> str:
+    """Returns what is shown of a process that waits for a machine."""
+    return f"{name}: not started yet; it needs a machine with {ask} free"

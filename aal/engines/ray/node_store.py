@@ -93,9 +93,11 @@ class NodeStore:
         """
         with self._lock(self._of_run / "all"):
             self._linked(self._of_run, path, target)
-            newest_last = sorted(self._of_run.glob("*[0-9a-f]"), key=lambda one: one.stat().st_mtime)
-            for old in newest_last[:-KEPT]:
-                old.unlink(missing_ok=True)  # who reads it has a link of its own
+            unread = [
+                one for one in self._of_run.glob("*[0-9a-f]") if one.stat().st_nlink == 1
+            ]  # who reads it links it
+            for old in sorted(unread, key=lambda one: one.stat().st_mtime)[:-KEPT]:
+                old.unlink(missing_ok=True)
 
     def send(self, path: pathlib.Path, name: str, sender: str) -> None:
         """Copies a file of this machine into the run's folder.

@@ -5,6 +5,12 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
+
+import filelock
+
+ALIVE = "alive.lock"  # in the folder of a process, which holds it
+ABANDONED_S = 24 * 3600.0
 
 
 def store_folder() -> pathlib.Path:
@@ -20,3 +26,19 @@ def remove_run(store: pathlib.Path, run_id: str) -> None:
     """Removes what the processes of a run have left on this machine; images stay, for the next run of the set."""
     if re.fullmatch(r"[0-9a-f]+", run_id):
         shutil.rmtree(store / "runs" / run_id, ignore_errors=True)
+
+
+def remove_abandoned(store: pathlib.Path) -> None:
+    """Removes what processes of other runs have left that could not do so themselves, such as killed ones."""
+    for run in (store / "runs").glob("*"):
+        touched_at = max((path.stat().st_mtime for path in (run, *run.glob("*")) if path.exists()), default=time.time())
+        if time.time() - touched_at > ABANDONED_S and not any(map(_is_held, run.glob(f"*/{ALIVE}"))):
+            remove_run(store, run.name)
+
+
+def _is_held(lock: pathlib.Path) -> bool:
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True

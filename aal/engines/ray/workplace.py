@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import filelock
 import numpy as np
 import ray
 
@@ -17,7 +18,7 @@ from aal.engines.ray.hub_client import HubClient
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.node_store import SHARED, NodeStore
 from aal.engines.ray.run_files import RunFiles
-from aal.engines.ray.store_folder import remove_run, store_folder
+from aal.engines.ray.store_folder import ALIVE, remove_abandoned, remove_run, store_folder
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,16 @@ class Workplace:
         self._one = assignment
         self._hub = hub
         self._folder = store_folder() / "runs" / assignment.run_id / assignment.name
+        self._alive = filelock.FileLock(self._folder / ALIVE)
         self.arriving: dict[pathlib.Path, Callable[[np.ndarray], None]] = {}  # see `Context`
 
     def prepare(self, heartbeat: Callable[[], None]) -> tuple[pathlib.Path, Any]:
         """Makes sure that all is there; returns the run's folder, and the role with the paths of this machine."""
         one = self._one
+        if one.shared is not True:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._alive.acquire()
+            remove_abandoned(store_folder())
         store = NodeStore(store_folder(), one.run_id, one.files, heartbeat) if one.shared is not True else None
         role, run = one.slot.role, one.run
         if store is not None:
@@ -117,6 +123,7 @@ class Workplace:
 
     def remove(self) -> None:
         """Removes the folder of this process; the last one of the run on this machine removes what they shared."""
+        self._alive.release()
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             if {path.name for path in self._folder.parent.iterdir()} <= {SHARED}:
