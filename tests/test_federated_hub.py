@@ -164,14 +164,14 @@ def resumed(roles: Roles, pool: int, lost: int, lose_model: bool) -> Roles:
     batches=st.integers(1, 3),
     batch=st.integers(1, 5),
     pool=st.integers(12, 60),
-    rounds=st.integers(1, 3),
+    rounds=st.integers(1, 4),
     fraction=st.sampled_from([0.4, 1.0]),
     all_in_last=st.booleans(),
     buffer=st.sampled_from([None, None, 1, 2]),
     seed=st.integers(0, 2**20),
     deaths=st.sampled_from([0.0, 0.05]),
     answers=st.sampled_from([1, 2]),
-    doubts=st.sampled_from([0.0, 0.1]),
+    doubts=st.sampled_from([0.0, 0.1, 0.9]),
     crashes=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 10), st.booleans()), max_size=3),
 )
 def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
@@ -202,6 +202,9 @@ def test_whatever_happens_each_client_buys_its_share_and_every_version_is_made(
     assert not all(roles.step() for _ in range(30_000)), f"the run never ends: {roles.hub.status()}"
     status, models = roles.hub.status(), roles.hub._schedule.models
     assert status.finished and models[-1].version in roles.tested
+    if buffer is not None:
+        asked = {model.version for model in models if (model.version + 1) % rounds == 0}
+        assert roles.tested == asked | {models[-1].version}, "no other version is tested, after a resume either"
     partition = make_partition(s, pool)
     for client, shard in enumerate(partition.shards):
         own = [example for example, owner in roles.answered.items() if owner == client]

@@ -77,7 +77,7 @@ class FederatedHub(Hub):
         """Gives an evaluator a version to score, the oldest first."""
         with self._lock:
             self._check()
-            return self._federation.evaluations.next(evaluator) or Pending(Change.MODELS)
+            return self._federation.evaluations.next(evaluator) or Pending(Change.MODELS | Change.IDLE)
 
     def tested(self, result: EvaluatedModel) -> None:
         """Takes the test accuracy of a version, also after the shutdown request; it is on disk then."""
