@@ -29,7 +29,7 @@ from aal.storage.run_directory import MODELS
 from aal.strategies.assignment import assign
 from aal.strategies.ensemble import models_of
 from aal.strategies.pool import Scorer
-from aal.training.aggregation import State, statistics_of, with_statistics_of
+from aal.training.aggregation import State, state_problem, statistics_of, with_statistics_of
 from aal.training.continuations import load_continuation, save_continuation
 from aal.training.cost import local_training_cost
 from aal.training.devices import use_device
@@ -81,7 +81,22 @@ class Client(Worker):
     def models_of(self, grant: SelectionGrant) -> Sequence[Scorer]:
         """Returns the models that a selection is made with: the client's own, the global one, or both."""
         shared = grant.models[0].path
-        return models_of(self.scorers([grant.local or shared, shared]), self.rules.chosen_by, self._compares_both)
+        return models_of(self.scorers([self._own(grant), shared]), self.rules.chosen_by, self._compares_both)
+
+    def _own(self, grant: SelectionGrant) -> str:
+        """Returns the file of the client's own model; of the global one where it has none that a server would take."""
+        shared = grant.models[0].path
+        if not grant.local:
+            return shared
+        try:
+            states = [load_model(self.run / path)["state_dict"] for path in (grant.local, shared)]
+            problem = state_problem(*states)
+        except UserError as error:
+            problem = str(error)
+        if problem is None:
+            return grant.local
+        log.warning("client %d chooses with the global model in the place of its own: %s", self.index, problem)
+        return shared
 
     @property
     def _compares_both(self) -> bool:

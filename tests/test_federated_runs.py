@@ -233,6 +233,40 @@ def test_a_server_that_is_killed_in_the_middle_of_an_average_changes_no_weight(t
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("wrong", ["damaged", "not finite"])
+def test_a_client_whose_model_was_left_out_chooses_with_the_global_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    train, fitted = client_train.Client.train, client_train.Client._fitted
+
+    def damaged(client: client_train.Client, *args: Any) -> LocalModel:
+        model = train(client, *args)
+        if client.index == 0:
+            (client.run / model.path).write_bytes(b"no weights")
+        return model
+
+    def infinite(client: client_train.Client, model: torch.nn.Module, task: Any) -> Any:
+        found: Any = fitted(client, model, task)
+        if client.index == 0:
+            next(iter(found.state_dict.values())).fill_(np.inf)
+            next(iter(next(iter(found.continuation.optimizer.values())).values())).fill_(np.nan)
+        return found
+
+    if wrong == "damaged":
+        monkeypatch.setattr(client_train.Client, "train", damaged)
+    else:
+        monkeypatch.setattr(client_train.Client, "_fitted", infinite)
+    federated = {"rounds": 1, "keep_optimizer": True}
+    done = run(tmp_path / "run", mode="federated", worker_num=2, query_strategy="ksas", federated=federated)
+    assert query(done, "select distinct client from rounds where left_out is not null") == [(0,)]
+    assert query(done, "select count(*), count(label) from queries")[0] == (25, 25)
+    line = "client 0 chooses with the global model in the place of its own: "
+    assert any(line in one and wrong in one for one in caplog.messages)
+    kept = [path.name for path in (done / "clients").iterdir()]
+    assert any("client-0" in name for name in kept) == (wrong == "damaged"), "an optimiser that is not finite goes"
+
+
+@pytest.mark.unit
 def test_weights_that_are_not_finite_or_of_another_shape_are_named_and_left_out(tmp_path: pathlib.Path) -> None:
     s = make_settings(mode="federated", val_size=0, trainer="fit", federated={}, width=0.5)
     facts = Facts(tuple("0123456789"), 1, 8, "digits", (0.0,), (1.0,))

@@ -36,13 +36,19 @@ def load_continuation(run: pathlib.Path, job: LocalJob | None, epochs: int) -> C
 
 
 def save_continuation(run: pathlib.Path, model: str, continuation: Continuation) -> None:
-    """Keeps what the next training of a client goes on from.
+    """Keeps what the next training of a client goes on from, unless that has numbers that are not finite.
 
     Args:
         run: the run directory.
         model: file of the local model that it is kept beside.
         continuation: of its training.
     """
+    tensors = [value for kept in continuation.optimizer.values() for value in kept.values()]
+    if not all(value.isfinite().all() for value in (*tensors, *continuation.statistics.values())):
+        log.warning(
+            "%s: what it kept has numbers that are not finite, so the client's next training begins anew", model
+        )
+        return
     buffer = io.BytesIO()
     torch.save({"optimizer": dict(continuation.optimizer), "statistics": dict(continuation.statistics)}, buffer)
     path = run / kept_with(model)
