@@ -161,7 +161,7 @@ def test_killed_roles_are_replaced_and_nothing_is_lost(
     assert query(plan.run, foreign) == [(0,)], "annotators answer for their own client alone"
 
 
-FORBIDDEN = {"server": ("images.npy", "labels.npy"), "client": ("labels.npy",)}
+FORBIDDEN = {"server": ("images.npy", "labels.npy", "run.db"), "client": ("labels.npy", "run.db")}
 
 
 def guarded(role: str, build: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,10 +169,13 @@ def guarded(role: str, build: Callable[..., Any]) -> Callable[..., Any]:
 
     def built(*args: Any) -> Any:
         def watch(event: str, details: tuple[Any, ...]) -> None:
-            if event == "open" and str(details[0]).endswith(FORBIDDEN[role]):
-                raise RuntimeError(f"{role} opens {details[0]}")
+            if event in ("open", "sqlite3.connect") and str(details[0]).endswith(FORBIDDEN[role]):
+                raise PermissionError(f"{role} opens {details[0]}")
 
         sys.addaudithook(watch)
+        for name in FORBIDDEN[role]:
+            with pytest.raises(PermissionError):
+                sqlite3.connect(name) if name == "run.db" else pathlib.Path(name).read_bytes()
         return build(*args)
 
     return built
