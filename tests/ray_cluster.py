@@ -20,7 +20,7 @@ from tests.test_faults import plan_of
 def on(machines: Machines, plan: Plan, pins: Mapping[Any, str] | None = None, **changes: Any) -> Plan:
     """Returns a plan for a cluster, whose machines share nothing."""
     ray = RaySettings(address=machines.address, shared_folder=False, wait_s=5.0, pins=dict(pins or {}))
-    return dataclasses.replace(plan, settings=plan.settings.model_copy(update={"ray": ray, **changes}))
+    return dataclasses.replace(plan, settings=plan.settings.model_copy(update={"engine": "ray", "ray": ray, **changes}))
 
 
 def imagined(machines: Machines, run: pathlib.Path, labels: int = 60, **changes: Any) -> Plan:
