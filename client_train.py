@@ -86,11 +86,11 @@ class Client(Worker):
     def _own(self, grant: SelectionGrant) -> str:
         """Returns the file of the client's own model; of the global one where it has none that a server would take."""
         shared = grant.models[0].path
-        if not grant.local:
+        if not grant.local or (self.rules.chosen_by == "global" and not self._compares_both):
             return shared
+        expected = load_model(self.run / shared)["state_dict"]
         try:
-            states = [load_model(self.run / path)["state_dict"] for path in (grant.local, shared)]
-            problem = state_problem(*states)
+            problem = state_problem(load_model(self.run / grant.local)["state_dict"], expected)
         except UserError as error:
             problem = str(error)
         if problem is None:

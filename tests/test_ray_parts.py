@@ -18,7 +18,7 @@ from aal.coordination.fence import Incarnations
 from aal.engines.base import Role
 from aal.engines.processes import Slot
 from aal.engines.ray import hub_client, launcher
-from aal.engines.ray.asks import asks_of, kept_on_gpus
+from aal.engines.ray.asks import asks_of, next_ask
 from aal.engines.ray.hub_client import HubTime
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.room import Ask, missing
@@ -55,19 +55,60 @@ def test_what_processes_ask(machines: Any, settings: dict[str, Any], server: Ask
 
 def test_what_starts_again_asks_for_no_more_than_is_left() -> None:
     """Of two machines one is lost: a server that has all CPUs of the other keeps them, and the worker has a turn."""
-    roles, s = [Role("server", "", "", 1), Role("worker", "", "", 1)], make_settings(engine="ray")
-    first = asks_of(s, roles, [{"CPU": 4.0}, {"CPU": 4.0}])
+    server, worker = roles = [Role("server", "", "", 1), Role("worker", "", "", 1)]
+    s, left = make_settings(engine="ray"), [{"CPU": 4.0}]
+    first = asks_of(s, roles, [*left, *left])
     assert first == {"server": Ask(4.0), "worker": Ask(1.0)}
-    left = [{"CPU": 4.0}]
-    assert asks_of(s, roles, left)["worker"] == Ask(1.0), "if the server began again, too"
-    assert asks_of(s, roles, left, {"server": first["server"]})["worker"] == Ask()
-    assert asks_of(s, roles, left, {"worker": first["worker"]})["server"] == Ask(3.0)
+    assert next_ask(s, roles, worker, left, [], first) == Ask(1.0), "if the server began again, too"
+    assert next_ask(s, roles, worker, left, [first["server"]], first) == Ask()
+    assert next_ask(s, roles, server, left, [first["worker"]], first) == Ask(3.0)
+    own = make_settings(engine="ray", ray={"worker_cpus": 1})
+    assert next_ask(own, roles, worker, left, [first["server"]], first) == Ask(1.0), "it waits, as the settings have it"
+
+
+@given(
+    cpus=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    servers=st.integers(1, 3),
+    workers=st.integers(1, 5),
+    lost=st.integers(0, 3),
+    order=st.lists(st.integers(0, 3), min_size=16, max_size=16),
+)
+def test_whoever_begins_again_has_room_on_the_machines_that_are_left(
+    cpus: list[int], servers: int, workers: int, lost: int, order: list[int]
+) -> None:
+    roles, s = [Role("server", "", "", servers), Role("worker", "", "", workers)], make_settings(engine="ray")
+    machines, places = [{"CPU": float(one)} for one in cpus], iter(order)
+    free, held, again = list(cpus), list[tuple[int, Ask]](), list[Role]()
+
+    def put(ask: Ask) -> int:
+        room = [number for number, left in enumerate(free) if left >= ask.cpus and number < len(machines)]
+        chosen = room[next(places) % len(room)]  # there is room, wherever Ray puts it
+        free[chosen] -= int(ask.cpus)
+        return chosen
+
+    first = asks_of(s, roles, machines)
+    for role in roles:
+        for _ in range(role.slots):
+            ask = next_ask(s, roles, role, machines, [one for _, one in held], first)
+            assert ask == first[role.name], "as the start had it"
+            held.append((put(ask), ask))
+    if len(cpus) > 1:
+        gone = lost % len(cpus)
+        kinds = [role for role in roles for _ in range(role.slots)]
+        again = [role for role, (place, _) in zip(kinds, held, strict=True) if place == gone]
+        held = [(place, ask) for place, ask in held if place != gone]
+        free[gone] = -1
+        left = [one for number, one in enumerate(machines) if number != gone]
+        for role in again:
+            ask = next_ask(s, roles, role, left, [one for _, one in held], first)
+            held.append((put(ask), ask))
 
 
 def test_what_began_on_a_gpu_waits_for_another_one() -> None:
-    first = asked([{"CPU": 8.0, "GPU": 6.0}], devices={"workers": "cpu"})
-    left = kept_on_gpus(asked([{"CPU": 8.0}], devices={"workers": "cpu"}), first)
-    assert (left["server"].gpus, left["worker"].gpus) == (1.0, 0.0)
+    server, worker = roles = [Role("server", "", "", 2), Role("worker", "", "", 4)]
+    s = make_settings(engine="ray", devices={"workers": "cpu"})
+    first = asks_of(s, roles, [{"CPU": 8.0, "GPU": 6.0}])
+    assert [next_ask(s, roles, role, [{"CPU": 8.0}], [], first).gpus for role in (server, worker)] == [1.0, 0.0]
 
 
 FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggregator"), Role("evaluator", "", "", 1)]
@@ -167,7 +208,12 @@ def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
     cluster: Any = SimpleNamespace(on_this_machine=lambda: "here")
     none: Any = None
     asks = asks_of(plan.settings, plan.roles, [{"CPU": 64.0, "site": 1.0}])
-    starts = launcher.RayLauncher(cluster, none, Incarnations(0), lambda _: asks, lambda *_: none, none)
+    monkeypatch.setattr(launcher, "ended", lambda *_: set())  # they all go on
+
+    def ask_of(role: Role, held: Sequence[Ask]) -> Ask:
+        return asks[role.name]
+
+    starts = launcher.RayLauncher(cluster, none, Incarnations(0), ask_of, lambda *_: none, none)
     for role in plan.roles:
         starts.start(Slot(role, 0))
     places = {role.name: how["scheduling_strategy"] for role, how in zip(plan.roles, given, strict=True)}

@@ -29,6 +29,8 @@ def test_resnet8_is_the_published_one() -> None:
         found = torch.relu(inner + shortcut)
     pooled = nn.functional.avg_pool2d(torch.relu(norm(found)), 8)
     torch.testing.assert_close(network.features(images), pooled.flatten(1))
+    network.head.float()
+    torch.testing.assert_close(network(images), network.head(pooled.flatten(1).float()))
     assert stem.weight.std().item() == pytest.approx((2 / (9 * 16)) ** 0.5, rel=0.1)
 
 

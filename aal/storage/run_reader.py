@@ -121,7 +121,9 @@ class RunReader:
             if known and not is_empty:
                 problem = problem or broken_rule(self._db)
         except sqlite3.Error as error:
-            raise UserError(f"{self.path}: cannot be read: {error}") from None
+            half = self.path.with_name(f"{self.path.name}-journal").exists()  # of a commit that was broken off
+            hint = f"; {resuming(self._run)} makes it whole" if half else ""
+            raise UserError(f"{self.path}: cannot be read: {error}{hint}") from None
         if is_empty:
             raise UserError(
                 f"{self.path}: holds nothing: the run has not begun yet, or its run.db-wal is missing; "

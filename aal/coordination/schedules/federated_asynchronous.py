@@ -36,7 +36,7 @@ class FederatedAsynchronous(Federation):
 
     def is_tested(self, version: int) -> bool:
         """Whether a version is the last one, or one of those that `test_every`, or else `rounds`, asks for."""
-        is_last = self.is_complete and version == self.models[-1].version
+        is_last = self.is_complete and not self.averages and version == self.models[-1].version
         return is_last or (version + 1) % (self.rules.test_every or self.rules.rounds) == 0
 
     # ------------------------------------------------------------------ trainings

@@ -7,39 +7,35 @@ from dataclasses import dataclass
 
 from aal.config.settings import Settings
 from aal.engines.base import Role
-from aal.engines.ray.room import Ask, allowed, short_of
+from aal.engines.ray.room import Ask, allowed, has_room_beside, short_of
 
 HUB = "hub"
 
 
-def asks_of(
+def next_ask(
     settings: Settings,
     roles: Sequence[Role],
+    role: Role,
     machines: Sequence[Mapping[str, float]],
-    held: Mapping[str, Ask] | None = None,
-) -> dict[str, Ask]:
-    """Returns what a process of each role asks, by its name.
+    held: Sequence[Ask],
+    first: Mapping[str, Ask],
+) -> Ask:
+    """Returns what the next process of a role asks: no more CPUs than are left, but a GPU if it began on one.
 
     Args:
         settings: of the run.
         roles: of the run.
-        machines: resources of each machine of the cluster.
-        held: what running processes were given, by role: none of another role asks for what is then not left.
+        role: of the process.
+        machines: resources of each machine that is there.
+        held: what each of the other processes was given.
+        first: what processes asked when the run began, by role.
     """
-    asks, chosen = _asks_at_start(settings, roles, machines)
-    held = {name: dataclasses.replace(asks[name], cpus=ask.cpus) for name, ask in (held or {}).items()}
-    short = short_of(asks | held, {role.name: role.slots for role in roles}, machines, "CPU")
-    return asks | _without_cpus(asks, (chosen - held.keys()) & short.keys())
-
-
-def kept_on_gpus(asks: Mapping[str, Ask], first: Mapping[str, Ask]) -> dict[str, Ask]:
-    """Returns what processes ask, where those that began on a GPU wait for another one and do not go on with a CPU.
-
-    Args:
-        asks: of the machines that are there, by role.
-        first: what the processes asked when the run began.
-    """
-    return {name: ask if ask.gpus else dataclasses.replace(ask, gpus=first[name].gpus) for name, ask in asks.items()}
+    ask = asks_of(settings, roles, machines)[role.name]
+    ask = ask if ask.gpus else dataclasses.replace(ask, gpus=first[role.name].gpus)
+    if _kind(settings, role).cpus is not None:
+        return ask
+    shares = [dataclasses.replace(ask, cpus=float(cpus)) for cpus in range(int(ask.cpus), -1, -1)]
+    return next(share for share in shares if not share.cpus or has_room_beside(share, held, machines))
 
 
 def ask_of_hub(settings: Settings) -> dict[str, Ask]:
@@ -47,10 +43,14 @@ def ask_of_hub(settings: Settings) -> dict[str, Ask]:
     return {HUB: Ask(pins=(settings.ray.pins[HUB],))} if HUB in settings.ray.pins else {}
 
 
-def _asks_at_start(
-    settings: Settings, roles: Sequence[Role], machines: Sequence[Mapping[str, float]]
-) -> tuple[dict[str, Ask], set[str]]:
-    """Returns what processes ask, by role, and the roles whose CPUs no setting says."""
+def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mapping[str, float]]) -> dict[str, Ask]:
+    """Returns what a process of each role asks at the start of a run, by its name.
+
+    Args:
+        settings: of the run.
+        roles: of the run.
+        machines: resources of each machine of the cluster.
+    """
     kinds = {role.name: _kind(settings, role) for role in roles}
     pins = {name: (settings.ray.pins[name],) if name in settings.ray.pins else () for name in kinds}
     own_gpus = _gpus({role.name: role.slots for role in roles if kinds[role.name].on_gpu}, pins, machines)
@@ -74,8 +74,8 @@ def _asks_at_start(
         for share in range(int(cpus) // slots[trainer], 1, -1):
             tried = asks | {trainer: dataclasses.replace(asks[trainer], cpus=float(share))}
             if not short_of(tried, slots, machines, "CPU"):
-                return tried, chosen
-    return asks, chosen
+                return tried
+    return asks
 
 
 def _without_cpus(asks: Mapping[str, Ask], names: Collection[str]) -> dict[str, Ask]:

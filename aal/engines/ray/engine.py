@@ -15,10 +15,10 @@ from ray.exceptions import RayError
 from aal import __version__
 from aal.coordination.fence import Incarnations
 from aal.engines.attempts import run_to_its_end
-from aal.engines.base import Display, Engine, Plan, RunResult
+from aal.engines.base import Display, Engine, Plan, Role, RunResult
 from aal.engines.heartbeats import START_S
 from aal.engines.processes import HUB_GONE, HubLost, Slot
-from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, kept_on_gpus
+from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, next_ask
 from aal.engines.ray.cluster import LOOK_S, Cluster, connected, ended
 from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import RemoteHub
@@ -132,21 +132,28 @@ class _Attempt:
                 version=__version__,
             )
 
-        def asks(held: Mapping[str, Ask]) -> dict[str, Ask]:
-            return kept_on_gpus(asks_of(settings, plan.roles, self._cluster.machines(), held), self._first)
+        def ask_of(role: Role, held: Sequence[Ask]) -> Ask:
+            return next_ask(settings, plan.roles, role, self._cluster.machines(), held, self._first)
 
-        launcher = RayLauncher(self._cluster, hub, Incarnations(plan.epoch), asks, assigned, self._display)
+        launcher = RayLauncher(self._cluster, hub, Incarnations(plan.epoch), ask_of, assigned, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)
 
     def _wait_for_place(self, host: Any) -> None:
-        """Waits for a machine that the hub may run on, as long as that takes; a signal ends the wait."""
+        """Waits for a machine that a pinned hub may run on, as long as that takes; a signal ends the wait.
+
+        Raises:
+            RunFailed: the head is gone.
+        """
         begun, since, is_shown = host.begun.remote(), time.monotonic(), False
-        while not ended([begun], LOOK_S) and not self._caught:
+        asks = ask_of_hub(self._plan.settings)
+        while asks and not ended([begun], LOOK_S) and not self._caught:
             self._cluster.check()
             if not is_shown and time.monotonic() - since > NOTE_S:
-                self._display.note(not_started(HUB, ask_of_hub(self._plan.settings).get(HUB, Ask())))
+                text = not_started(HUB, asks[HUB])
+                self._display.note(text)
+                log.info(text)
                 is_shown = True
 
 

@@ -3,14 +3,14 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from aal.coordination.fence import Incarnations
-from aal.engines.base import Display
+from aal.engines.base import Display, Role
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
 from aal.engines.ray.hub_client import RemoteHub, is_of_machine, why_lost
@@ -93,7 +93,7 @@ class RayLauncher:
         cluster: where.
         hub: of the run.
         incarnations: of the processes under this hub.
-        asks: what a process of each role asks of the machines that are there, beside what those of others hold.
+        ask_of: what the next process of a role asks, beside what each of the others was given.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
         display: where a process is shown that waits for a machine.
     """
@@ -103,17 +103,17 @@ class RayLauncher:
         cluster: Cluster,
         hub: RemoteHub,
         incarnations: Incarnations,
-        asks: Callable[[Mapping[str, Ask]], dict[str, Ask]],
+        ask_of: Callable[[Role, Sequence[Ask]], Ask],
         assigned: Callable[[Slot, int, Ask], Assignment],
         display: Display,
     ) -> None:
         self._cluster = cluster
         self._hub = hub
         self._incarnations = incarnations
-        self._asks = asks
+        self._ask_of = ask_of
         self._assigned = assigned
         self._display = display
-        self._held: dict[str, Ask] = {}
+        self._given: dict[str, tuple[RayProcess, Ask]] = {}  # to the newest process of each slot
         self._waiting: list[tuple[RayProcess, Ask]] = []
 
     def admit(self, slot: Slot) -> None:
@@ -124,9 +124,8 @@ class RayLauncher:
 
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
-        name = slot.role.name
-        ask = self._asks({one: held for one, held in self._held.items() if one != name})[name]
-        self._held[name] = ask
+        held = [ask for name, (one, ask) in self._given.items() if name != slot.name and one.exitcode is None]
+        ask = self._ask_of(slot.role, held)
         stays = slot.role.stays and not ask.pins
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,
@@ -140,6 +139,7 @@ class RayLauncher:
         begun = made.begun.remote()
         running = made.run.remote(self._assigned(slot, self._incarnations.newest(slot.name), ask))
         process = RayProcess(slot, made, begun, running)
+        self._given[slot.name] = process, ask
         self._waiting.append((process, ask))
         return process
 

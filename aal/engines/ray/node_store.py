@@ -86,16 +86,15 @@ class NodeStore:
         return rows.arrive
 
     def run_file(self, path: pathlib.Path, target: pathlib.Path) -> None:
-        """The same for a file of the run, such as a model; of these a machine keeps the newest.
+        """The same for a file of the run, such as a model; a machine keeps what is read, and some newest ones.
 
         Raises:
             FileNotFoundError: it is not there.
         """
         with self._lock(self._of_run / "all"):
             self._linked(self._of_run, path, target)
-            unread = [
-                one for one in self._of_run.glob("*[0-9a-f]") if one.stat().st_nlink == 1
-            ]  # who reads it links it
+            # A process that reads a file has a link to it.
+            unread = [one for one in self._of_run.glob("*[0-9a-f]") if one.stat().st_nlink == 1]
             for old in sorted(unread, key=lambda one: one.stat().st_mtime)[:-KEPT]:
                 old.unlink(missing_ok=True)
 

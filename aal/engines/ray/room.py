@@ -1,5 +1,6 @@
 """Whether a cluster has room for what processes ask of it, wherever Ray places them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,6 +74,31 @@ def short_of(
         if room < slots[name]:
             found[name] = room
     return found
+
+
+def has_room_beside(ask: Ask, held: Sequence[Ask], machines: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a machine has the CPUs of one more process, wherever Ray has put those that have theirs.
+
+    Args:
+        ask: of the process.
+        held: what each of the others was given.
+        machines: resources of each machine of the cluster.
+    """
+    places = [id(one) for one in allowed(ask, machines)]
+    others = [
+        (_units(one.cpus), number)
+        for one, number in Counter(held).items()
+        if one.cpus and any(id(machine) in places for machine in allowed(one, machines))
+    ]
+    return (
+        _room(
+            [_units(one.get("CPU", 0.0)) for one in machines if id(one) in places],
+            _units(ask.cpus),
+            sum(size * number for size, number in others),
+            min((size for size, _ in others), default=1),
+        )
+        > 0
+    )
 
 
 def _units(amount: float) -> int:

@@ -1,5 +1,6 @@
 """Where a machine keeps the files of others."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import time
 import filelock
 
 ALIVE = "alive.lock"  # in the folder of a process, which holds it
+CLEANING = "cleaning.lock"
 ABANDONED_S = 24 * 3600.0
 
 
@@ -29,11 +31,12 @@ def remove_run(store: pathlib.Path, run_id: str) -> None:
 
 
 def remove_abandoned(store: pathlib.Path) -> None:
-    """Removes what processes of other runs have left that could not do so themselves, such as killed ones."""
-    for run in (store / "runs").glob("*"):
-        touched_at = max((path.stat().st_mtime for path in (run, *run.glob("*")) if path.exists()), default=time.time())
-        if time.time() - touched_at > ABANDONED_S and not any(map(_is_held, run.glob(f"*/{ALIVE}"))):
-            remove_run(store, run.name)
+    """Removes what killed processes of earlier runs have left, unless another process of this machine is at it."""
+    with contextlib.suppress(OSError, NotImplementedError), filelock.FileLock(store / CLEANING, timeout=0):
+        for run in (store / "runs").glob("*"):
+            touched_at = max(path.stat().st_mtime for path in (run, *run.glob("*")))
+            if time.time() - touched_at > ABANDONED_S and not any(map(_is_held, run.glob(f"*/{ALIVE}"))):
+                remove_run(store, run.name)
 
 
 def _is_held(lock: pathlib.Path) -> bool:

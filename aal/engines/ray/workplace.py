@@ -20,6 +20,8 @@ from aal.engines.ray.node_store import SHARED, NodeStore
 from aal.engines.ray.run_files import RunFiles
 from aal.engines.ray.store_folder import ALIVE, remove_abandoned, remove_run, store_folder
 
+LOCK_S = 5.0  # for the lock of a folder that no other process has
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -84,10 +86,9 @@ class Workplace:
     def prepare(self, heartbeat: Callable[[], None]) -> tuple[pathlib.Path, Any]:
         """Makes sure that all is there; returns the run's folder, and the role with the paths of this machine."""
         one = self._one
-        if one.shared is not True:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._alive.acquire()
-            remove_abandoned(store_folder())
+        paths = [arg for arg in one.slot.role.args if isinstance(arg, pathlib.Path)]
+        if not (one.works_in_run and all(map(one.sees, paths))):
+            self._settle_in()
         store = NodeStore(store_folder(), one.run_id, one.files, heartbeat) if one.shared is not True else None
         role, run = one.slot.role, one.run
         if store is not None:
@@ -97,6 +98,13 @@ class Workplace:
                 self._hub.files = RunFiles(self._folder, run, store, one.name)
                 run = self._folder
         return run, role
+
+    def _settle_in(self) -> None:
+        """Makes the folder of this process, and holds its lock as long as the process lives."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError, NotImplementedError):  # a file system without locks
+            self._alive.acquire(timeout=LOCK_S)
+        remove_abandoned(store_folder())
 
     def _here(self, path: pathlib.Path, store: NodeStore) -> pathlib.Path:
         """Returns the path on this machine of what is at a path of the main process's."""
