@@ -146,9 +146,10 @@ class _Attempt:
         Raises:
             RunFailed: the head is gone.
         """
+        if not (asks := ask_of_hub(self._plan.settings)):
+            return
         begun, since, is_shown = host.begun.remote(), time.monotonic(), False
-        asks = ask_of_hub(self._plan.settings)
-        while asks and not ended([begun], LOOK_S) and not self._caught:
+        while not ended([begun], LOOK_S) and not self._caught:
             self._cluster.check()
             if not is_shown and time.monotonic() - since > NOTE_S:
                 text = not_started(HUB, asks[HUB])

@@ -124,8 +124,9 @@ class RayLauncher:
 
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
-        held = [ask for name, (one, ask) in self._given.items() if name != slot.name and one.exitcode is None]
-        ask = self._ask_of(slot.role, held)
+        others = [(one.running, ask) for name, (one, ask) in self._given.items() if name != slot.name]
+        over = ended([running for running, _ in others], 0.0)  # one call, for there may be a thousand
+        ask = self._ask_of(slot.role, [ask for running, ask in others if running not in over])
         stays = slot.role.stays and not ask.pins
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,

@@ -11,7 +11,7 @@ import time
 import filelock
 
 ALIVE = "alive.lock"  # in the folder of a process, which holds it
-CLEANING = "cleaning.lock"
+CLEANING = "cleaning.lock"  # beside the runs
 ABANDONED_S = 24 * 3600.0
 
 
