@@ -85,20 +85,21 @@ def has_room_beside(ask: Ask, held: Sequence[Ask], machines: Sequence[Mapping[st
         machines: resources of each machine of the cluster.
     """
     places = [id(one) for one in allowed(ask, machines)]
+    size = _units(ask.cpus)
     others = [
         (_units(one.cpus), number)
         for one, number in Counter(held).items()
         if one.cpus and any(id(machine) in places for machine in allowed(one, machines))
     ]
-    return (
-        _room(
-            [_units(one.get("CPU", 0.0)) for one in machines if id(one) in places],
-            _units(ask.cpus),
-            sum(size * number for size, number in others),
-            min((size for size, _ in others), default=1),
-        )
-        > 0
+    small = [(other, number) for other, number in others if other < size]
+    room = _room(
+        [_units(one.get("CPU", 0.0)) for one in machines if id(one) in places],
+        size,
+        sum(other * number for other, number in small),
+        min((other for other, _ in small), default=1),
     )
+    # Of what is left, one that is no smaller takes as many parts as it begins.
+    return room > sum(-(-other // size) * number for other, number in others if other >= size)
 
 
 def _units(amount: float) -> int:
