@@ -51,7 +51,7 @@ def plan_of(
     """A run of real processes that compute nothing; its annotators take some seconds for all labels."""
     shape = {"worker_num": 2, "query_batch": 5, "server_train_threshold": 20, "worker_query_num": labels // 10}
     people = {"number": 5, "seconds_per_label": seconds_per_label}
-    return stand_ins(imagined_plan(run, **shape, annotators=people, hung_after_s=hung_after_s, **changes))
+    return stand_ins(imagined_plan(run, annotators=people, hung_after_s=hung_after_s, **shape | changes))
 
 
 def processes(run: pathlib.Path) -> dict[str, psutil.Process]:

@@ -1,5 +1,6 @@
 """The engine ray on three machines of its own that share no folder: the same run, and what happens when parts die."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -129,6 +130,33 @@ def test_the_run_goes_on_when_machines_are_lost_and_waits_for_new_ones(
         machines.add("a")
         assert result.result() == RunResult(RunStatus.FINISHED)
     assert is_exact(plan.run, 60)
+
+
+def test_processes_move_to_a_machine_that_joins(machines: Machines, tmp_path: pathlib.Path) -> None:
+    """With no number in the settings: six processes on five CPUs share them, and on nine have their own."""
+    shape = {"worker_num": 5, "worker_query_num": 8, "seconds_per_label": 0.8}
+    plan, notes = imagined(machines, tmp_path / "run", labels=200, on_failure="stop", **shape), Notes()
+
+    def place_of(name: str) -> str:
+        with contextlib.suppress(psutil.NoSuchProcess):  # which has left, and the next one has not begun
+            return pathlib.Path(psutil.Process(pid_of(plan.run, name)).environ()["XDG_CACHE_HOME"]).name
+        return ""
+
+    def on_b() -> int:
+        return sum(place_of(f"worker-{index}") == "b" for index in range(5))
+
+    machines.lose("b")
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(RayEngine().run, plan, notes)
+        wait_for(lambda: answered(plan.run) > 5)
+        assert not on_b()
+        machines.add("b")
+        wait_for(lambda: on_b() > 1)
+        before = answered(plan.run)
+        assert result.result() == RunResult(RunStatus.FINISHED)
+    assert before < 200 and is_exact(plan.run, 200)
+    assert "a machine has joined, to which these move: worker-0 (1 CPU)" in notes.notes
+    assert not any("restarting" in note for note in notes.notes), "it is no failure"
 
 
 def test_a_federation_whose_clients_lose_their_machine_goes_on_and_is_the_same_as_on_the_local_engine(

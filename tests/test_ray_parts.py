@@ -205,7 +205,7 @@ def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
         return actor
 
     monkeypatch.setattr(launcher, "ray", SimpleNamespace(remote=lambda _: SimpleNamespace(options=options)))
-    cluster: Any = SimpleNamespace(on_this_machine=lambda: "here")
+    cluster: Any = SimpleNamespace(machines=dict, on_this_machine=lambda: "here")
     none: Any = None
     asks = asks_of(plan.settings, plan.roles, [{"CPU": 64.0, "site": 1.0}])
     monkeypatch.setattr(launcher, "ended", lambda *_: set())  # they all go on

@@ -14,10 +14,17 @@ PARTS: dict[str, type] = {
     **{"client": ClientHub, "aggregator": AggregatorHub, "evaluator": EvaluatorHub},
 }
 
+WORK = {"job", "grant", "task", "evaluation"}  # the calls by which a role that computes asks what to do next
+
 
 def methods_of(interface: type) -> list[str]:
     """Returns the names of the calls of an interface."""
     return [name for name, _ in inspect.getmembers(interface, inspect.isfunction) if not name.startswith("_")]
+
+
+def asks_for_work(part: str) -> bool:
+    """Whether the role of a part asks what to do next, so that its process can end in between."""
+    return not WORK.isdisjoint(methods_of(PARTS[part]))
 
 
 def part_of(hub: object, part: str, members: Collection[int]) -> types.SimpleNamespace:

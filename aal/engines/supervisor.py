@@ -10,7 +10,7 @@ from aal.config.settings import Settings
 from aal.coordination.interfaces import Monitor
 from aal.engines.base import Display, RunResult, RunStatus
 from aal.engines.heartbeats import AwakeClock, Heartbeats
-from aal.engines.processes import HUB_GONE, PERMANENT, USER_ERROR, WITH_ALL, WITHOUT_HUB, HubLost, Slot
+from aal.engines.processes import HUB_GONE, MOVED, PERMANENT, USER_ERROR, WITH_ALL, WITHOUT_HUB, HubLost, Slot
 
 POLL_S = 0.2
 LOOK_S = 1.0  # between two looks at the heartbeats
@@ -145,13 +145,15 @@ class Supervisor:
         return [process for process in self._processes.values() if process.exitcode is None]
 
     def _restart(self, slot: Slot, process: Process) -> None:
-        """Fills the slot of a process that died.
+        """Fills the slot of a process that died, or that is to go on elsewhere.
 
         Raises:
             HubLost: it died with what all processes come from.
             RunFailed: it may not be restarted.
             UserError: it died of what only the user can mend.
         """
+        if process.exitcode == MOVED:
+            return self._fill(slot)
         if process.exitcode == WITH_ALL:
             raise HubLost
         if process.exitcode == WITHOUT_HUB:

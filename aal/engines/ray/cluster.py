@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aal.config.errors import Refused, RunFailed
@@ -38,18 +39,26 @@ class Cluster:
         self._head = ray.get_runtime_context().gcs_address
         self._checked_at = self._answered_at = time.monotonic()
 
-    def machines(self) -> list[dict[str, float]]:
-        """Returns the resources of each machine that is there.
+    def machines(self) -> dict[str, dict[str, float]]:
+        """Returns the resources of each machine that is there, by its id.
 
         Raises:
             RunFailed: the head is gone.
         """
         self.wait_for_head()
-        return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        return {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+
+    def free(self) -> dict[str, dict[str, float]]:
+        """Returns what nobody on the cluster has of each machine, as Ray knew it a moment ago, by its id."""
+        return {name: dict(left) for name, left in available_resources_per_node().items()}
 
     def on_this_machine(self) -> NodeAffinitySchedulingStrategy:
         """Returns what keeps an actor on the machine of this program."""
         return NodeAffinitySchedulingStrategy(self.here, soft=False)
+
+    def on_machine(self, machine: str) -> NodeAffinitySchedulingStrategy:
+        """Returns what brings an actor to a machine, as long as that one is there."""
+        return NodeAffinitySchedulingStrategy(machine, soft=True)
 
     def on_each_machine(self) -> list[NodeAffinitySchedulingStrategy]:
         """Returns what brings a task to each machine that is there."""
@@ -74,7 +83,7 @@ class Cluster:
             Refused: they do not fit; what is missing is named.
         """
         deadline, shown = time.monotonic() + (wait_s if self.joined else 0.0), False
-        while problems := lacks(machines := self.machines()):
+        while problems := lacks(machines := list(self.machines().values())):
             if caught:
                 return
             if time.monotonic() >= deadline:

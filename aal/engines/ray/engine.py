@@ -133,7 +133,7 @@ class _Attempt:
             )
 
         def ask_of(role: Role, held: Sequence[Ask]) -> Ask:
-            return next_ask(settings, plan.roles, role, self._cluster.machines(), held, self._first)
+            return next_ask(settings, plan.roles, role, list(self._cluster.machines().values()), held, self._first)
 
         launcher = RayLauncher(self._cluster, hub, Incarnations(plan.epoch), ask_of, assigned, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]

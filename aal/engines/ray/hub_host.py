@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aal.config.errors import RecordFailed, Superseded, UserError
+from aal.config.errors import RecordFailed, Stopped, Superseded, UserError
+from aal.coordination.parts import WORK
 from aal.engines.base import Plan
 from aal.engines.hosting import HostedHub
 from aal.storage.run_directory import log_to, writing
@@ -30,6 +31,7 @@ class HubHost:
         self._hub: HostedHub
         self._run: pathlib.Path
         self._parts: dict[tuple[str, int], dict[str, Callable[..., Any]]] = {}
+        self._leaving: set[tuple[str, int]] = set()
         self._log_lock = threading.Lock()
 
     def begun(self) -> None:
@@ -59,11 +61,18 @@ class HubHost:
         self._parts[slot, incarnation] = self._hub.part(part, slot, incarnation, members)
         return self._hub.clock.now(), None, None
 
+    def leave(self, slot: str, incarnation: int) -> Reply:
+        """Requests shutdown of one process: it ends when it has done what it does at the moment."""
+        self._leaving.add((slot, incarnation))
+        return self._hub.clock.now(), None, None
+
     def call(self, slot: str, incarnation: int, name: str, args: Sequence[Any]) -> Reply:
         """Makes a call of a role's part of the hub."""
         calls = self._parts.get((slot, incarnation))
         if calls is None:  # another hub admitted it
             return self._hub.clock.now(), None, Superseded(f"{slot}: the hub does not know this process")
+        if name in WORK and (slot, incarnation) in self._leaving:
+            return self._hub.clock.now(), None, Stopped()
         return self._replied(calls[name], args)
 
     def monitor(self, name: str, args: Sequence[Any]) -> Reply:

@@ -1,89 +1,28 @@
 """How processes of roles are started as actors, and how they end."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from aal.coordination.fence import Incarnations
+from aal.coordination.parts import asks_for_work
 from aal.engines.base import Display, Role
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
-from aal.engines.ray.hub_client import RemoteHub, is_of_machine, why_lost
+from aal.engines.ray.growing import Move, Placed, left_of, moves
+from aal.engines.ray.hub_client import RemoteHub
+from aal.engines.ray.process import KILL_S, RayProcess
 from aal.engines.ray.role_host import RoleHost
 from aal.engines.ray.room import Ask
 from aal.engines.ray.workplace import Assignment
 
-KILLED = -9  # the exit code of what did not end by itself
-KILL_S = 2.0  # for killed actors to end
 NOTE_S = 20.0  # that a process has not begun before it is shown
+GROW_S = 2.0  # between two looks at which machines there are
 
 log = logging.getLogger("aal")
-
-
-class RayProcess:
-    """An actor that fills a slot; implements `Process` of `aal.engines.supervisor`.
-
-    Args:
-        slot: that it fills.
-        actor: of a `RoleHost`.
-        begun: the call that returns when it has a machine.
-        running: the call that returns its exit code.
-    """
-
-    def __init__(self, slot: Slot, actor: Any, begun: Any, running: Any) -> None:
-        self.slot = slot
-        self.running = running
-        self.since = time.monotonic()
-        self.is_shown = False
-        self._actor = actor
-        self._begun = begun
-        self._ended: tuple[int, str] | None = None
-
-    @property
-    def exitcode(self) -> int | None:
-        """How it ended; None while it is alive."""
-        if self._ended is None and ended([self.running], 0.0):
-            self._ended = self._outcome()
-            self._end()
-        return None if self._ended is None else self._ended[0]
-
-    @property
-    def cause(self) -> str:
-        """What ended it."""
-        return "" if self._ended is None else self._ended[1]
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it has had a machine that was there; one that it was lost with before does not count."""
-        if not ended([self._begun], 0.0):
-            return False
-        try:
-            ray.get(self._begun)
-        except RayError as error:
-            return not is_of_machine(error)
-        return True
-
-    def kill(self) -> None:
-        """Kills it; one on a machine that does not answer counts as ended."""
-        self._end()
-        if not ended([self.running], KILL_S):
-            self._ended = KILLED, "its machine does not answer"
-
-    def _outcome(self) -> tuple[int, str]:
-        try:
-            code: int = ray.get(self.running)
-            return code, f"ended with exit code {code}; see log.txt"
-        except RayError as error:
-            return KILLED, why_lost(error)
-
-    def _end(self) -> None:
-        with contextlib.suppress(RayError):
-            ray.kill(self._actor)
 
 
 class RayLauncher:
@@ -115,6 +54,9 @@ class RayLauncher:
         self._display = display
         self._given: dict[str, tuple[RayProcess, Ask]] = {}  # to the newest process of each slot
         self._waiting: list[tuple[RayProcess, Ask]] = []
+        self._moves: dict[Slot, Move] = {}  # of processes that were asked to leave
+        self._first = self._settled = cluster.machines().keys()
+        self._grown_at = time.monotonic()
 
     def admit(self, slot: Slot) -> None:
         """Makes the next process of a slot the only one that the hub listens to; nothing of a former one goes on."""
@@ -124,22 +66,25 @@ class RayLauncher:
 
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
-        others = [(one.running, ask) for name, (one, ask) in self._given.items() if name != slot.name]
-        over = ended([running for running, _ in others], 0.0)  # one call, for there may be a thousand
-        ask = self._ask_of(slot.role, [ask for running, ask in others if running not in over])
-        stays = slot.role.stays and not ask.pins
+        others = [ask for one, ask in self._alive() if one.slot.name != slot.name]
+        move = self._moves.pop(slot, None)
+        move = move if move is not None and move.machine in self._cluster.machines() else None
+        ask = self._ask_of(slot.role, [*others, *(one.ask for one in self._moves.values())])
+        place: Any = self._cluster.on_this_machine() if slot.role.stays and not ask.pins else "SPREAD"
+        if move is not None:
+            ask, place = move.ask, self._cluster.on_machine(move.machine)
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,
             num_gpus=ask.gpus,
             resources=dict.fromkeys(ask.pins, ask.resources[ask.pins[0]]) if ask.pins else None,
             max_restarts=0,
             max_task_retries=0,
-            scheduling_strategy=self._cluster.on_this_machine() if stays else "SPREAD",
+            scheduling_strategy=place,
         )
         made = actor.remote()
         begun = made.begun.remote()
         running = made.run.remote(self._assigned(slot, self._incarnations.newest(slot.name), ask))
-        process = RayProcess(slot, made, begun, running)
+        process = RayProcess(slot, made, begun, running, "" if move is None else move.machine)
         self._given[slot.name] = process, ask
         self._waiting.append((process, ask))
         return process
@@ -154,6 +99,36 @@ class RayLauncher:
                 text = not_started(process.slot.name, ask)
                 self._display.note(text)
                 log.info(text)
+        if time.monotonic() - self._grown_at > GROW_S:
+            self._grown_at = time.monotonic()
+            self._grow()
+
+    def _grow(self) -> None:
+        """Requests shutdown of processes for which a machine that has joined has more CPUs, or a GPU."""
+        machines = self._cluster.machines()
+        joined = machines.keys() - self._first
+        if not joined or machines.keys() == self._settled:
+            return
+        alive = [(one, ask) for one, ask in self._alive() if asks_for_work(one.slot.role.sees)]
+        placed = [Placed(one.slot, ask, one.machine, one.has_begun and not one.leaves) for one, ask in alive]
+        placed += [Placed(move.slot, move.ask, move.machine, False) for move in self._moves.values()]
+        free = self._cluster.free()
+        left = {one: left_of(one, machines[one], free.get(one, {}), placed) for one in joined}
+        found = list(moves(placed, machines, left, lambda slot, others: self._ask_of(slot.role, others)))
+        for move in found:
+            self._given[move.slot.name][0].leaves, self._moves[move.slot] = True, move
+            self._hub.asked(self._hub.host.leave.remote(move.slot.name, self._incarnations.newest(move.slot.name)))
+        if found:
+            text = f"a machine has joined, to which these move: {', '.join(map(str, found))}"
+            self._display.note(text)
+            log.info(text)
+        elif all(one.may_move for one in placed):
+            self._settled = machines.keys()
+
+    def _alive(self) -> list[tuple[RayProcess, Ask]]:
+        """Returns the processes that have not ended, and what each was given."""
+        over = ended([one.running for one, _ in self._given.values()], 0.0)  # one call, for there may be a thousand
+        return [(one, ask) for one, ask in self._given.values() if one.running not in over]
 
     def check(self) -> None:
         """Ray reports the ends of actors, or that their machines do not answer."""
@@ -177,7 +152,7 @@ class RayLauncher:
                 break
             self.wait(alive, 0.1)
         for one in alive:
-            one._end()
+            one.end()
         ended([one.running for one in alive], KILL_S)
 
 

@@ -34,8 +34,9 @@ class RoleHost:
     """Hosts a process of a role."""
 
     def begun(self) -> str:
-        """Returns the name of the machine, when there is one for this actor."""
-        return socket.gethostname()
+        """Returns Ray's id of the machine, when there is one for this actor."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
 
     def run(self, assignment: Assignment) -> int:
         """Runs the roles of a slot until the run is over; returns the exit code, as of a process."""

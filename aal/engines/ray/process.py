@@ -1,0 +1,85 @@
+"""A process of a role as an actor: whether it has begun, where, and how it ended."""
+
+import contextlib
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from aal.engines.processes import MOVED, Slot
+from aal.engines.ray.cluster import ended
+from aal.engines.ray.hub_client import is_of_machine, why_lost
+
+KILLED = -9  # the exit code of what did not end by itself
+KILL_S = 2.0  # for killed actors to end
+
+
+class RayProcess:
+    """An actor that fills a slot; implements `Process` of `aal.engines.supervisor`.
+
+    Args:
+        slot: that it fills.
+        actor: of a `RoleHost`.
+        begun: the call that returns when it has a machine.
+        running: the call that returns its exit code.
+        machine: Ray's id of the one where it is to begin; empty where Ray chooses.
+
+    Attributes:
+        machine: where it has begun, when it has.
+        leaves: whether its shutdown was requested, for another process to go on elsewhere.
+    """
+
+    def __init__(self, slot: Slot, actor: Any, begun: Any, running: Any, machine: str = "") -> None:
+        self.slot = slot
+        self.running = running
+        self.since = time.monotonic()
+        self.is_shown = False
+        self.leaves = False
+        self.machine = machine
+        self._actor = actor
+        self._begun = begun
+        self._ended: tuple[int, str] | None = None
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it ended; None while it is alive."""
+        if self._ended is None and ended([self.running], 0.0):
+            self._ended = self._outcome()
+            self.end()
+        return None if self._ended is None else self._ended[0]
+
+    @property
+    def cause(self) -> str:
+        """What ended it."""
+        return "" if self._ended is None else self._ended[1]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has had a machine that was there; one that it was lost with before does not count."""
+        if not ended([self._begun], 0.0):
+            return False
+        try:
+            self.machine = ray.get(self._begun)
+        except RayError as error:
+            return not is_of_machine(error)
+        return True
+
+    def kill(self) -> None:
+        """Kills it; one on a machine that does not answer counts as ended."""
+        self.end()
+        if not ended([self.running], KILL_S):
+            self._ended = KILLED, "its machine does not answer"
+
+    def _outcome(self) -> tuple[int, str]:
+        try:
+            code: int = ray.get(self.running)
+            code = MOVED if self.leaves and not code else code
+            return code, f"ended with exit code {code}; see log.txt"
+        except RayError as error:
+            return KILLED, why_lost(error)
+
+    def end(self) -> None:
+        """Ends it at once, without waiting for that."""
+        with contextlib.suppress(RayError):
+            ray.kill(self._actor)
