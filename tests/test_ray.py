@@ -293,14 +293,21 @@ def test_a_cluster_is_started_where_no_address_is_given(tmp_path: pathlib.Path) 
     assert is_exact(plan.run, 20), started
 
 
-def test_a_signal_while_ray_starts_ends_the_run_as_any_other(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("moment", ["ray starts", "answers come"])
+def test_a_signal_at_any_moment_ends_the_run_as_any_other(tmp_path: pathlib.Path, moment: str) -> None:
     words = [sys.executable, "main.py", *REAL, "engine=ray", "--out", str(tmp_path / "run")]
     main = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    begun = psutil.Process(main.pid)
-    wait_for(lambda: any("gcs_server" in one.name() for one in begun.children(recursive=True)), 60.0)
+
+    def has_come() -> bool:
+        if moment == "answers come":
+            return answered(tmp_path / "run") > 0
+        return any("gcs_server" in one.name() for one in psutil.Process(main.pid).children(recursive=True))
+
+    wait_for(has_come, 60.0)
     main.terminate()
     text, _ = main.communicate(timeout=120)
     assert main.returncode == 143 and "to go on: python main.py --resume" in text, text
+    assert "SIGTERM received" not in text, "as Ray's own handler has it, which ends the program"
 
 
 def test_a_run_that_no_cluster_takes_leaves_nothing(tmp_path: pathlib.Path) -> None:

@@ -19,7 +19,8 @@ from aal.engines.base import Display, Engine, Plan, Role, RunResult
 from aal.engines.heartbeats import START_S
 from aal.engines.processes import HUB_GONE, HubLost, Slot
 from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, next_ask
-from aal.engines.ray.cluster import LOOK_S, Cluster, connected, ended
+from aal.engines.ray.cluster import LOOK_S, Cluster, ended
+from aal.engines.ray.connection import connected
 from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
