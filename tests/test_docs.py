@@ -49,23 +49,18 @@ def named(page: pathlib.Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
-    """Exit code and output of each section of the guide."""
-    command = [sys.executable, "-m", "tests.guide", str(tmp_path_factory.mktemp("guide"))]
+@pytest.mark.process
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_guide_run(tmp_path: pathlib.Path) -> None:
+    """One test for all sections: of a test each, the processes of pytest-xdist would each run the whole guide."""
+    command = [sys.executable, "-m", "tests.guide", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=280, check=True
     )
-    return {title: (code, output) for title, code, output in json.loads(done.stdout)}
-
-
-@pytest.mark.process
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("title", SECTIONS)
-def test_the_commands_of_the_guide_run(title: str, results: dict[str, tuple[int, str]]) -> None:
-    code, output = results[title]
-    assert code == 0, output
+    results = json.loads(done.stdout)
+    assert [title for title, _, _ in results] == list(SECTIONS)
+    assert not [f"{title}: {output}" for title, code, output in results if code]
 
 
 @pytest.mark.unit

@@ -155,7 +155,8 @@ def test_processes_move_to_a_machine_that_joins(machines: Machines, tmp_path: pa
         before = answered(plan.run)
         assert result.result() == RunResult(RunStatus.FINISHED)
     assert before < 200 and is_exact(plan.run, 200)
-    assert "a machine has joined, to which these move: worker-0 (1 CPU)" in notes.notes
+    moved = [note for note in notes.notes if note.startswith("a machine has joined, to which these move: ")]
+    assert any("worker" in note for note in moved), "who they are depends on when Ray notices that the machine was lost"
     assert not any("restarting" in note for note in notes.notes), "it is no failure"
 
 
