@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, RayTaskError
 from aal.config.errors import RunFailed
 from aal.coordination.federation import AggregationJob, Contribution, LocalJob, LocalModel
 from aal.coordination.messages import ModelRef, TrainedModel
+from aal.engines.ray import contents as contents_module
 from aal.engines.ray import files as files_module
 from aal.engines.ray import hub_client, node_store
 from aal.engines.ray.files import Files
@@ -62,7 +63,7 @@ def got(value: Any, timeout: float | None = None) -> Any:
 
 @pytest.fixture
 def served(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Direct, NodeStore]:
-    for module in (files_module, node_store):
+    for module in (contents_module, files_module, node_store):
         monkeypatch.setattr(module, "CHUNK", 1000)
     monkeypatch.setattr(node_store, "ray", SimpleNamespace(get=got))
     (tmp_path / "run" / "models").mkdir(parents=True)
@@ -100,6 +101,27 @@ def test_of_images_only_the_rows_that_a_client_reads_come_over(
     assert not np.delete(here, rows, axis=0).any(), "nothing of others is on this machine"
     store.image_file(tmp_path / "set" / "images.npy", tmp_path / "third" / "images.npy", np.array([39]))
     assert np.array_equal(np.load(tmp_path / "third" / "images.npy")[39], images[39])
+
+
+@pytest.mark.parametrize("damage", [b"another", b"", b"\x93NUMPY"])
+@pytest.mark.parametrize("rows", [None, np.array([1, 3])])
+def test_a_copy_that_was_damaged_since_comes_over_again(
+    tmp_path: pathlib.Path, served: tuple[Direct, NodeStore], damage: bytes, rows: np.ndarray | None
+) -> None:
+    source, store = served
+    images = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8)
+    np.save(tmp_path / "set" / "images.npy", images)
+    store.image_file(tmp_path / "set" / "images.npy", tmp_path / "first" / "images.npy", rows)
+    (tmp_path / "first" / "images.npy").unlink()  # that run has ended
+    (kept,) = (path for path in (tmp_path / "here" / "images").iterdir() if path.suffix != ".lock")
+    content = kept.read_bytes()
+    kept.write_bytes(content[:2000] + damage + content[2000 + len(damage) :] if damage[:1] == b"a" else damage)
+    store.image_file(tmp_path / "set" / "images.npy", tmp_path / "second" / "images.npy", rows)
+    here, wanted = np.load(tmp_path / "second" / "images.npy"), slice(None) if rows is None else rows
+    assert np.array_equal(here[wanted], images[wanted])
+    calls = source.calls.count("chunk")
+    store.image_file(tmp_path / "set" / "images.npy", tmp_path / "third" / "images.npy", rows)
+    assert source.calls.count("chunk") == calls
 
 
 def test_damaged_bytes_are_not_taken(tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]) -> None:
@@ -257,13 +279,13 @@ def test_a_process_that_waits_for_the_files_is_heard_and_none_is_read_twice(
         return got(value)
 
     monkeypatch.setattr(node_store, "ray", SimpleNamespace(get=slow))
-    read, rows_in = [], files_module.rows_in
+    read, contents_of = [], files_module.contents_of
 
     def counted(*args: Any) -> Any:
         read.append(args)
-        return rows_in(*args)
+        return contents_of(*args)
 
-    monkeypatch.setattr(files_module, "rows_in", counted)
+    monkeypatch.setattr(files_module, "contents_of", counted)
     for name in ("first", "second"):
         store = NodeStore(tmp_path / name, "0a", source, lambda: beats.append(1))
         store.image_file(path, tmp_path / name / "images.npy", rows)

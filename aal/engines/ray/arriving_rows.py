@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aal.config.errors import RunFailed
-from aal.engines.ray.files import RowContents, digest_of, part_of
+from aal.engines.ray.contents import RowContents, digest_of, part_of
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.retry import write_with_retry
 

@@ -1,96 +1,18 @@
 """The files of the main process's machine, for machines that do not see them: an actor that gives and takes chunks."""
 
 import contextlib
-import hashlib
 import os
 import pathlib
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from aal.engines.ray.contents import CHUNK, Contents, RowContents, contents_of, digest_of, read_chunk, rows_in
 from aal.engines.ray.identity import Identity
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.checksum import is_intact
 from aal.storage.run_directory import WRITTEN
-
-CHUNK = 64 * 2**20  # bytes that travel at a time, through Ray's object store
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What is in a file.
-
-    Attributes:
-        size: in bytes.
-        chunks: digest of each `CHUNK` bytes.
-    """
-
-    size: int
-    chunks: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Stands for the content."""
-        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True)
-class RowContents(Contents):
-    """What is in some rows of an `.npy` file.
-
-    Attributes:
-        size: of the whole file, in bytes.
-        chunks: digest of each chunk of the rows; a chunk holds as many whole rows as fit.
-        header: the bytes before the first row.
-        row: bytes of each row.
-        rows: digest of which rows they are.
-    """
-
-    header: bytes
-    row: int
-    rows: str
-
-    def part(self, rows: np.ndarray, number: int) -> np.ndarray:
-        """Returns which rows are in a chunk."""
-        return part_of(rows, number, self.row)
-
-
-def part_of(rows: np.ndarray, number: int, row: int) -> np.ndarray:
-    """Returns those of some rows, of so many bytes each, that are in a chunk."""
-    each = max(1, CHUNK // row)
-    return rows[number * each : (number + 1) * each]
-
-
-def digest_of(chunk: np.ndarray) -> str:
-    """Returns what stands for the bytes of a chunk."""
-    return hashlib.blake2b(chunk.data, digest_size=16).hexdigest()
-
-
-def read_chunk(path: pathlib.Path, number: int, rows: np.ndarray | None = None) -> np.ndarray:
-    """Returns the bytes of a chunk of a file, or of some rows of it; none behind its end."""
-    if rows is None:
-        return np.fromfile(path, np.uint8, CHUNK, offset=number * CHUNK)
-    array = np.load(path, mmap_mode="r")
-    return array[part_of(rows, number, array[:1].nbytes)].reshape(-1).view(np.uint8)
-
-
-def all_of(path: pathlib.Path) -> Contents:
-    """Returns what is in a file."""
-    size = path.stat().st_size
-    return Contents(size, tuple(digest_of(read_chunk(path, number)) for number in range(-(-size // CHUNK))))
-
-
-def rows_in(path: pathlib.Path, rows: np.ndarray) -> RowContents:
-    """Returns what is in some rows of an `.npy` file."""
-    array, size = np.load(path, mmap_mode="r"), path.stat().st_size
-    row = array[:1].nbytes
-    with path.open("rb") as file:
-        header = file.read(size - array.nbytes)
-    numbers = range(-(-len(rows) // max(1, CHUNK // row)))
-    chunks = tuple(digest_of(read_chunk(path, number, rows)) for number in numbers)
-    return RowContents(size, chunks, header, row, digest_of(rows.view(np.uint8)))
 
 
 class Files:
@@ -118,7 +40,7 @@ class Files:
         self._check(path)
         asked = path, "" if rows is None else digest_of(rows.view(np.uint8))
         if asked not in self._known:
-            self._known[asked] = all_of(path) if rows is None else rows_in(path, rows)
+            self._known[asked] = contents_of(path, rows)
         return self._known[asked]
 
     def chunk(self, path: pathlib.Path, number: int, rows: np.ndarray | None = None) -> np.ndarray:

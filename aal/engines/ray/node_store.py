@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from aal.config.errors import RunFailed
 from aal.engines.ray.arriving_rows import ArrivingRows
-from aal.engines.ray.files import CHUNK, Contents, RowContents, digest_of, read_chunk
+from aal.engines.ray.contents import CHUNK, Contents, RowContents, digest_of, holds, read_chunk
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.retry import write_with_retry
 
@@ -142,7 +142,7 @@ class NodeStore:
         contents: Contents = self._answer(self._source.contents.remote(path, rows))
         kept = folder / contents.name
         with self._lock(kept):
-            if not (kept.exists() and kept.stat().st_size == contents.size):
+            if not holds(kept, contents, rows):
                 self._fetch(path, contents, kept, rows)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
