@@ -14,6 +14,7 @@ pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
 from aal.config.errors import UserError
 from aal.config.loading import resolve
+from aal.config.settings import Settings
 from aal.coordination.fence import Incarnations
 from aal.engines.base import Role
 from aal.engines.processes import Slot
@@ -26,6 +27,17 @@ from tests.builders import make_settings
 from tests.test_federated_runs import planned
 
 pytestmark = pytest.mark.unit
+
+
+def next_of(
+    settings: Settings,
+    roles: Sequence[Role],
+    role: Role,
+    machines: Sequence[dict[str, float]],
+    held: Sequence[Ask],
+    first: dict[str, Ask],
+) -> Ask:
+    return next_ask(settings, asks_of(settings, roles, machines), machines, first, role, held)
 
 
 def asked(machines: list[dict[str, float]], servers: int = 2, workers: int = 4, **settings: Any) -> dict[str, Ask]:
@@ -59,11 +71,11 @@ def test_what_starts_again_asks_for_no_more_than_is_left() -> None:
     s, left = make_settings(engine="ray"), [{"CPU": 4.0}]
     first = asks_of(s, roles, [*left, *left])
     assert first == {"server": Ask(4.0), "worker": Ask(1.0)}
-    assert next_ask(s, roles, worker, left, [], first) == Ask(1.0), "if the server began again, too"
-    assert next_ask(s, roles, worker, left, [first["server"]], first) == Ask()
-    assert next_ask(s, roles, server, left, [first["worker"]], first) == Ask(3.0)
+    assert next_of(s, roles, worker, left, [], first) == Ask(1.0), "if the server began again, too"
+    assert next_of(s, roles, worker, left, [first["server"]], first) == Ask()
+    assert next_of(s, roles, server, left, [first["worker"]], first) == Ask(3.0)
     own = make_settings(engine="ray", ray={"worker_cpus": 1})
-    assert next_ask(own, roles, worker, left, [first["server"]], first) == Ask(1.0), "it waits, as the settings have it"
+    assert next_of(own, roles, worker, left, [first["server"]], first) == Ask(1.0), "it waits, as the settings have it"
 
 
 @given(
@@ -89,7 +101,7 @@ def test_whoever_begins_again_has_room_on_the_machines_that_are_left(
     first = asks_of(s, roles, machines)
     for role in roles:
         for _ in range(role.slots):
-            ask = next_ask(s, roles, role, machines, [one for _, one in held], first)
+            ask = next_of(s, roles, role, machines, [one for _, one in held], first)
             assert ask == first[role.name], "as the start had it"
             held.append((put(ask), ask))
     if len(cpus) > 1:
@@ -100,15 +112,30 @@ def test_whoever_begins_again_has_room_on_the_machines_that_are_left(
         free[gone] = -1
         left = [one for number, one in enumerate(machines) if number != gone]
         for role in again:
-            ask = next_ask(s, roles, role, left, [one for _, one in held], first)
+            ask = next_of(s, roles, role, left, [one for _, one in held], first)
             held.append((put(ask), ask))
+
+
+def test_what_began_on_cpus_asks_for_a_gpu_only_where_there_is_one_with_room() -> None:
+    """A machine with a GPU has joined; it has fewer CPUs than a server has elsewhere, and workers have moved there."""
+    server, worker = roles = [Role("server", "", "", 1), Role("worker", "", "", 10)]
+    s, machines = make_settings(engine="ray"), [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}]
+    first = asks_of(s, roles, machines[:1])
+    assert first == {"server": Ask(22.0), "worker": Ask(1.0)}
+    part = asks_of(s, roles, machines)["worker"].gpus
+    again = next_of(s, roles, server, machines, [], first)
+    assert again == Ask(8.0, part), "no more CPUs than the machine of the GPU has"
+    assert next_of(s, roles, server, machines, [Ask(1.0)] * 10, first) == Ask(0.0, part), "Ray may put them there first"
+    moved = [Ask(1.0, part)] * 8
+    assert next_of(s, roles, worker, machines, [first["server"], *moved], first) == Ask(0.0, part)
+    assert next_of(s, roles, worker, machines, [first["server"], *[Ask(0.0, 0.1)] * 10], first) == Ask(1.0)
 
 
 def test_what_began_on_a_gpu_waits_for_another_one() -> None:
     server, worker = roles = [Role("server", "", "", 2), Role("worker", "", "", 4)]
     s = make_settings(engine="ray", devices={"workers": "cpu"})
     first = asks_of(s, roles, [{"CPU": 8.0, "GPU": 6.0}])
-    assert [next_ask(s, roles, role, [{"CPU": 8.0}], [], first).gpus for role in (server, worker)] == [1.0, 0.0]
+    assert [next_of(s, roles, role, [{"CPU": 8.0}], [], first).gpus for role in (server, worker)] == [1.0, 0.0]
 
 
 FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggregator"), Role("evaluator", "", "", 1)]
@@ -210,10 +237,11 @@ def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
     asks = asks_of(plan.settings, plan.roles, [{"CPU": 64.0, "site": 1.0}])
     monkeypatch.setattr(launcher, "ended", lambda *_: set())  # they all go on
 
-    def ask_of(role: Role, held: Sequence[Ask]) -> Ask:
+    def ask_now(role: Role, held: Sequence[Ask]) -> Ask:
         return asks[role.name]
 
-    starts = launcher.RayLauncher(cluster, none, Incarnations(0), ask_of, lambda *_: none, none)
+    growing: Any = SimpleNamespace(move_of=lambda *_: None, kept=list)
+    starts = launcher.RayLauncher(cluster, none, Incarnations(0), lambda _: ask_now, growing, lambda *_: none, none)
     for role in plan.roles:
         starts.start(Slot(role, 0))
     places = {role.name: how["scheduling_strategy"] for role, how in zip(plan.roles, given, strict=True)}

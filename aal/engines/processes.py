@@ -22,7 +22,7 @@ HUB_GONE = (EOFError, BrokenPipeError, ConnectionError)  # what a call of a hub 
 USER_ERROR = 2  # only the user can mend it
 WITHOUT_HUB = 3  # the hub is gone
 PERMANENT = 4  # it would fail again
-MOVED = 5  # it is to go on elsewhere, and has done what it had to do here
+MOVED = 256  # it ended for another process to begin elsewhere; no process ends with such a code by itself
 WITH_ALL = 255  # it ended with what all processes come from; multiprocessing says so of a fork server
 CODES: dict[type[BaseException], int] = {UserError: USER_ERROR, RunFailed: PERMANENT}
 

@@ -14,28 +14,34 @@ HUB = "hub"
 
 def next_ask(
     settings: Settings,
-    roles: Sequence[Role],
-    role: Role,
+    asks: Mapping[str, Ask],
     machines: Sequence[Mapping[str, float]],
-    held: Sequence[Ask],
     first: Mapping[str, Ask],
+    role: Role,
+    held: Sequence[Ask],
 ) -> Ask:
-    """Returns what the next process of a role asks: no more CPUs than are left, but a GPU if it began on one.
+    """Returns what the next process of a role asks: no more than is left, but a GPU if the run began with one for it.
 
     Args:
         settings: of the run.
-        roles: of the run.
-        role: of the process.
-        machines: resources of each machine that is there.
-        held: what each of the other processes was given.
+        asks: of processes at a start of the run, on the machines that are there, by role.
+        machines: resources of each of these.
         first: what processes asked when the run began, by role.
+        role: of the process.
+        held: what each of the other processes was given.
     """
-    ask = asks_of(settings, roles, machines)[role.name]
-    ask = ask if ask.gpus else dataclasses.replace(ask, gpus=first[role.name].gpus)
-    if _kind(settings, role).cpus is not None:
+    ask, begun = asks[role.name], first[role.name].gpus
+    if not ask.gpus or (not begun and not has_room_beside(ask, held, machines, "GPU")):
+        ask = dataclasses.replace(ask, gpus=begun)
+    if names_cpus(settings, role):
         return ask
     shares = [dataclasses.replace(ask, cpus=float(cpus)) for cpus in range(int(ask.cpus), -1, -1)]
     return next(share for share in shares if not share.cpus or has_room_beside(share, held, machines))
+
+
+def names_cpus(settings: Settings, role: Role) -> bool:
+    """Whether the settings give the CPUs of a process."""
+    return _kind(settings, role).cpus is not None
 
 
 def ask_of_hub(settings: Settings) -> dict[str, Ask]:
@@ -70,8 +76,8 @@ def asks_of(settings: Settings, roles: Sequence[Role], machines: Sequence[Mappin
     if short_of(asks, slots, machines, "CPU"):  # by numbers of the user's, which nothing else may be in the way of
         asks |= _without_cpus(asks, chosen)
     if trainer in chosen and asks[trainer].cpus:
-        cpus = sum(one.get("CPU", 0.0) for one in allowed(asks[trainer], machines))
-        for share in range(int(cpus) // slots[trainer], 1, -1):
+        cpus = [int(one.get("CPU", 0.0)) for one in allowed(asks[trainer], machines)]
+        for share in range(min(sum(cpus) // slots[trainer], max(cpus, default=0)), 1, -1):
             tried = asks | {trainer: dataclasses.replace(asks[trainer], cpus=float(share))}
             if not short_of(tried, slots, machines, "CPU"):
                 return tried

@@ -40,21 +40,23 @@ class Cluster:
         self.wait_for_head()
         return {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
 
-    def free(self) -> dict[str, dict[str, float]]:
-        """Returns what nobody on the cluster has of each machine, as Ray knew it a moment ago, by its id."""
-        return {name: dict(left) for name, left in available_resources_per_node().items()}
+    def resources(self) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+        """Returns the resources of each machine that is there, by its id, and what nobody had of them a moment ago."""
+        machines = {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+        return machines, available_resources_per_node()
 
     def on_this_machine(self) -> NodeAffinitySchedulingStrategy:
         """Returns what keeps an actor on the machine of this program."""
-        return NodeAffinitySchedulingStrategy(self.here, soft=False)
+        return self.on_machine(self.here)
 
-    def on_machine(self, machine: str) -> NodeAffinitySchedulingStrategy:
-        """Returns what brings an actor to a machine, as long as that one is there."""
-        return NodeAffinitySchedulingStrategy(machine, soft=True)
+    @staticmethod
+    def on_machine(machine: str) -> NodeAffinitySchedulingStrategy:
+        """Returns what keeps an actor or a task to a machine; it fails where that one is gone."""
+        return NodeAffinitySchedulingStrategy(machine, soft=False)
 
     def on_each_machine(self) -> list[NodeAffinitySchedulingStrategy]:
         """Returns what brings a task to each machine that is there."""
-        return [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+        return [self.on_machine(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
 
     def wait_for(
         self,

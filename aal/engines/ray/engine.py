@@ -1,6 +1,7 @@
 """The roles as actors of a Ray cluster, the hub one of them; see docs/ray.md."""
 
 import contextlib
+import functools
 import logging
 import pathlib
 import secrets
@@ -15,17 +16,19 @@ from ray.exceptions import RayError
 from aal import __version__
 from aal.coordination.fence import Incarnations
 from aal.engines.attempts import run_to_its_end
-from aal.engines.base import Display, Engine, Plan, Role, RunResult
+from aal.engines.base import Display, Engine, Plan, RunResult
 from aal.engines.heartbeats import START_S
 from aal.engines.processes import HUB_GONE, HubLost, Slot
-from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, next_ask
+from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, names_cpus, next_ask
 from aal.engines.ray.cluster import LOOK_S, Cluster, ended
 from aal.engines.ray.connection import connected
 from aal.engines.ray.files import Files
+from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.launcher import NOTE_S, RayLauncher, not_started
+from aal.engines.ray.moves import AskNow
 from aal.engines.ray.room import A_BIT, Ask, missing
 from aal.engines.ray.workplace import Assignment, remove_from_machine
 from aal.engines.supervisor import Supervisor, supervise
@@ -133,10 +136,14 @@ class _Attempt:
                 version=__version__,
             )
 
-        def ask_of(role: Role, held: Sequence[Ask]) -> Ask:
-            return next_ask(settings, plan.roles, role, list(self._cluster.machines().values()), held, self._first)
+        def asks_on(machines: Sequence[Mapping[str, float]]) -> AskNow:
+            asks = asks_of(settings, plan.roles, machines)
+            return functools.partial(next_ask, settings, asks, machines, self._first)
 
-        launcher = RayLauncher(self._cluster, hub, Incarnations(plan.epoch), ask_of, assigned, self._display)
+        incarnations = Incarnations(plan.epoch)
+        fixed = [role.name for role in plan.roles if names_cpus(settings, role)]
+        growing = Growing(self._cluster, hub, incarnations, asks_on, fixed, self._display)
+        launcher = RayLauncher(self._cluster, hub, incarnations, asks_on, growing, assigned, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)

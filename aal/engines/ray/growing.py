@@ -1,141 +1,198 @@
-"""Which processes move when machines join a cluster, so that these are used."""
+"""How machines that join a cluster while a hub runs come into use: processes end where they are, and begin there."""
 
-import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+import ray
+from ray.exceptions import RayError
+
+from aal import __version__
+from aal.coordination.fence import Incarnations
+from aal.coordination.parts import asks_for_work
+from aal.engines.base import Display, Role
 from aal.engines.processes import Slot
-from aal.engines.ray.room import A_BIT, Ask
+from aal.engines.ray.cluster import ANSWER_S, Cluster, ended
+from aal.engines.ray.hub_client import RemoteHub
+from aal.engines.ray.moves import AskNow, Move, Placed, moves, remaining
+from aal.engines.ray.process import RayProcess
+from aal.engines.ray.room import Ask
 
-Resources = Mapping[str, float]
-AT_ONCE = 4  # one in so many processes of a role may be on its way, so that the others choose and train meanwhile
+LOOK_S = 2.0  # between two looks at which machines there are
+AT_ONCE = 4  # one in so many processes of a role may be on its way, so that the others train and choose meanwhile
+MOST = 10  # that are asked to leave in one look
+REST_S = 300.0  # before a process is moved again, since what other programs leave of a machine may change often
+BEGIN_S = 20.0  # for a process that has moved to begin; then it is to begin wherever there is room
+
+log = logging.getLogger("aal")
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A process, or the place that is kept for one that is on its way.
+class Growing:
+    """Decides which processes move, and asks them to leave.
+
+    Args:
+        cluster: whose machines it watches.
+        hub: of the run.
+        incarnations: of the processes under this hub.
+        asks_on: what one more process asks, on such machines.
+        fixed: roles whose CPUs the settings give.
+        display: where it is shown which processes move.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        hub: RemoteHub,
+        incarnations: Incarnations,
+        asks_on: Callable[[Sequence[Mapping[str, float]]], AskNow],
+        fixed: Sequence[str],
+        display: Display,
+    ) -> None:
+        self._hub = hub
+        self._incarnations = incarnations
+        self._asks_on = asks_on
+        self._fixed = fixed
+        self._display = display
+        self._first = cluster.machines().keys()
+        self._watch = _Watch(cluster)
+        self._checks: dict[str, Any] = {}  # of machines that have joined: the call that says what they lack
+        self._moves: dict[Slot, Move] = {}  # of processes that were asked to leave
+        self._moved_at: dict[Slot, float] = {}
+        self._looked_at = time.monotonic()
+
+    def look(self, alive: Callable[[], list[tuple[RayProcess, Ask]]]) -> None:
+        """Looks, now and then, whether machines have joined, and requests shutdown of processes that are to move there.
+
+        Args:
+            alive: returns the processes that have not ended, and what each was given.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at, given = now, alive()
+        for process, _ in given:
+            if process.moves and not process.has_begun and now - process.since > BEGIN_S:
+                process.kill()  # meanwhile others have what it asks for
+        machines, _ = self._watch.found
+        if not (joined := [one for one in machines.keys() - self._first if self._is_usable(one, given)]):
+            return
+        placed = self._placed(given, now)
+        targets = {one: self._remaining(one, given) for one in joined}
+        ask_now = self._asks_on(list(machines.values()))
+        most = self._may_leave(given)
+        planned = moves(placed, list(self._moves.values()), machines, targets, ask_now, self._fixed, most)
+        found = [move for move, _ in zip(planned, range(MOST), strict=False)]
+        if found:
+            self._start(found, {process.slot: process for process, _ in given}, now)
+
+    def move_of(self, slot: Slot, given: Sequence[tuple[RayProcess, Ask]]) -> Move | None:
+        """Returns where the next process of a slot is to begin, if it is to move and there is still room."""
+        move = self._moves.pop(slot, None)
+        if move is None or move.machine not in self._watch.found[0]:
+            return None
+        return move if move.ask.fits(self._remaining(move.machine, given)) else None
+
+    def kept(self) -> list[Ask]:
+        """Returns what is kept for processes that are about to move."""
+        return [move.ask for move in self._moves.values()]
+
+    def end(self) -> None:
+        """Ends the look at the machines."""
+        self._watch.end()
+
+    def _start(self, found: Sequence[Move], processes: Mapping[Slot, RayProcess], now: float) -> None:
+        for move in found:
+            processes[move.slot].is_leaving = True
+            self._moves[move.slot], self._moved_at[move.slot] = move, now
+        leaving = [(move.slot.name, self._incarnations.newest(move.slot.name)) for move in found]
+        self._hub.asked(self._hub.host.leave.remote(leaving))
+        text = f"a machine has joined, to which these move: {', '.join(map(str, found))}"
+        self._display.note(text)
+        log.info(text)
+
+    def _placed(self, given: Sequence[tuple[RayProcess, Ask]], now: float) -> list[Placed]:
+        def may_move(one: RayProcess) -> bool:
+            rests = now - self._moved_at.get(one.slot, -REST_S) < REST_S
+            return one.has_begun and not one.is_leaving and not rests
+
+        computing = [(one, ask) for one, ask in given if asks_for_work(one.slot.role.sees)]
+        return [
+            Placed(one.slot, ask, one.machine if one.has_begun or one.moves else "", may_move(one))
+            for one, ask in computing
+        ]
+
+    def _remaining(self, machine: str, given: Sequence[tuple[RayProcess, Ask]]) -> dict[str, float]:
+        machines, free = self._watch.found
+        there = [ask for one, ask in given if one.machine == machine]
+        there += [move.ask for move in self._moves.values() if move.machine == machine]
+        return remaining(machines[machine], free.get(machine, {}), there)
+
+    def _may_leave(self, given: Sequence[tuple[RayProcess, Ask]]) -> dict[str, int]:
+        """Returns how many more processes of each role may be asked to leave."""
+        busy = [one for one, _ in given if one.is_leaving or (one.moves and not one.has_begun)]
+        under_way = Counter(one.slot.role.name for one in busy)
+        roles = {one.slot.role.name: one.slot.role for one, _ in given}
+        return {name: max(1, role.slots // AT_ONCE) - under_way[name] for name, role in roles.items()}
+
+    def _is_usable(self, machine: str, given: Sequence[tuple[RayProcess, Ask]]) -> bool:
+        """Whether a machine that has joined can run the program, as far as it has said so."""
+        if machine not in self._checks:
+            roles = {one.slot.role.name: replace(one.slot.role, args=(), rows=None) for one, _ in given}
+            task = ray.remote(_what_is_missing).options(num_cpus=0, scheduling_strategy=Cluster.on_machine(machine))
+            self._checks[machine] = task.remote(__version__, list(roles.values()))
+        check = self._checks[machine]
+        if check is None or not ended([check], 0.0):
+            return False
+        try:
+            problem = ray.get(check)
+        except RayError as error:
+            problem = str(error).strip().splitlines()[-1]
+        if problem:
+            self._checks[machine] = None
+            self._display.note(text := f"a machine has joined that is not used: it {problem}")
+            log.warning(text)
+        return not problem
+
+
+def _what_is_missing(version: str, roles: Sequence[Role]) -> str:
+    """Returns why the machine where this is called cannot run the roles; nothing where it can."""
+    if __version__ != version:
+        return f"has version {__version__} of this program, and the command's has {version}"
+    for role in roles:
+        role.load()
+    return ""
+
+
+class _Watch:
+    """Looks, in a thread of its own, which machines there are: a head that hangs never answers.
+
+    Args:
+        cluster: to look at; one that was started for this program has no other machine.
 
     Attributes:
-        slot: that it fills.
-        ask: what it was given.
-        machine: where it is.
-        may_move: whether it can be moved now.
+        found: resources of each machine, by its id, and what nobody has of them.
     """
 
-    slot: Slot
-    ask: Ask
-    machine: str
-    may_move: bool
+    def __init__(self, cluster: Cluster) -> None:
+        self.found: tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]] = {}, {}
+        self._cluster = cluster
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="machines", daemon=True)
+        if cluster.joined:
+            self._thread.start()
 
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            with contextlib.suppress(Exception):  # of a head that is gone, which is noticed elsewhere
+                self.found = self._cluster.resources()
 
-@dataclass(frozen=True)
-class Move:
-    """A process of a slot is to go on elsewhere, with what it asks there."""
-
-    slot: Slot
-    ask: Ask
-    machine: str
-
-    def __str__(self) -> str:
-        return f"{self.slot.name} ({self.ask})" if self.ask.resources else self.slot.name
-
-
-def left_of(machine: str, has: Resources, free: Resources, placed: Sequence[Placed]) -> dict[str, float]:
-    """Returns what is left of a machine for more processes.
-
-    Args:
-        machine: its id.
-        has: its resources.
-        free: what nobody had of them a moment ago, other programs on the cluster included.
-        placed: all processes of the run, also such as have only just begun, or will.
-    """
-    taken = defaultdict[str, float](float)
-    for one in placed:
-        for name, amount in one.ask.resources.items() if one.machine == machine else ():
-            taken[name] += amount
-    return {name: min(free.get(name, 0.0), amount - taken[name]) for name, amount in has.items()}
-
-
-def moves(
-    placed: Sequence[Placed],
-    machines: Mapping[str, Resources],
-    free: Mapping[str, Resources],
-    wished: Callable[[Slot, Sequence[Ask]], Ask],
-) -> Iterator[Move]:
-    """Finds who moves: who gets a GPU or twice the CPUs so, then who shares CPUs that are more crowded than others.
-
-    Args:
-        placed: all processes that compute, the places that are kept for some of them last.
-        machines: resources of each machine, by its id.
-        free: of those that have joined, what nobody has.
-        wished: what a process of a slot would ask now, beside what each of the others was given.
-    """
-    placed, left = list(placed), {name: dict(amounts) for name, amounts in free.items()}
-    under_way = Counter(slot.role.name for slot in {one.slot for one in placed if not one.may_move})
-    while move := _next_move(placed, machines, left, wished, under_way):
-        yield move
-        under_way[move.slot.role.name] += 1
-        placed = [dataclasses.replace(one, may_move=one.may_move and one.slot != move.slot) for one in placed]
-        placed.append(Placed(move.slot, move.ask, move.machine, False))
-        for name, amount in move.ask.resources.items():
-            left[move.machine][name] -= amount
-
-
-def _next_move(
-    placed: Sequence[Placed],
-    machines: Mapping[str, Resources],
-    free: Mapping[str, Resources],
-    wished: Callable[[Slot, Sequence[Ask]], Ask],
-    under_way: Mapping[str, int],
-) -> Move | None:
-    ready = [
-        one
-        for one in placed
-        if one.may_move and under_way.get(one.slot.role.name, 0) < max(1, one.slot.role.slots // AT_ONCE)
-    ]
-    alike = {(one.slot.role.name, one.ask): one for one in reversed(ready)}  # who have the same wish; the first of them
-    for one in reversed(alike.values()):
-        wish = wished(one.slot, [other.ask for other in placed if other is not one])
-        for machine, left in free.items():
-            ask = _fitted(wish, one.ask, left)
-            if ask.fits(left) and _gains(one.ask, ask):
-                return Move(one.slot, ask, machine)
-    return _out_of_the_crowd(placed, ready, machines, free)
-
-
-def _fitted(wish: Ask, has: Ask, left: Resources) -> Ask:
-    """Returns what a process asks of a machine: of CPUs its part by GPUs, no fewer than it has."""
-    part = min(1.0, wish.gpus / left["GPU"]) if wish.gpus and left.get("GPU") else 1.0
-    cpus = float(int(part * left.get("CPU", 0.0)))
-    return dataclasses.replace(wish, cpus=min(wish.cpus, max(has.cpus, cpus)))
-
-
-def _gains(has: Ask, ask: Ask) -> bool:
-    return (ask.gpus > 0 and not has.gpus) or ask.cpus >= max(1.0, 2 * has.cpus)
-
-
-def _out_of_the_crowd(
-    placed: Sequence[Placed],
-    ready: Sequence[Placed],
-    machines: Mapping[str, Resources],
-    free: Mapping[str, Resources],
-) -> Move | None:
-    """Finds a process without CPUs of its own for which there is more of one elsewhere."""
-    crowd, held = defaultdict[str, float](float), defaultdict[str, float](float)
-    for one in {one.slot: one for one in placed}.values():  # who is on the way counts where that leads
-        crowd[one.machine] += one.ask.cpus or 1.0
-        held[one.machine] += one.ask.cpus
-
-    def load(machine: str, more: int = 0) -> float:
-        left = free.get(machine)  # beside other programs on the cluster
-        cpus = machines[machine].get("CPU", 0.0) if left is None else left.get("CPU", 0.0) + held[machine]
-        return (crowd[machine] + more) / max(cpus, A_BIT)
-
-    shares = [one for one in ready if not one.ask.cpus and one.machine in machines and load(one.machine) > 1]
-    for one in sorted(shares, key=lambda one: -load(one.machine)):
-        fitting = [machine for machine, left in free.items() if machine != one.machine and one.ask.fits(left)]
-        target = min(fitting, key=lambda machine: load(machine, 1), default=None)
-        if target is not None and load(target, 1) < load(one.machine):
-            return Move(one.slot, one.ask, target)
-    return None
+    def end(self) -> None:
+        """Ends the thread, if it is not stuck."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(ANSWER_S)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, ActorUnschedulableError, GetTimeoutError, RayError, RayTaskError
 
 from aal.coordination.clock import WallClock
 from aal.engines.heartbeats import AwakeClock
@@ -115,7 +115,8 @@ class HubClient:
 
 def is_of_machine(error: RayError) -> bool:
     """Whether an actor is lost because its machine is, or does not answer."""
-    return isinstance(error, ActorUnavailableError) or any(words in str(error) for words in OF_MACHINE)
+    kinds = ActorUnavailableError | ActorUnschedulableError
+    return isinstance(error, kinds) or any(words in str(error) for words in OF_MACHINE)
 
 
 def why_lost(error: RayError) -> str:

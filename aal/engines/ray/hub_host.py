@@ -61,9 +61,13 @@ class HubHost:
         self._parts[slot, incarnation] = self._hub.part(part, slot, incarnation, members)
         return self._hub.clock.now(), None, None
 
-    def leave(self, slot: str, incarnation: int) -> Reply:
-        """Requests shutdown of one process: it ends when it has done what it does at the moment."""
-        self._leaving.add((slot, incarnation))
+    def leave(self, processes: Sequence[tuple[str, int]]) -> Reply:
+        """Requests shutdown of some processes: each ends when it has done what it does at the moment.
+
+        Args:
+            processes: slot and incarnation of each.
+        """
+        self._leaving.update(processes)
         return self._hub.clock.now(), None, None
 
     def call(self, slot: str, incarnation: int, name: str, args: Sequence[Any]) -> Reply:

@@ -2,25 +2,24 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import ray
 
 from aal.coordination.fence import Incarnations
-from aal.coordination.parts import asks_for_work
-from aal.engines.base import Display, Role
+from aal.engines.base import Display
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
-from aal.engines.ray.growing import Move, Placed, left_of, moves
+from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
+from aal.engines.ray.moves import AskNow
 from aal.engines.ray.process import KILL_S, RayProcess
 from aal.engines.ray.role_host import RoleHost
 from aal.engines.ray.room import Ask
 from aal.engines.ray.workplace import Assignment
 
 NOTE_S = 20.0  # that a process has not begun before it is shown
-GROW_S = 2.0  # between two looks at which machines there are
 
 log = logging.getLogger("aal")
 
@@ -32,7 +31,8 @@ class RayLauncher:
         cluster: where.
         hub: of the run.
         incarnations: of the processes under this hub.
-        ask_of: what the next process of a role asks, beside what each of the others was given.
+        asks_on: what one more process asks, on such machines.
+        growing: decides which processes move to machines that join.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
         display: where a process is shown that waits for a machine.
     """
@@ -42,21 +42,20 @@ class RayLauncher:
         cluster: Cluster,
         hub: RemoteHub,
         incarnations: Incarnations,
-        ask_of: Callable[[Role, Sequence[Ask]], Ask],
+        asks_on: Callable[[Sequence[Mapping[str, float]]], AskNow],
+        growing: Growing,
         assigned: Callable[[Slot, int, Ask], Assignment],
         display: Display,
     ) -> None:
         self._cluster = cluster
         self._hub = hub
         self._incarnations = incarnations
-        self._ask_of = ask_of
+        self._asks_on = asks_on
+        self._growing = growing
         self._assigned = assigned
         self._display = display
         self._given: dict[str, tuple[RayProcess, Ask]] = {}  # to the newest process of each slot
         self._waiting: list[tuple[RayProcess, Ask]] = []
-        self._moves: dict[Slot, Move] = {}  # of processes that were asked to leave
-        self._first = self._settled = cluster.machines().keys()
-        self._grown_at = time.monotonic()
 
     def admit(self, slot: Slot) -> None:
         """Makes the next process of a slot the only one that the hub listens to; nothing of a former one goes on."""
@@ -66,13 +65,14 @@ class RayLauncher:
 
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
-        others = [ask for one, ask in self._alive() if one.slot.name != slot.name]
-        move = self._moves.pop(slot, None)
-        move = move if move is not None and move.machine in self._cluster.machines() else None
-        ask = self._ask_of(slot.role, [*others, *(one.ask for one in self._moves.values())])
-        place: Any = self._cluster.on_this_machine() if slot.role.stays and not ask.pins else "SPREAD"
-        if move is not None:
+        others = [(one, ask) for one, ask in self._alive() if one.slot is not slot]
+        place: Any
+        if (move := self._growing.move_of(slot, others)) is not None:
             ask, place = move.ask, self._cluster.on_machine(move.machine)
+        else:
+            held = [*(ask for _, ask in others), *self._growing.kept()]
+            ask = self._asks_on(list(self._cluster.machines().values()))(slot.role, held)
+            place = self._cluster.on_this_machine() if slot.role.stays and not ask.pins else "SPREAD"
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,
             num_gpus=ask.gpus,
@@ -99,31 +99,7 @@ class RayLauncher:
                 text = not_started(process.slot.name, ask)
                 self._display.note(text)
                 log.info(text)
-        if time.monotonic() - self._grown_at > GROW_S:
-            self._grown_at = time.monotonic()
-            self._grow()
-
-    def _grow(self) -> None:
-        """Requests shutdown of processes for which a machine that has joined has more CPUs, or a GPU."""
-        machines = self._cluster.machines()
-        joined = machines.keys() - self._first
-        if not joined or machines.keys() == self._settled:
-            return
-        alive = [(one, ask) for one, ask in self._alive() if asks_for_work(one.slot.role.sees)]
-        placed = [Placed(one.slot, ask, one.machine, one.has_begun and not one.leaves) for one, ask in alive]
-        placed += [Placed(move.slot, move.ask, move.machine, False) for move in self._moves.values()]
-        free = self._cluster.free()
-        left = {one: left_of(one, machines[one], free.get(one, {}), placed) for one in joined}
-        found = list(moves(placed, machines, left, lambda slot, others: self._ask_of(slot.role, others)))
-        for move in found:
-            self._given[move.slot.name][0].leaves, self._moves[move.slot] = True, move
-            self._hub.asked(self._hub.host.leave.remote(move.slot.name, self._incarnations.newest(move.slot.name)))
-        if found:
-            text = f"a machine has joined, to which these move: {', '.join(map(str, found))}"
-            self._display.note(text)
-            log.info(text)
-        elif all(one.may_move for one in placed):
-            self._settled = machines.keys()
+        self._growing.look(self._alive)
 
     def _alive(self) -> list[tuple[RayProcess, Ask]]:
         """Returns the processes that have not ended, and what each was given."""
@@ -142,6 +118,7 @@ class RayLauncher:
 
     def end(self, processes: Collection[RayProcess], grace_s: float, caught: Sequence[str]) -> None:
         """Waits for the end of processes, then kills their actors; at once after a second signal."""
+        self._growing.end()
         deadline = time.monotonic() + grace_s
         alive = [one for one in processes if one.exitcode is None]
         waiting = [one for one in alive if not one.has_begun]

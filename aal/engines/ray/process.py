@@ -23,11 +23,12 @@ class RayProcess:
         actor: of a `RoleHost`.
         begun: the call that returns when it has a machine.
         running: the call that returns its exit code.
-        machine: Ray's id of the one where it is to begin; empty where Ray chooses.
+        machine: Ray's id of the one that it is to move to; empty where Ray chooses.
 
     Attributes:
-        machine: where it has begun, when it has.
-        leaves: whether its shutdown was requested, for another process to go on elsewhere.
+        machine: where it is to begin, or has begun.
+        moves: whether it was to begin on a machine that has joined.
+        is_leaving: whether its shutdown was requested, for another process to begin elsewhere.
     """
 
     def __init__(self, slot: Slot, actor: Any, begun: Any, running: Any, machine: str = "") -> None:
@@ -35,10 +36,12 @@ class RayProcess:
         self.running = running
         self.since = time.monotonic()
         self.is_shown = False
-        self.leaves = False
+        self.is_leaving = False
+        self.moves = bool(machine)
         self.machine = machine
         self._actor = actor
         self._begun = begun
+        self._has_begun = False
         self._ended: tuple[int, str] | None = None
 
     @property
@@ -57,13 +60,13 @@ class RayProcess:
     @property
     def has_begun(self) -> bool:
         """Whether it has had a machine that was there; one that it was lost with before does not count."""
-        if not ended([self._begun], 0.0):
-            return False
-        try:
-            self.machine = ray.get(self._begun)
-        except RayError as error:
-            return not is_of_machine(error)
-        return True
+        if not self._has_begun and ended([self._begun], 0.0):
+            try:
+                self.machine = ray.get(self._begun)
+                self._has_begun = True
+            except RayError as error:
+                self._has_begun = not is_of_machine(error)
+        return self._has_begun
 
     def kill(self) -> None:
         """Kills it; one on a machine that does not answer counts as ended."""
@@ -74,7 +77,7 @@ class RayProcess:
     def _outcome(self) -> tuple[int, str]:
         try:
             code: int = ray.get(self.running)
-            code = MOVED if self.leaves and not code else code
+            code = MOVED if self.is_leaving and not code else code
             return code, f"ended with exit code {code}; see log.txt"
         except RayError as error:
             return KILLED, why_lost(error)

@@ -49,6 +49,11 @@ def allowed(ask: Ask, machines: Sequence[Mapping[str, float]]) -> list[Mapping[s
     return [one for one in machines if all(one.get(pin, 0.0) >= A_BIT for pin in ask.pins)]
 
 
+def suited(ask: Ask, machines: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Returns those of the machines where a process may run that have the GPUs that it asks for."""
+    return [one for one in allowed(ask, machines) if one.get("GPU", 0.0) >= ask.gpus]
+
+
 def short_of(
     asks: Mapping[str, Ask], slots: Mapping[str, int], machines: Sequence[Mapping[str, float]], resource: str
 ) -> dict[str, int]:
@@ -76,24 +81,28 @@ def short_of(
     return found
 
 
-def has_room_beside(ask: Ask, held: Sequence[Ask], machines: Sequence[Mapping[str, float]]) -> bool:
-    """Whether a machine has the CPUs of one more process, wherever Ray has put those that have theirs.
+def has_room_beside(
+    ask: Ask, held: Sequence[Ask], machines: Sequence[Mapping[str, float]], resource: str = "CPU"
+) -> bool:
+    """Whether a machine has what one more process asks, wherever Ray has put those that have theirs.
 
     Args:
         ask: of the process.
         held: what each of the others was given.
         machines: resources of each machine of the cluster.
+        resource: CPU or GPU.
     """
-    places = [id(one) for one in allowed(ask, machines)]
-    size = _units(ask.cpus)
+    places = [id(one) for one in suited(ask, machines)]
+    size = _units(ask.resources.get(resource, 0.0))
     others = [
-        (_units(one.cpus), number)
+        (_units(part), number)
         for one, number in Counter(held).items()
-        if one.cpus and any(id(machine) in places for machine in allowed(one, machines))
+        if (part := one.resources.get(resource, 0.0))
+        and any(id(machine) in places for machine in suited(one, machines))
     ]
     small = [(other, number) for other, number in others if other < size]
     room = _room(
-        [_units(one.get("CPU", 0.0)) for one in machines if id(one) in places],
+        [_units(one.get(resource, 0.0)) for one in machines if id(one) in places],
         size,
         sum(other * number for other, number in small),
         min((other for other, _ in small), default=1),
