@@ -2,15 +2,22 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
+
+from ray.exceptions import RayError
+
+from aal.coordination.fence import Incarnations
 from aal.coordination.parts import PARTS, WORK, asks_for_work, methods_of
 from aal.engines.base import Role
 from aal.engines.processes import Slot
+from aal.engines.ray import growing
 from aal.engines.ray.asks import asks_of, names_cpus, next_ask
 from aal.engines.ray.moves import Move, Placed, moves, remaining
 from aal.engines.ray.room import Ask
@@ -129,3 +136,95 @@ def test_every_role_that_computes_has_one_call_for_what_to_do_next() -> None:
     calls = {part: WORK.intersection(methods_of(kind)) for part, kind in PARTS.items()}
     assert {part for part, names in calls.items() if len(names) == 1} == PARTS.keys() - {"annotators", "web"}
     assert {part for part in PARTS if asks_for_work(part)} == PARTS.keys() - {"annotators", "web"}
+
+
+class Fake:
+    """A process on a cluster, as far as moves are concerned."""
+
+    def __init__(self, slot: Slot, machine: str, has_begun: bool = True, moves: bool = False) -> None:
+        self.slot, self.machine, self.has_begun, self.moves = slot, machine, has_begun, moves
+        self.is_leaving = self.is_withdrawn = False
+        self.since = 0.0
+
+    def withdraw(self) -> None:
+        self.is_withdrawn = True
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A cluster of one machine that another one joins; says what that lacks, and which processes are to leave."""
+    found = SimpleNamespace(machines={"old": {"CPU": 4.0}}, lacks="", left=[], notes=[])
+    found.free = found.machines
+    task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: "check"))
+
+    def got(_: Any) -> Any:
+        if isinstance(found.lacks, Exception):
+            raise found.lacks
+        return found.lacks
+
+    monkeypatch.setattr(growing, "ray", SimpleNamespace(remote=lambda _: task, get=got))
+    monkeypatch.setattr(growing, "ended", lambda calls, _: set(calls))
+    monkeypatch.setattr(growing, "LOOK_S", 0.0)
+    cluster: Any = SimpleNamespace(machines=lambda: found.machines, joined=False, on_machine=str)
+    leave = SimpleNamespace(remote=found.left.extend)
+    hub: Any = SimpleNamespace(asked=lambda _: None, host=SimpleNamespace(leave=leave))
+    display: Any = SimpleNamespace(note=found.notes.append)
+    settings, roles = make_settings(engine="ray"), [slot.role for slot in slots_of(1, 6)[:2]]
+    first = asks_of(settings, roles, list(found.machines.values()))
+
+    def asks_on(machines: Sequence[Mapping[str, float]]) -> Any:
+        return functools.partial(next_ask, settings, asks_of(settings, roles, machines), machines, first)
+
+    found.growing = growing.Growing(cluster, hub, Incarnations(0), asks_on, [], display)
+
+    def joins(free: float) -> None:
+        has = {"old": {"CPU": 4.0}, "new": {"CPU": 4.0}}
+        found.growing._watch.found = has, has | {"new": {"CPU": free}}
+
+    found.joins = joins
+    return found
+
+
+def living() -> list[tuple[Any, Ask]]:
+    server, *workers = slots_of(1, 6)
+    return [(Fake(server, "old"), Ask(4.0)), *((Fake(worker, "old"), Ask()) for worker in workers)]
+
+
+def test_processes_are_asked_to_leave_and_begin_where_there_is_still_room(cluster: Any) -> None:
+    processes = living()
+    cluster.growing.look(lambda: processes)
+    assert not cluster.left, "no machine has joined"
+    cluster.joins(4.0)
+    cluster.growing.look(lambda: processes)
+    assert cluster.left == [("worker-0", 0 - 1)] and processes[1][0].is_leaving
+    cluster.growing.look(lambda: processes)
+    assert len(cluster.left) == 1, "the next one when this one has begun"
+    others = [processes[0], *processes[2:]]
+    assert cluster.growing.kept() == [Ask(1.0)]
+    move = cluster.growing.move_of(processes[1][0].slot, others)
+    assert move == Move(processes[1][0].slot, Ask(1.0), "new") and not cluster.growing.kept()
+    assert cluster.growing.move_of(processes[1][0].slot, others) is None
+
+
+def test_who_finds_no_room_any_more_begins_elsewhere(cluster: Any) -> None:
+    processes = living()
+    cluster.joins(4.0)
+    cluster.growing.look(lambda: processes)
+    cluster.joins(0.0)  # another program has taken it
+    assert cluster.growing.move_of(processes[1][0].slot, processes) is None
+    stuck, begun = (
+        Fake(processes[1][0].slot, "new", has_begun=False, moves=True),
+        Fake(processes[2][0].slot, "new", moves=True),
+    )
+    cluster.growing.look(lambda: [(stuck, Ask(1.0)), (begun, Ask(1.0))])
+    assert stuck.is_withdrawn and not begun.is_withdrawn
+
+
+@pytest.mark.parametrize("lacks", ["it has version 0 of this program", RayError("\nModuleNotFoundError: torch")])
+def test_a_machine_that_cannot_run_the_program_is_named_and_not_used(cluster: Any, lacks: Any) -> None:
+    cluster.lacks = lacks
+    cluster.joins(4.0)
+    for _ in range(2):
+        cluster.growing.look(living)
+    assert not cluster.left
+    assert cluster.notes == [f"a machine has joined that is not used: {str(lacks).strip()}"]

@@ -1,6 +1,8 @@
 """The machines of a Ray cluster, and whether its head is there."""
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +17,9 @@ from aal.engines.base import Display
 ANSWER_S = 5.0  # for a head to answer
 HEAD_S = 20.0  # without an answer, after which the head counts as lost
 LOOK_S = 1.0
+WATCH_S = 2.0
+
+Found = Mapping[str, Mapping[str, float]]  # of each machine, by its id: of each resource so much
 
 
 class Cluster:
@@ -40,7 +45,7 @@ class Cluster:
         self.wait_for_head()
         return {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
 
-    def resources(self) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    def resources(self) -> tuple[Found, Found]:
         """Returns the resources of each machine that is there, by its id, and what nobody had of them a moment ago."""
         machines = {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
         return machines, available_resources_per_node()
@@ -117,6 +122,36 @@ class Cluster:
     def _lose(self) -> None:
         self.is_lost = True
         raise RunFailed(f"the head of the Ray cluster at {self._head} is gone")
+
+
+class Watch:
+    """Looks, in a thread of its own, which machines there are: a head that hangs never answers.
+
+    Args:
+        cluster: to look at; one that was started for this program has no other machine.
+
+    Attributes:
+        found: resources of each machine, by its id, and what nobody has of them.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.found: tuple[Found, Found] = {}, {}
+        self._cluster = cluster
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="machines", daemon=True)
+        if cluster.joined:
+            self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(WATCH_S):
+            with contextlib.suppress(Exception):  # of a head that is gone, which is noticed elsewhere
+                self.found = self._cluster.resources()
+
+    def end(self) -> None:
+        """Ends the thread, if it is not stuck."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(ANSWER_S)
 
 
 def in_words(machines: Sequence[Mapping[str, float]]) -> str:

@@ -1,8 +1,7 @@
 """How machines that join a cluster while a hub runs come into use: processes end where they are, and begin there."""
 
-import contextlib
+import itertools
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +16,13 @@ from aal.coordination.fence import Incarnations
 from aal.coordination.parts import asks_for_work
 from aal.engines.base import Display, Role
 from aal.engines.processes import Slot
-from aal.engines.ray.cluster import ANSWER_S, Cluster, ended
+from aal.engines.ray.cluster import Cluster, Found, Watch, ended
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.moves import AskNow, Move, Placed, moves, remaining
 from aal.engines.ray.process import RayProcess
 from aal.engines.ray.room import Ask
 
-LOOK_S = 2.0  # between two looks at which machines there are
+LOOK_S = 2.0  # between two looks at what has joined
 AT_ONCE = 4  # one in so many processes of a role may be on its way, so that the others train and choose meanwhile
 MOST = 10  # that are asked to leave in one look
 REST_S = 300.0  # before a process is moved again, since what other programs leave of a machine may change often
@@ -53,13 +52,14 @@ class Growing:
         fixed: Sequence[str],
         display: Display,
     ) -> None:
+        self._cluster = cluster
         self._hub = hub
         self._incarnations = incarnations
         self._asks_on = asks_on
         self._fixed = fixed
         self._display = display
         self._first = cluster.machines().keys()
-        self._watch = _Watch(cluster)
+        self._watch = Watch(cluster)
         self._checks: dict[str, Any] = {}  # of machines that have joined: the call that says what they lack
         self._moves: dict[Slot, Move] = {}  # of processes that were asked to leave
         self._moved_at: dict[Slot, float] = {}
@@ -77,25 +77,24 @@ class Growing:
         self._looked_at, given = now, alive()
         for process, _ in given:
             if process.moves and not process.has_begun and now - process.since > BEGIN_S:
-                process.kill()  # meanwhile others have what it asks for
-        machines, _ = self._watch.found
+                process.withdraw()  # meanwhile others have what it asks for
+        machines, free = self._watch.found
         if not (joined := [one for one in machines.keys() - self._first if self._is_usable(one, given)]):
             return
         placed = self._placed(given, now)
-        targets = {one: self._remaining(one, given) for one in joined}
+        targets = {one: self._remaining(one, machines, free, given) for one in joined}
         ask_now = self._asks_on(list(machines.values()))
         most = self._may_leave(given)
         planned = moves(placed, list(self._moves.values()), machines, targets, ask_now, self._fixed, most)
-        found = [move for move, _ in zip(planned, range(MOST), strict=False)]
-        if found:
-            self._start(found, {process.slot: process for process, _ in given}, now)
+        if found := list(itertools.islice(planned, MOST)):
+            self._request(found, {process.slot: process for process, _ in given}, now)
 
     def move_of(self, slot: Slot, given: Sequence[tuple[RayProcess, Ask]]) -> Move | None:
         """Returns where the next process of a slot is to begin, if it is to move and there is still room."""
-        move = self._moves.pop(slot, None)
-        if move is None or move.machine not in self._watch.found[0]:
+        move, (machines, free) = self._moves.pop(slot, None), self._watch.found
+        if move is None or move.machine not in machines:
             return None
-        return move if move.ask.fits(self._remaining(move.machine, given)) else None
+        return move if move.ask.fits(self._remaining(move.machine, machines, free, given)) else None
 
     def kept(self) -> list[Ask]:
         """Returns what is kept for processes that are about to move."""
@@ -105,7 +104,7 @@ class Growing:
         """Ends the look at the machines."""
         self._watch.end()
 
-    def _start(self, found: Sequence[Move], processes: Mapping[Slot, RayProcess], now: float) -> None:
+    def _request(self, found: Sequence[Move], processes: Mapping[Slot, RayProcess], now: float) -> None:
         for move in found:
             processes[move.slot].is_leaving = True
             self._moves[move.slot], self._moved_at[move.slot] = move, now
@@ -126,8 +125,9 @@ class Growing:
             for one, ask in computing
         ]
 
-    def _remaining(self, machine: str, given: Sequence[tuple[RayProcess, Ask]]) -> dict[str, float]:
-        machines, free = self._watch.found
+    def _remaining(
+        self, machine: str, machines: Found, free: Found, given: Sequence[tuple[RayProcess, Ask]]
+    ) -> dict[str, float]:
         there = [ask for one, ask in given if one.machine == machine]
         there += [move.ask for move in self._moves.values() if move.machine == machine]
         return remaining(machines[machine], free.get(machine, {}), there)
@@ -143,7 +143,9 @@ class Growing:
         """Whether a machine that has joined can run the program, as far as it has said so."""
         if machine not in self._checks:
             roles = {one.slot.role.name: replace(one.slot.role, args=(), rows=None) for one, _ in given}
-            task = ray.remote(_what_is_missing).options(num_cpus=0, scheduling_strategy=Cluster.on_machine(machine))
+            task = ray.remote(_what_is_missing).options(
+                num_cpus=0, scheduling_strategy=self._cluster.on_machine(machine)
+            )
             self._checks[machine] = task.remote(__version__, list(roles.values()))
         check = self._checks[machine]
         if check is None or not ended([check], 0.0):
@@ -154,7 +156,7 @@ class Growing:
             problem = str(error).strip().splitlines()[-1]
         if problem:
             self._checks[machine] = None
-            self._display.note(text := f"a machine has joined that is not used: it {problem}")
+            self._display.note(text := f"a machine has joined that is not used: {problem}")
             log.warning(text)
         return not problem
 
@@ -162,37 +164,7 @@ class Growing:
 def _what_is_missing(version: str, roles: Sequence[Role]) -> str:
     """Returns why the machine where this is called cannot run the roles; nothing where it can."""
     if __version__ != version:
-        return f"has version {__version__} of this program, and the command's has {version}"
+        return f"it has version {__version__} of this program, and the command's has {version}"
     for role in roles:
         role.load()
     return ""
-
-
-class _Watch:
-    """Looks, in a thread of its own, which machines there are: a head that hangs never answers.
-
-    Args:
-        cluster: to look at; one that was started for this program has no other machine.
-
-    Attributes:
-        found: resources of each machine, by its id, and what nobody has of them.
-    """
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.found: tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]] = {}, {}
-        self._cluster = cluster
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="machines", daemon=True)
-        if cluster.joined:
-            self._thread.start()
-
-    def _look(self) -> None:
-        while not self._ended.wait(LOOK_S):
-            with contextlib.suppress(Exception):  # of a head that is gone, which is noticed elsewhere
-                self.found = self._cluster.resources()
-
-    def end(self) -> None:
-        """Ends the thread, if it is not stuck."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(ANSWER_S)

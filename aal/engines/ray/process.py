@@ -42,6 +42,7 @@ class RayProcess:
         self._actor = actor
         self._begun = begun
         self._has_begun = False
+        self._is_withdrawn = False
         self._ended: tuple[int, str] | None = None
 
     @property
@@ -60,7 +61,7 @@ class RayProcess:
     @property
     def has_begun(self) -> bool:
         """Whether it has had a machine that was there; one that it was lost with before does not count."""
-        if not self._has_begun and ended([self._begun], 0.0):
+        if not (self._has_begun or self._is_withdrawn) and ended([self._begun], 0.0):
             try:
                 self.machine = ray.get(self._begun)
                 self._has_begun = True
@@ -73,6 +74,11 @@ class RayProcess:
         self.end()
         if not ended([self.running], KILL_S):
             self._ended = KILLED, "its machine does not answer"
+
+    def withdraw(self) -> None:
+        """Ends it before it has begun."""
+        self._is_withdrawn = True
+        self.kill()
 
     def _outcome(self) -> tuple[int, str]:
         try:
