@@ -112,16 +112,18 @@ def test_a_copy_that_was_damaged_since_comes_over_again(
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8)
     np.save(tmp_path / "set" / "images.npy", images)
     store.image_file(tmp_path / "set" / "images.npy", tmp_path / "first" / "images.npy", rows)
-    (tmp_path / "first" / "images.npy").unlink()  # that run has ended
     (kept,) = (path for path in (tmp_path / "here" / "images").iterdir() if path.suffix != ".lock")
     content = kept.read_bytes()
     kept.write_bytes(content[:2000] + damage + content[2000 + len(damage) :] if damage[:1] == b"a" else damage)
+    store = NodeStore(tmp_path / "here", "0b", source)  # of the next run
     store.image_file(tmp_path / "set" / "images.npy", tmp_path / "second" / "images.npy", rows)
     here, wanted = np.load(tmp_path / "second" / "images.npy"), slice(None) if rows is None else rows
     assert np.array_equal(here[wanted], images[wanted])
-    calls = source.calls.count("chunk")
-    store.image_file(tmp_path / "set" / "images.npy", tmp_path / "third" / "images.npy", rows)
+    calls, beats = source.calls.count("chunk"), list[int]()
+    third = NodeStore(tmp_path / "here", "0c", source, lambda: beats.append(1))
+    third.image_file(tmp_path / "set" / "images.npy", tmp_path / "third" / "images.npy", rows)
     assert source.calls.count("chunk") == calls
+    assert len(beats) > (2 if rows is not None else 6), "one for each chunk that is looked at"
 
 
 def test_damaged_bytes_are_not_taken(tmp_path: pathlib.Path, served: tuple[Direct, NodeStore]) -> None:

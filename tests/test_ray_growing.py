@@ -85,9 +85,25 @@ def test_numbers_and_pins_of_the_user_stand() -> None:
     server, *workers = slots_of(1, 4)
     placed = [*at([server], Ask(1.0)), *at(workers, Ask(0.5))]
     machines = {"old": {"CPU": 4.0, "here": 1.0}, "new": {"CPU": 16.0}}
-    assert not found(placed, machines, ["new"], ray={"server_cpus": 1, "worker_cpus": 0.5})
+    numbers = {"server_cpus": 1, "worker_cpus": 0.5}
+    assert not found(placed, machines, ["new"], ray=numbers)
+    part = {**numbers, "worker_gpus": 0.25, "server_gpus": 0}
+    (move,) = found(placed, {**machines, "new": {"CPU": 16.0, "GPU": 1.0}}, ["new"], ray=part)
+    assert move == Move(workers[0], Ask(0.5, 0.25), "new")
+    assert not found(placed, {**machines, "new": {"CPU": 0.4, "GPU": 1.0}}, ["new"], ray=part)
     pinned = [*at([server], Ask(4.0, pins=("here",))), *at(workers, Ask(pins=("here",)))]
     assert not found(pinned, machines, ["new"], ray={"pins": {"server": "here", "worker": "here"}})
+
+
+def test_what_was_to_be_kept_and_others_have_is_not_counted_as_cpus() -> None:
+    """Ray has put a process there meanwhile: one more asks for none, and not for fewer."""
+    server, *workers = slots_of(1, 6)
+    placed, machines = at(workers, Ask(1.0)), {"old": {"CPU": 7.0}, "new": {"CPU": 4.0, "GPU": 2.0}}
+    kept = [Move(server, Ask(4.0, 1.0), "new")]
+    left = remaining(machines["new"], machines["new"], [Ask(1.0), kept[0].ask])
+    assert left == {"CPU": -1.0, "GPU": 1.0}
+    (move,) = moves(placed, kept, machines, {"new": left}, lambda *_: Ask(1.0, 1.0), [], {"worker": 1})
+    assert move == Move(workers[0], Ask(0.0, 1.0), "new")
 
 
 @given(
@@ -165,7 +181,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(growing, "ray", SimpleNamespace(remote=lambda _: task, get=got))
     monkeypatch.setattr(growing, "ended", lambda calls, _: set(calls))
     monkeypatch.setattr(growing, "LOOK_S", 0.0)
-    cluster: Any = SimpleNamespace(machines=lambda: found.machines, joined=False, on_machine=str)
+    cluster: Any = SimpleNamespace(machines=lambda: found.machines, joined=False, on_machine=str, wait_for_head=list)
     leave = SimpleNamespace(remote=found.left.extend)
     hub: Any = SimpleNamespace(asked=lambda _: None, host=SimpleNamespace(leave=leave))
     display: Any = SimpleNamespace(note=found.notes.append)
@@ -175,7 +191,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
     def asks_on(machines: Sequence[Mapping[str, float]]) -> Any:
         return functools.partial(next_ask, settings, asks_of(settings, roles, machines), machines, first)
 
-    found.growing = growing.Growing(cluster, hub, Incarnations(0), asks_on, [], display)
+    found.growing = growing.Growing(cluster, hub, Incarnations(0), asks_on, [], [], display)
 
     def joins(free: float) -> None:
         has = {"old": {"CPU": 4.0}, "new": {"CPU": 4.0}}
@@ -211,11 +227,14 @@ def test_who_finds_no_room_any_more_begins_elsewhere(cluster: Any) -> None:
     cluster.joins(4.0)
     cluster.growing.look(lambda: processes)
     cluster.joins(0.0)  # another program has taken it
-    assert cluster.growing.move_of(processes[1][0].slot, processes) is None
-    stuck, begun = (
-        Fake(processes[1][0].slot, "new", has_begun=False, moves=True),
-        Fake(processes[2][0].slot, "new", moves=True),
-    )
+    others = [processes[0], *processes[2:]]
+    assert cluster.growing.move_of(processes[1][0].slot, others) is None
+    role, machines = processes[1][0].slot.role, {"old": {"CPU": 4.0}, "new": {"CPU": 4.0}}
+    assert cluster.growing.ask_now(machines, others)(role, [ask for _, ask in others]) == Ask(), "as it began"
+    cluster.joins(3.0)
+    assert cluster.growing.ask_now(machines, others)(role, [ask for _, ask in others]) == Ask(1.0)
+    stuck = Fake(processes[1][0].slot, "new", has_begun=False, moves=True)
+    begun = Fake(processes[2][0].slot, "new", moves=True)
     cluster.growing.look(lambda: [(stuck, Ask(1.0)), (begun, Ask(1.0))])
     assert stuck.is_withdrawn and not begun.is_withdrawn
 
@@ -227,4 +246,8 @@ def test_a_machine_that_cannot_run_the_program_is_named_and_not_used(cluster: An
     for _ in range(2):
         cluster.growing.look(living)
     assert not cluster.left
+    machines = {"old": {"CPU": 4.0}, "new": {"CPU": 64.0}}
+    processes = living()
+    asked = cluster.growing.ask_now(machines, processes)(processes[1][0].slot.role, [ask for _, ask in processes])
+    assert asked == Ask(), "nobody counts on it"
     assert cluster.notes == [f"a machine has joined that is not used: {str(lacks).strip()}"]

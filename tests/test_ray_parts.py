@@ -240,8 +240,8 @@ def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
     def ask_now(role: Role, held: Sequence[Ask]) -> Ask:
         return asks[role.name]
 
-    growing: Any = SimpleNamespace(move_of=lambda *_: None, kept=list)
-    starts = launcher.RayLauncher(cluster, none, Incarnations(0), lambda _: ask_now, growing, lambda *_: none, none)
+    growing: Any = SimpleNamespace(move_of=lambda *_: None, kept=list, ask_now=lambda *_: ask_now)
+    starts = launcher.RayLauncher(cluster, none, Incarnations(0), growing, lambda *_: none, none)
     for role in plan.roles:
         starts.start(Slot(role, 0))
     places = {role.name: how["scheduling_strategy"] for role, how in zip(plan.roles, given, strict=True)}

@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,32 +68,45 @@ def read_chunk(path: pathlib.Path, number: int, rows: np.ndarray | None = None) 
     return array[part_of(rows, number, array[:1].nbytes)].reshape(-1).view(np.uint8)
 
 
-def contents_of(path: pathlib.Path, rows: np.ndarray | None = None) -> Contents:
-    """Returns what is in a file, or in some rows of an `.npy` file."""
-    return _all_of(path) if rows is None else rows_in(path, rows)
+def contents_of(
+    path: pathlib.Path, rows: np.ndarray | None = None, heartbeat: Callable[[], None] = lambda: None
+) -> Contents:
+    """Returns what is in a file, or in some rows of an `.npy` file.
 
-
-def _all_of(path: pathlib.Path) -> Contents:
+    Args:
+        path: of the file.
+        rows: of the array; None for the whole file.
+        heartbeat: called before each chunk.
+    """
+    if rows is not None:
+        return rows_in(path, rows, heartbeat)
     size = path.stat().st_size
-    return Contents(size, tuple(digest_of(read_chunk(path, number)) for number in range(-(-size // CHUNK))))
+    return Contents(size, _digests(path, -(-size // CHUNK), None, heartbeat))
 
 
-def rows_in(path: pathlib.Path, rows: np.ndarray) -> RowContents:
+def rows_in(path: pathlib.Path, rows: np.ndarray, heartbeat: Callable[[], None] = lambda: None) -> RowContents:
     """Returns what is in some rows of an `.npy` file."""
     array, size = np.load(path, mmap_mode="r"), path.stat().st_size
     row = array[:1].nbytes
     with path.open("rb") as file:
         header = file.read(size - array.nbytes)
-    numbers = range(-(-len(rows) // max(1, CHUNK // row)))
-    chunks = tuple(digest_of(read_chunk(path, number, rows)) for number in numbers)
+    chunks = _digests(path, -(-len(rows) // max(1, CHUNK // row)), rows, heartbeat)
     return RowContents(size, chunks, header, row, digest_of(rows.view(np.uint8)))
 
 
-def holds(kept: pathlib.Path, contents: Contents, rows: np.ndarray | None) -> bool:
-    """Whether a copy is there and whole; one that is in use was looked at by the first process that uses it."""
-    if not kept.exists():
-        return False
+def _digests(
+    path: pathlib.Path, number: int, rows: np.ndarray | None, heartbeat: Callable[[], None]
+) -> tuple[str, ...]:
+    found = []
+    for chunk in range(number):
+        heartbeat()
+        found.append(digest_of(read_chunk(path, chunk, rows)))
+    return tuple(found)
+
+
+def holds(path: pathlib.Path, contents: Contents, rows: np.ndarray | None, heartbeat: Callable[[], None]) -> bool:
+    """Whether a copy is there and whole."""
     try:
-        return kept.stat().st_nlink > 1 or contents_of(kept, rows) == contents
+        return path.exists() and contents_of(path, rows, heartbeat) == contents
     except (ValueError, EOFError):  # of NumPy: it is no array any more
         return False

@@ -142,8 +142,11 @@ class _Attempt:
 
         incarnations = Incarnations(plan.epoch)
         fixed = [role.name for role in plan.roles if names_cpus(settings, role)]
-        growing = Growing(self._cluster, hub, incarnations, asks_on, fixed, self._display)
-        launcher = RayLauncher(self._cluster, hub, incarnations, asks_on, growing, assigned, self._display)
+        needed = [sign] if settings.ray.shared_folder else []
+        if settings.pretrained is not None and pathlib.Path(settings.pretrained).is_absolute():
+            needed.append(pathlib.Path(settings.pretrained))
+        growing = Growing(self._cluster, hub, incarnations, asks_on, fixed, needed, self._display)
+        launcher = RayLauncher(self._cluster, hub, incarnations, growing, assigned, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import pathlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from aal.engines.base import Display, Role
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, Found, Watch, ended
 from aal.engines.ray.hub_client import RemoteHub
-from aal.engines.ray.moves import AskNow, Move, Placed, moves, remaining
+from aal.engines.ray.moves import AskNow, Move, Placed, for_this_run, moves, remaining
 from aal.engines.ray.process import RayProcess
 from aal.engines.ray.room import Ask
 
@@ -40,6 +41,7 @@ class Growing:
         incarnations: of the processes under this hub.
         asks_on: what one more process asks, on such machines.
         fixed: roles whose CPUs the settings give.
+        needed: what a machine must see to be used.
         display: where it is shown which processes move.
     """
 
@@ -50,6 +52,7 @@ class Growing:
         incarnations: Incarnations,
         asks_on: Callable[[Sequence[Mapping[str, float]]], AskNow],
         fixed: Sequence[str],
+        needed: Sequence[pathlib.Path],
         display: Display,
     ) -> None:
         self._cluster = cluster
@@ -57,6 +60,7 @@ class Growing:
         self._incarnations = incarnations
         self._asks_on = asks_on
         self._fixed = fixed
+        self._needed = needed
         self._display = display
         self._first = cluster.machines().keys()
         self._watch = Watch(cluster)
@@ -83,7 +87,7 @@ class Growing:
             return
         placed = self._placed(given, now)
         targets = {one: self._remaining(one, machines, free, given) for one in joined}
-        ask_now = self._asks_on(list(machines.values()))
+        ask_now = self.ask_now(machines, given)
         most = self._may_leave(given)
         planned = moves(placed, list(self._moves.values()), machines, targets, ask_now, self._fixed, most)
         if found := list(itertools.islice(planned, MOST)):
@@ -94,7 +98,25 @@ class Growing:
         move, (machines, free) = self._moves.pop(slot, None), self._watch.found
         if move is None or move.machine not in machines:
             return None
+        self._moved_at[slot] = time.monotonic()
         return move if move.ask.fits(self._remaining(move.machine, machines, free, given)) else None
+
+    def ask_now(self, machines: Found, given: Sequence[tuple[RayProcess, Ask]]) -> AskNow:
+        """Returns what one more process asks: of a machine that has joined no more than other programs leave there.
+
+        Args:
+            machines: that are there.
+            given: the processes that have what they were given, or had it a moment ago.
+        """
+        _, free = self._watch.found
+        seen = [
+            for_this_run(has, free[name], [ask for one, ask in given if one.machine == name])
+            if name in free and name not in self._first
+            else has
+            for name, has in machines.items()
+            if self._checks.get(name, "") is not None
+        ]
+        return self._asks_on(seen)
 
     def kept(self) -> list[Ask]:
         """Returns what is kept for processes that are about to move."""
@@ -142,11 +164,13 @@ class Growing:
     def _is_usable(self, machine: str, given: Sequence[tuple[RayProcess, Ask]]) -> bool:
         """Whether a machine that has joined can run the program, as far as it has said so."""
         if machine not in self._checks:
-            roles = {one.slot.role.name: replace(one.slot.role, args=(), rows=None) for one, _ in given}
+            self._cluster.wait_for_head()
+            moving = [one.slot.role for one, _ in given if asks_for_work(one.slot.role.sees)]
+            roles = {role.name: replace(role, args=(), rows=None) for role in moving}
             task = ray.remote(_what_is_missing).options(
                 num_cpus=0, scheduling_strategy=self._cluster.on_machine(machine)
             )
-            self._checks[machine] = task.remote(__version__, list(roles.values()))
+            self._checks[machine] = task.remote(__version__, list(roles.values()), self._needed)
         check = self._checks[machine]
         if check is None or not ended([check], 0.0):
             return False
@@ -161,8 +185,10 @@ class Growing:
         return not problem
 
 
-def _what_is_missing(version: str, roles: Sequence[Role]) -> str:
+def _what_is_missing(version: str, roles: Sequence[Role], needed: Sequence[pathlib.Path]) -> str:
     """Returns why the machine where this is called cannot run the roles; nothing where it can."""
+    if missing := [str(path) for path in needed if not path.exists()]:
+        return f"it does not see {', '.join(missing)}"
     if __version__ != version:
         return f"it has version {__version__} of this program, and the command's has {version}"
     for role in roles:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
@@ -13,7 +13,6 @@ from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
 from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
-from aal.engines.ray.moves import AskNow
 from aal.engines.ray.process import KILL_S, RayProcess
 from aal.engines.ray.role_host import RoleHost
 from aal.engines.ray.room import Ask
@@ -31,8 +30,7 @@ class RayLauncher:
         cluster: where.
         hub: of the run.
         incarnations: of the processes under this hub.
-        asks_on: what one more process asks, on such machines.
-        growing: decides which processes move to machines that join.
+        growing: says what the next process of a role asks, and which ones move to machines that join.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
         display: where a process is shown that waits for a machine.
     """
@@ -42,7 +40,6 @@ class RayLauncher:
         cluster: Cluster,
         hub: RemoteHub,
         incarnations: Incarnations,
-        asks_on: Callable[[Sequence[Mapping[str, float]]], AskNow],
         growing: Growing,
         assigned: Callable[[Slot, int, Ask], Assignment],
         display: Display,
@@ -50,7 +47,6 @@ class RayLauncher:
         self._cluster = cluster
         self._hub = hub
         self._incarnations = incarnations
-        self._asks_on = asks_on
         self._growing = growing
         self._assigned = assigned
         self._display = display
@@ -65,13 +61,15 @@ class RayLauncher:
 
     def start(self, slot: Slot) -> RayProcess:
         """Starts an actor for a slot that was admitted last."""
+        machines = self._cluster.machines()
         others = [(one, ask) for one, ask in self._alive() if one.slot is not slot]
         place: Any
         if (move := self._growing.move_of(slot, others)) is not None:
             ask, place = move.ask, self._cluster.on_machine(move.machine)
         else:
             held = [*(ask for _, ask in others), *self._growing.kept()]
-            ask = self._asks_on(list(self._cluster.machines().values()))(slot.role, held)
+            ended_now = [one for one in [self._given.get(slot.name)] if one is not None and one[0].has_begun]
+            ask = self._growing.ask_now(machines, [*others, *ended_now])(slot.role, held)
             place = self._cluster.on_this_machine() if slot.role.stays and not ask.pins else "SPREAD"
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,

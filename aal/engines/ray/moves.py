@@ -50,11 +50,28 @@ def remaining(has: Resources, free: Resources, given: Sequence[Ask]) -> dict[str
         free: what nobody had of them a moment ago, other programs on the cluster included.
         given: what processes of this run have there, also such as have only just begun, or will.
     """
+    taken = _sum(given)
+    return {name: min(free.get(name, 0.0), amount - taken[name]) for name, amount in has.items()}
+
+
+def _sum(given: Sequence[Ask]) -> defaultdict[str, float]:
     taken = defaultdict[str, float](float)
     for ask in given:
         for name, amount in ask.resources.items():
             taken[name] += amount
-    return {name: min(free.get(name, 0.0), amount - taken[name]) for name, amount in has.items()}
+    return taken
+
+
+def for_this_run(has: Resources, free: Resources, given: Sequence[Ask]) -> dict[str, float]:
+    """Returns what this run can have of a machine: what it has there, and what nobody has.
+
+    Args:
+        has: its resources.
+        free: what nobody had of them a moment ago.
+        given: what processes of this run have there.
+    """
+    taken = _sum(given)
+    return {name: min(amount, free.get(name, 0.0) + taken[name]) for name, amount in has.items()}
 
 
 def moves(
@@ -117,7 +134,7 @@ def _fitted(ask: Ask, has: Ask, left: Resources, is_fixed: bool) -> Ask:
     """
     if is_fixed:
         return ask
-    cpus = left.get("CPU", 0.0)
+    cpus = max(0.0, left.get("CPU", 0.0))  # below 0 where Ray has put there what was to be kept for others
     part = min(1.0, ask.gpus / left["GPU"]) if ask.gpus and left.get("GPU") else 1.0
     most = min(max(ask.cpus, has.cpus), max(part * cpus, min(has.cpus, cpus)))
     return dataclasses.replace(ask, cpus=float(int(most)))

@@ -142,8 +142,11 @@ class NodeStore:
         contents: Contents = self._answer(self._source.contents.remote(path, rows))
         kept = folder / contents.name
         with self._lock(kept):
-            if not holds(kept, contents, rows):
+            seen = self._of_run / f"{kept.name}.seen"  # by a process of this run, which has looked at all of it
+            if not (kept.exists() and seen.exists()) and not holds(kept, contents, rows, self._heartbeat):
                 self._fetch(path, contents, kept, rows)
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            seen.touch()
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             os.link(kept, target)
