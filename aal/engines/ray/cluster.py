@@ -43,12 +43,11 @@ class Cluster:
             RunFailed: the head is gone.
         """
         self.wait_for_head()
-        return {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+        return _alive()
 
     def resources(self) -> tuple[Found, Found]:
         """Returns the resources of each machine that is there, by its id, and what nobody had of them a moment ago."""
-        machines = {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
-        return machines, available_resources_per_node()
+        return _alive(), available_resources_per_node()
 
     def on_this_machine(self) -> NodeAffinitySchedulingStrategy:
         """Returns what keeps an actor on the machine of this program."""
@@ -61,7 +60,7 @@ class Cluster:
 
     def on_each_machine(self) -> list[NodeAffinitySchedulingStrategy]:
         """Returns what brings a task to each machine that is there."""
-        return [self.on_machine(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+        return [self.on_machine(name) for name in _alive()]
 
     def wait_for(
         self,
@@ -152,6 +151,10 @@ class Watch:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(ANSWER_S)
+
+
+def _alive() -> dict[str, dict[str, float]]:
+    return {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
 
 
 def in_words(machines: Sequence[Mapping[str, float]]) -> str:

@@ -68,8 +68,8 @@ class RayLauncher:
             ask, place = move.ask, self._cluster.on_machine(move.machine)
         else:
             held = [*(ask for _, ask in others), *self._growing.kept()]
-            ended_now = [one for one in [self._given.get(slot.name)] if one is not None and one[0].has_begun]
-            ask = self._growing.ask_now(machines, [*others, *ended_now])(slot.role, held)
+            had = [self._given[slot.name]] if slot.name in self._given and self._given[slot.name][0].has_begun else []
+            ask = self._growing.ask_now(machines, [*others, *had])(slot.role, held)
             place = self._cluster.on_this_machine() if slot.role.stays and not ask.pins else "SPREAD"
         actor = ray.remote(RoleHost).options(
             num_cpus=ask.cpus,
