@@ -81,6 +81,13 @@ def test_a_server_gets_twice_the_cpus_or_a_gpu_and_does_not_move_for_less() -> N
     assert not found(placed, {"old": {"CPU": 4.0}, "new": {"CPU": 4.0, "GPU": 2.0}}, ["new"], devices=on_cpu)
 
 
+def test_the_last_part_of_a_gpu_is_given_too_though_parts_do_not_add_up_to_the_last_digit() -> None:
+    server, *workers = slots_of(1, 4)
+    placed = [*at([server, *workers[:3]], Ask(1.0, 0.2), "new"), *at(workers[3:], Ask(1.0))]
+    machines = {"old": {"CPU": 3.0}, "new": {"CPU": 8.0, "GPU": 1.0}}
+    assert found(placed, machines, ["new"], others={"CPU": 4.0, "GPU": 0.8}) == [Move(workers[3], Ask(1.0, 0.2), "new")]
+
+
 def test_numbers_and_pins_of_the_user_stand() -> None:
     server, *workers = slots_of(1, 4)
     placed = [*at([server], Ask(1.0)), *at(workers, Ask(0.5))]

@@ -37,7 +37,7 @@ class Ask:
 
     def fits(self, free: Mapping[str, float]) -> bool:
         """Whether a machine has all of it."""
-        return all(free.get(name, 0.0) >= amount for name, amount in self.resources.items())
+        return all(_units(free.get(name, 0.0)) >= _units(amount) for name, amount in self.resources.items())
 
     def __str__(self) -> str:
         amounts = [f"{amount:g} {name}" for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount]
