@@ -5,21 +5,16 @@ of the commands that a user has. What is broken is a command that prints a trace
 or 2, or exits with 0 while an answer is gone that was on disk before.
 """
 
-import os
 import pathlib
 import random
-import signal
+import subprocess
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable
 
-from aal import export, report
-from aal.app import eval as evaluation
-from aal.app import main as program
-from bench.fuzz.case import Broken, Case
+from bench.fuzz.case import Broken, Case, TooLong
 from bench.fuzz.made_runs import KINDS, Made, answers_of, copy_run, made_run
 from bench.fuzz.run_damages import damage
+from bench.run_process import ROOT
 
 NUMBER = 300
 SECONDS = 600.0  # a run that is resumed takes some seconds on an idle machine
@@ -37,21 +32,21 @@ def make(place: pathlib.Path, seed: int, number: int) -> Case:
     return Case(f"{kind}, {' and '.join(done)}", lambda: [_tried(run, made, name, commands[name]) for name in names])
 
 
-def _commands_for(run: pathlib.Path) -> dict[str, Callable[[], int]]:
-    """Returns what a user may do with a run directory."""
+def _commands_for(run: pathlib.Path) -> dict[str, list[str]]:
+    """Returns what a user may do with a run directory, in words for Python."""
     models = sorted((run / "models").glob("*.pt")) if (run / "models").is_dir() else []
     newest = str(models[-1] if models else run / "models" / "none.pt")
     return {
-        "resume": lambda: program.main(["--resume", str(run)]),
-        "report": lambda: report.main([str(run)]),
-        "export": lambda: export.main([str(run), "--format", "csv"]),
-        "eval": lambda: evaluation.main(["--path", newest]),
+        "resume": ["main.py", "--resume", str(run)],
+        "report": ["-m", "aal.report", str(run)],
+        "export": ["-m", "aal.export", str(run), "--format", "csv"],
+        "eval": ["eval.py", "--path", newest],
     }
 
 
-def _tried(run: pathlib.Path, made: Made, name: str, act: Callable[[], int]) -> str:
+def _tried(run: pathlib.Path, made: Made, name: str, words: list[str]) -> str:
     """Runs a command on a damaged run; returns its name and exit code."""
-    code, said = _apart(act)
+    code, said = _ran(words)
     if "Traceback" in said:
         raise Broken(f"{name}: {said[-1500:]}")
     if code not in (0, 1, 2):
@@ -68,35 +63,17 @@ def _tried(run: pathlib.Path, made: Made, name: str, act: Callable[[], int]) -> 
     return f"{name}: exit code {code}"
 
 
-def _apart(act: Callable[[], int]) -> tuple[int, str]:
-    """Runs a command in a process of its own, forked so that nothing is imported anew.
-
-    Returns:
-        Its exit code and what it printed.
-    """
+def _ran(words: list[str]) -> tuple[int, str]:
+    """Runs a command; returns its exit code and what it printed."""
     with tempfile.TemporaryFile() as output:
-        child = os.fork()
-        if child == 0:
-            for number in (1, 2):
-                os.dup2(output.fileno(), number)
-            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-            code = 70
-            try:
-                code = act()
-            except SystemExit as left:
-                code = left.code if isinstance(left.code, int) else 1
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        status = None
+
+        def said() -> str:
+            output.seek(0)
+            return output.read().decode(errors="replace")
+
+        command = [sys.executable, *words]
         try:
-            _, status = os.waitpid(child, 0)
-        finally:
-            if status is None:  # it took too long, or the bench is interrupted
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-        output.seek(0)
-        return os.waitstatus_to_exitcode(status), output.read().decode(errors="replace")
+            ended = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False)  # noqa: S603 - our own
+        except TooLong as error:
+            raise TooLong(f"{error}: {' '.join(words)}: {said()[-1500:]}") from None
+        return ended.returncode, said()
