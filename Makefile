@@ -13,11 +13,11 @@ label-demo: .venv/installed
 
 # What needs neither GPU nor network.
 test: check
-	$(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+	$(BIN)/python -m pytest -n 3 -m "not gpu and not slow"
 
 # And what takes long.
 test-all: check
-	$(BIN)/python -m pytest -n 2 -m "not gpu"
+	$(BIN)/python -m pytest -n 3 -m "not gpu"
 
 check: .venv/installed
 	$(BIN)/ruff check .

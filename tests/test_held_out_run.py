@@ -77,7 +77,7 @@ def test_people_label_the_test_set_and_a_resumed_run_goes_on_with_it(tmp_path: p
     trained = {int(job): int(labels) for labels, job in re.findall(r"trains on (\d+) labels \(job (\d+)\)", log(run))}
     tested = dict(query(run, "SELECT version, sum(images) FROM confusion GROUP BY version"))
     models = query(run, "SELECT version, ticket, labels, test_accuracy, val_accuracy FROM models")
-    assert len(models) > 3 and models[-1][2] == IMAGES and tested[models[-1][0]] == 22
+    assert len(models) > 1 and models[-1][2] == IMAGES and tested[models[-1][0]] == 22
     for version, job, labels, accuracy, validated in models:
         held_out = [purposes[item] for item in order[:labels] if item in purposes]
         assert trained[job] == labels - len(held_out), "nothing that is held out is trained on"
