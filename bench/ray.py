@@ -248,7 +248,7 @@ def model_s() -> float:
     """Returns the seconds from a model's end on one machine until all workers on all machines have it."""
     import ray
 
-    from aal.engines.ray.files import Files
+    from aal.engines.ray.files_watch import started
     from aal.engines.ray.node_store import NodeStore
 
     with tempfile.TemporaryDirectory(prefix="bench-ray-") as name, contextlib.ExitStack() as ended:
@@ -260,7 +260,7 @@ def model_s() -> float:
         ended.callback(machines.close)
         ray.init(machines.address, log_to_driver=False)
         ended.callback(ray.shutdown)
-        files = ray.remote(Files).options(num_cpus=0).remote(folder / "run", [])
+        files = started({"num_cpus": 0}, folder / "run", [])
         readers = [
             ray.remote(Reader).options(num_cpus=1, scheduling_strategy="SPREAD").remote(folder / "run", files)
             for _ in range(READERS)

@@ -294,6 +294,41 @@ def test_a_killed_main_leaves_nothing_and_its_run_goes_on_elsewhere(machines: Ma
     assert later and not before & {pathlib.Path(path).name for (path,) in later}, "no actor of before could write there"
 
 
+def test_files_that_hang_begin_again(machines: Machines, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    words = [*REAL, "engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false", "hung_after_s=8"]
+
+    def stop() -> None:
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[0].startswith("ray::Files"):
+                process.suspend()
+
+    with meanwhile(run, stop):
+        assert program.main([*words, "annotators.seconds_per_label=0.3", "--out", str(run)]) == 0
+    assert is_exact(run, 80)
+    assert "files: made no progress for 8 s; their process begins again" in (run / "log.txt").read_text()
+
+
+def test_a_run_whose_head_is_lost_ends_and_goes_on_on_another_cluster(
+    machines: Machines, tmp_path: pathlib.Path
+) -> None:
+    run, there = tmp_path / "run", Machines(tmp_path / "machines", {"head": 1, "a": 4})
+    words = [*REAL, "annotators.seconds_per_label=2", "engine=ray", f"ray.address={there.address}"]
+    main = subprocess.Popen([sys.executable, "main.py", *words, "--out", str(run)], cwd=ROOT, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: answered(run) > 5, 120.0)
+        there.lose("head")
+        _, errors = main.communicate(timeout=100)
+    finally:
+        main.kill()
+        there.close()
+    assert main.returncode == 1 and b"the head of the Ray cluster at" in errors and b"Traceback" not in errors
+    before = answers_of(run)
+    words = [sys.executable, "main.py", "--resume", str(run), f"ray.address={machines.address}"]
+    assert subprocess.run(words, cwd=ROOT, timeout=120).returncode == 0
+    assert is_exact(run, 80) and before <= answers_of(run)
+
+
 def test_a_cluster_is_started_where_no_address_is_given(tmp_path: pathlib.Path) -> None:
     plan, started = plan_of(tmp_path / "run", labels=20), time.monotonic()
     assert RayEngine().run(plan, Notes()) == RunResult(RunStatus.FINISHED)

@@ -231,6 +231,8 @@ def test_only_models_are_taken_and_only_what_roles_read_is_given(
     (tmp_path / "run" / "people.json").write_text("secret")
     with pytest.raises(ValueError, match="is no file that a role of the run reads"):
         files.contents(tmp_path / "run" / "people.json")
+    with pytest.raises(ValueError, match="is no file that a role of the run reads"):
+        files.listed(tmp_path / "run" / "models" / "..")
 
 
 def test_a_disk_that_does_not_take_a_model_is_named_and_is_not_a_hub_that_is_gone(

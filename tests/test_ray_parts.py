@@ -241,7 +241,7 @@ def test_what_is_given_the_labels_of_all_clients_stays_where_they_are(
         return asks[role.name]
 
     growing: Any = SimpleNamespace(move_of=lambda *_: None, kept=list, ask_now=lambda *_: ask_now)
-    starts = launcher.RayLauncher(cluster, none, Incarnations(0), growing, lambda *_: none, none)
+    starts = launcher.RayLauncher(cluster, none, Incarnations(0), growing, lambda *_: none, none, none)
     for role in plan.roles:
         starts.start(Slot(role, 0))
     places = {role.name: how["scheduling_strategy"] for role, how in zip(plan.roles, given, strict=True)}

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def test_the_paper_scale_is_the_published_one() -> None:
     assert (published.epochs, published.batch_size, published.learning_rate, published.momentum) == (40, 128, 0.1, 0.9)
     assert (published.weight_decay, published.decay_all, published.nesterov) == (5e-4, True, False)
     assert (published.schedule, published.milestones, s.networks[0].model) == ("multi_step", [260], "resnet8")
+    assert published.precision == "float32"
     assert s.worker_query_num + 1 == 6, "cycles"
 
 
@@ -100,6 +102,14 @@ def test_slow_clients_are_compared_in_rounds_and_without(scale: str) -> None:
         assert settings.federated is not None and settings.costs.client_factors is not None
         assert settings.federated.dropout == 0.1 and (settings.federated.asynchronous is None) == (run.pace == "rounds")
         assert (min(settings.costs.client_factors), max(settings.costs.client_factors)) == (1, 10)
+    if scale != "tiny":  # where a round has not twice as many local models as a version without rounds
+        models = [_models_between_tests(run.config["federated"], run.config["worker_num"]) for run in plan[:2]]
+        assert models == [8, 8], "both are tested after as many trainings"
+
+
+def _models_between_tests(federated: dict[str, Any], clients: int) -> int:
+    of_version = federated.get("asynchronous", {}).get("buffer", round(federated["fraction"] * clients))
+    return int(of_version * federated["test_every"])
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_version_that_has_it() -> None:

@@ -25,8 +25,9 @@ ABOUT = """\
 The same federation (`random`, KCFU, alpha {alpha}) where the slowest client takes {slowest:.0f} times as long as the
 fastest, the others evenly between, and a tenth of the local trainings is lost because its client drops out. In rounds
 the server waits for all who take part; without rounds it makes a version of every {buffer} local models, weighted by
-their staleness (FedBuff). A client has {people} annotators of its own, who take {label} virtual seconds a label; an
-image of a training takes {image} on the fastest client.
+their staleness (FedBuff); all clients take part, at a constant learning rate, since no cycle counts their epochs. Both
+are tested after as many local models, those of a round. A client has {people} annotators of its own, who take {label}
+virtual seconds a label; an image of a training takes {image} on the fastest client.
 """
 
 
@@ -56,11 +57,11 @@ def slow_plan(setup: Setup) -> list[SlowRun]:
 def _run(setup: Setup, pace: str, seed: int) -> SlowRun:
     base = run_of(setup, "random", "kcfu", PUBLISHED, seed).config
     clients = base["worker_num"]
-    federated = {**base["federated"], "dropout": DROPOUT}
+    federated = {**base["federated"], "dropout": DROPOUT, "test_every": 1}
     training = dict(base["training"])
     if pace == "asynchronous":
         federated |= {"fraction": 1.0, "asynchronous": {"buffer": max(1, round(BUFFER * clients))}}
-        federated["test_every"] = 2
+        federated["test_every"] = 2  # of so many as in a round
         training |= {"schedule": "constant", "milestones": None}
         training = {key: value for key, value in training.items() if value is not None}
     config = {

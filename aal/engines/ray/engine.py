@@ -22,7 +22,7 @@ from aal.engines.processes import HUB_GONE, HubLost, Slot
 from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, names_cpus, next_ask
 from aal.engines.ray.cluster import LOOK_S, Cluster, ended
 from aal.engines.ray.connection import connected
-from aal.engines.ray.files import Files
+from aal.engines.ray.files_watch import FilesWatch, started
 from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost
@@ -96,7 +96,7 @@ class _Attempt:
         with writing(self._run):
             sign.touch()
         here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": self._cluster.on_this_machine()}
-        files = ray.remote(Files).options(**here, max_restarts=-1, max_task_retries=-1).remote(self._run, readable)
+        files = started(here, self._run, readable)
         pin = self._plan.settings.ray.pins.get("hub")
         place = {"num_cpus": 0, "resources": {pin: A_BIT}} if pin else here
         host = ray.remote(HubHost).options(**place, max_concurrency=CALLS_AT_ONCE, max_restarts=0).remote()
@@ -146,7 +146,8 @@ class _Attempt:
         if settings.pretrained is not None and pathlib.Path(settings.pretrained).is_absolute():
             needed.append(pathlib.Path(settings.pretrained))
         growing = Growing(self._cluster, hub, incarnations, asks_on, fixed, needed, self._display)
-        launcher = RayLauncher(self._cluster, hub, incarnations, growing, assigned, self._display)
+        watch = FilesWatch(files, settings.hung_after_s)
+        launcher = RayLauncher(self._cluster, hub, incarnations, growing, assigned, watch, self._display)
         slots = [Slot(role, index) for role in plan.roles for index in range(role.slots)]
         slots.sort(key=lambda slot: slot.index > 0)  # one of each role before a second one of any
         return supervise(Supervisor(settings, slots, hub, launcher, self._display, self._caught), hub)

@@ -7,12 +7,15 @@ import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import ray
 
 from aal.engines.ray.contents import CHUNK, Contents, RowContents, contents_of, digest_of, read_chunk, rows_in
 from aal.engines.ray.identity import Identity
 from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.checksum import is_intact
 from aal.storage.run_directory import WRITTEN
+
+WATCHED = "watched"  # a thread of the actor, for calls that say that it is there
 
 
 class Files:
@@ -29,6 +32,11 @@ class Files:
         self._run = run
         self._readable = [run / "split.npz", *(run / folder for folder in WRITTEN), *readable]
         self._known: dict[tuple[pathlib.Path, str], Contents] = {}  # by path, and digest of the rows
+
+    @ray.method(concurrency_group=WATCHED)
+    def process(self) -> int:
+        """Returns the number of the process, at once."""
+        return os.getpid()
 
     def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
         """Returns the files of a folder, or the file itself."""
@@ -108,5 +116,5 @@ class Files:
         return self._run / folder / file
 
     def _check(self, path: pathlib.Path) -> None:
-        if not any(path == one or path.parent == one for one in self._readable):
+        if ".." in path.parts or not any(path == one or path.parent == one for one in self._readable):
             raise ValueError(f"{path}: is no file that a role of the run reads")

@@ -11,6 +11,7 @@ from aal.coordination.fence import Incarnations
 from aal.engines.base import Display
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
+from aal.engines.ray.files_watch import FilesWatch
 from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.process import KILL_S, RayProcess
@@ -32,6 +33,7 @@ class RayLauncher:
         incarnations: of the processes under this hub.
         growing: says what the next process of a role asks, and which ones move to machines that join.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
+        files: looks after the actor of the files.
         display: where a process is shown that waits for a machine.
     """
 
@@ -42,6 +44,7 @@ class RayLauncher:
         incarnations: Incarnations,
         growing: Growing,
         assigned: Callable[[Slot, int, Ask], Assignment],
+        files: FilesWatch,
         display: Display,
     ) -> None:
         self._cluster = cluster
@@ -49,6 +52,7 @@ class RayLauncher:
         self._incarnations = incarnations
         self._growing = growing
         self._assigned = assigned
+        self._files = files
         self._display = display
         self._given: dict[str, tuple[RayProcess, Ask]] = {}  # to the newest process of each slot
         self._waiting: list[tuple[RayProcess, Ask]] = []
@@ -88,8 +92,9 @@ class RayLauncher:
         return process
 
     def look(self) -> None:
-        """Shows which processes have waited for a machine for long, and whether the head is there."""
+        """Shows which processes have waited for a machine for long, and whether the head and the files are there."""
         self._cluster.check()
+        self._files.look()
         self._waiting = [(one, ask) for one, ask in self._waiting if one.exitcode is None and not one.has_begun]
         for process, ask in self._waiting:
             if ask.resources and not process.is_shown and time.monotonic() - process.since > NOTE_S:

@@ -42,6 +42,10 @@ class NodeStore:
         self._source = source
         self._heartbeat = heartbeat
 
+    def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
+        """Returns the files of a folder of the main process's machine, or the file itself."""
+        return list(self._answer(self._source.listed.remote(path)))
+
     def image_file(self, path: pathlib.Path, target: pathlib.Path, rows: np.ndarray | None = None) -> None:
         """Puts a copy of a file of the main process's machine at a path of this one; it comes over once a machine.
 

@@ -4,13 +4,12 @@ import contextlib
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import filelock
 import numpy as np
-import ray
 
 from aal.config.settings import Settings
 from aal.engines.processes import Slot
@@ -110,8 +109,8 @@ class Workplace:
         """Returns the path on this machine of what is at a path of the main process's."""
         if self._one.sees(path):
             return path
-        listed: Sequence[pathlib.Path] = ray.get(self._one.files.listed.remote(path))
-        is_file = list(listed) == [path]
+        listed = store.listed(path)
+        is_file = listed == [path]
         folder = self._folder / "images" / (path.parent.name if is_file else path.name)
         for file in listed:
             target = folder / file.name
