@@ -51,7 +51,7 @@ CHANCES = {"hub": 2, "fork server": 2, "main": 2, "resource tracker": 1, "all": 
 FAULTS = {"kill": 6, "term": 2, "pause": 2, "stop": 2}
 PARTS = {
     "async": ("hub", "main", "server-0", "worker-0", "annotators"),
-    "federated": ("hub", "main", "server-0", "client-0", "annotators"),
+    "federated": ("hub", "main", "server-0", "client-0", "client-1", "evaluator-0", "annotators"),
 }  # that --each kills
 
 

@@ -9,6 +9,7 @@ import torch
 
 from aal.app import data
 from aal.app.data import ImageSet
+from aal.config.loading import load
 from aal.config.registry import TRAINERS
 from aal.config.settings import Settings
 from aal.coordination.partition import Partition
@@ -20,9 +21,10 @@ from bench.end_to_end import largest_seen
 from bench.harness import Source, network_of
 from bench.rows import Options, Row, alternate, rate_of
 from bench.run_process import running
-from bench.settings import WORDS, settings_of
+from bench.settings import WORDS
 
-RUN = ["--config", "kafal-cifar10-cpu.yaml", *WORDS["federated"]]
+CONFIG = "kafal-cifar10-cpu.yaml"
+RUN = ["--config", CONFIG, *WORDS["federated"]]
 CLIENTS = (10, 100)  # whose memory is measured
 CASES = (("resnet8", 10), ("resnet8", 100), ("resnet18", 10))  # network, clients
 REPEATS = 5  # of a measurement, the fastest of which counts
@@ -42,7 +44,7 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
 def _epochs(options: Options, source: Source) -> Iterator[Row]:
     """Ours is a whole run, less a shorter one; instead is a plain loop, the limit the same trainings alone."""
     torch.set_num_threads(1)  # as each process of clients has
-    settings = settings_of("federated")
+    settings = load(CONFIG, WORDS["federated"])
     split = data.split(source.images, settings, settings.worker_num)
     number = settings.worker_num * settings.training.epochs
     contenders = {
@@ -65,9 +67,7 @@ def _rate_of_runs(source: Source, settings: Settings, number: int) -> float:
 def _seconds_of_run(source: Source, rounds: int) -> float:
     """Returns how long a run takes on one core."""
     began_at = time.monotonic()
-    with running(
-        [*RUN, f"federated.rounds={rounds}", "devices.worker_processes=null"], images=source.images.folder
-    ) as run:
+    with running([*RUN, f"federated.rounds={rounds}"], images=source.images.folder) as run:
         run.wait()
         return time.monotonic() - began_at
 

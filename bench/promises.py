@@ -6,6 +6,7 @@ The checks have SQL of their own, apart from the program's: what they find does 
 import contextlib
 import pathlib
 import sqlite3
+from collections.abc import Sequence
 
 import yaml
 
@@ -14,6 +15,7 @@ from bench.settings import FOLDER
 
 PROMISES = yaml.safe_load((FOLDER / "promises.yaml").read_text(encoding="utf-8"))
 
+PROGRESS = {"answers": "select item from answers", "models": "select path from models"}
 Answers = set[tuple[int, int, int]]  # item, annotator, label
 
 
@@ -36,9 +38,9 @@ def answers_of(run: pathlib.Path) -> Answers:
     return set(_rows(run, "select item, annotator, label from answers"))
 
 
-def progress_of(run: pathlib.Path) -> int:
-    """Returns how many answers and models are on disk."""
-    return len(_rows(run, "select item from answers union all select path from models"))
+def progress_of(run: pathlib.Path, tables: Sequence[str] = ("answers", "models")) -> int:
+    """Returns how many answers and models, or one of both, are on disk."""
+    return sum(len(_rows(run, PROGRESS[table])) for table in tables)
 
 
 def _rows(run: pathlib.Path, sql: str) -> list[tuple]:

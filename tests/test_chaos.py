@@ -7,6 +7,9 @@ from bench import chaos
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
-def test_processes_killed_at_random_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert chaos.main(["--faults", "8", "--seed", "3", "--json"]) == 0
-    assert '"total": 8' in capsys.readouterr().out
+@pytest.mark.parametrize(("words", "faults"), [(["--faults", "8"], 8), (["--each", "1", "--mode", "federated"], 7)])
+def test_processes_that_are_killed_lose_nothing(
+    capsys: pytest.CaptureFixture[str], words: list[str], faults: int
+) -> None:
+    assert chaos.main([*words, "--seed", "3", "--json"]) == 0
+    assert f'"total": {faults}' in capsys.readouterr().out

@@ -120,6 +120,31 @@ def test_a_simulated_federation_repeats_to_the_last_weight_also_when_it_was_brok
     assert query(whole, "select count(*) from local_models where dropped_out") > [(0,)]
 
 
+@pytest.mark.unit
+def test_fedprox_keeps_clients_near_the_global_model(tmp_path: pathlib.Path, one_thread: None) -> None:
+    moved = {}
+    for proximal in (0.0, 10.0):
+        options = {"trainer_options": {"balanced": False, "proximal": proximal}}
+        longer = {"training": SMALL["training"] | {"epochs": 10}}  # the first step of a training has nothing to pull at
+        more = {"federated": {"rounds": 2, "partition": "iid"}, "query_strategy": "random", **options, **longer}
+        folder = run(tmp_path / str(proximal), **KAFAL | more)
+        first, second = weights(folder)[:2]
+        learned = [name for name in first if name.endswith(("weight", "bias"))]
+        moved[proximal] = sum(float((second[name] - first[name]).square().sum()) for name in learned)
+        assert query(folder, "select count(*) from rounds where left_out is null")[0][0] > 3
+    assert 0 < moved[10.0] < moved[0.0] / 2
+
+
+@pytest.mark.unit
+def test_a_baseline_chooses_by_the_local_model_the_global_one_or_both(tmp_path: pathlib.Path, one_thread: None) -> None:
+    chosen = {}
+    for model in ("local", "global", "both"):
+        more = {"federated": RULES | {"dropout": 0.0, "chosen_by": model}, "query_strategy": "entropy"}
+        folder = run(tmp_path / model, **KAFAL | more)
+        chosen[model] = frozenset(query(folder, "select item from offers"))
+    assert len(set(chosen.values())) == 3 and len({len(items) for items in chosen.values()}) == 1
+
+
 # ---------------------------------------------------------------------- real processes
 
 
