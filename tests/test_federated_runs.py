@@ -124,9 +124,12 @@ def test_a_simulated_federation_repeats_to_the_last_weight_also_when_it_was_brok
 def test_fedprox_keeps_clients_near_the_global_model(tmp_path: pathlib.Path, one_thread: None) -> None:
     moved = {}
     for proximal in (0.0, 10.0):
-        options = {"trainer_options": {"balanced": False, "proximal": proximal}}
-        longer = {"training": SMALL["training"] | {"epochs": 10}}  # the first step of a training has nothing to pull at
-        more = {"federated": {"rounds": 2, "partition": "iid"}, "query_strategy": "random", **options, **longer}
+        more: dict[str, Any] = {
+            "federated": {"rounds": 2, "partition": "iid"},
+            "query_strategy": "random",
+            "trainer_options": {"balanced": False, "proximal": proximal},
+            "training": {"epochs": 10, "batch_size": 16, "validate_after": 0},  # the first step has nothing to pull at
+        }
         folder = run(tmp_path / str(proximal), **KAFAL | more)
         first, second = weights(folder)[:2]
         learned = [name for name in first if name.endswith(("weight", "bias"))]
@@ -139,7 +142,7 @@ def test_fedprox_keeps_clients_near_the_global_model(tmp_path: pathlib.Path, one
 def test_a_baseline_chooses_by_the_local_model_the_global_one_or_both(tmp_path: pathlib.Path, one_thread: None) -> None:
     chosen = {}
     for model in ("local", "global", "both"):
-        more = {"federated": RULES | {"dropout": 0.0, "chosen_by": model}, "query_strategy": "entropy"}
+        more: dict[str, Any] = {"federated": RULES | {"dropout": 0.0, "chosen_by": model}, "query_strategy": "entropy"}
         folder = run(tmp_path / model, **KAFAL | more)
         chosen[model] = frozenset(query(folder, "select item from offers"))
     assert len(set(chosen.values())) == 3 and len({len(items) for items in chosen.values()}) == 1

@@ -1,6 +1,7 @@
 """The engine ray on three machines of its own that share no folder: the same run, and what happens when parts die."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -31,6 +32,7 @@ from bench.promises import answers_of
 from bench.visitors import Visitors
 from tests.builders import query, wait_for
 from tests.ray_cluster import answered, imagined, is_exact, on, pid_of
+from tests.test_data import needs_real_images, unpack
 from tests.test_faults import Notes, meanwhile, plan_of
 from tests.test_federated_runs import planned, weights
 
@@ -40,6 +42,10 @@ REAL = [
     *("--config", "digits.yaml", "models=cnn", "width=0.25", "server_num=1", "worker_num=2", "worker_query_num=2"),
     *("query_batch=20", "server_train_threshold=40", "training.epochs=2", "training.validate_after=0"),
     *("annotators.seconds_per_label=0.05", "devices.server_threads=1"),
+]
+REAL_IMAGES = [
+    *("--config", "cifar10-cpu.yaml", "initial_size=1000", "worker_num=4", "worker_query_num=2", "query_batch=50"),
+    *("server_train_threshold=200", "server_num=1", "training.epochs=8", "val_size=500"),
 ]
 
 ROUNDS = 3
@@ -81,6 +87,25 @@ def test_a_run_is_the_same_as_on_the_local_engine_and_images_reach_a_machine_onc
     assert not list(machines.folder.glob("*/aal/ray/runs/*")), "what is of the run goes with it"
     log = (ray / "log.txt").read_text()
     assert " server-0 " in log and " worker-1 " in log and "published v0" in log
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("words", "labels", "accuracy"),
+    [(["--config", "digits.yaml"], 600, 0.9), pytest.param(REAL_IMAGES, 400, 0.3, marks=needs_real_images)],
+    ids=["the demo", "CIFAR-10"],
+)
+def test_whole_runs_on_machines_that_share_no_folder(
+    machines: Machines, tmp_path: pathlib.Path, words: list[str], labels: int, accuracy: float
+) -> None:
+    if words is REAL_IMAGES:
+        words = [*words, f"data_dir={unpack(tmp_path, 'cifar-10')}"]
+    spread = ["engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false"]
+    spread += ["ray.pins={server: a, worker: b, annotators: b}"]
+    assert program.main([*words, *spread, "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"] > accuracy
+    assert is_exact(tmp_path / "run", labels)
 
 
 def test_of_a_large_set_a_machine_gets_the_images_that_its_roles_read(
