@@ -248,7 +248,7 @@ def model_s() -> float:
     """Returns the seconds from a model's end on one machine until all workers on all machines have it."""
     import ray
 
-    from aal.engines.ray.files_watch import started
+    from aal.engines.ray.files_actor import started
     from aal.engines.ray.node_store import NodeStore
 
     with tempfile.TemporaryDirectory(prefix="bench-ray-") as name, contextlib.ExitStack() as ended:

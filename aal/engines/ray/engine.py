@@ -22,7 +22,7 @@ from aal.engines.processes import HUB_GONE, HubLost, Slot
 from aal.engines.ray.asks import HUB, ask_of_hub, asks_of, names_cpus, next_ask
 from aal.engines.ray.cluster import LOOK_S, Cluster, ended
 from aal.engines.ray.connection import connected
-from aal.engines.ray.files_watch import FilesWatch, started
+from aal.engines.ray.files_actor import FilesWatch, started
 from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.hub_host import CALLS_AT_ONCE, HubHost

@@ -11,7 +11,7 @@ from aal.coordination.fence import Incarnations
 from aal.engines.base import Display
 from aal.engines.processes import Slot
 from aal.engines.ray.cluster import Cluster, ended
-from aal.engines.ray.files_watch import FilesWatch
+from aal.engines.ray.files_actor import FilesWatch
 from aal.engines.ray.growing import Growing
 from aal.engines.ray.hub_client import RemoteHub
 from aal.engines.ray.process import KILL_S, RayProcess

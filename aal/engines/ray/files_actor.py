@@ -1,4 +1,4 @@
-"""Whether the actor of the files answers: Ray starts it again when it has died, but does not notice one that hangs."""
+"""The actor of the files: its start, and whether it answers, since Ray starts a dead one again but notices no hang."""
 
 import contextlib
 import logging
