@@ -19,7 +19,8 @@ from aal.app import client_train, data, server_average
 from aal.app.main import wire
 from aal.config.loading import resolve
 from aal.config.seeding import derive
-from aal.coordination.federation import AggregationJob, Contribution, Facts, LocalModel
+from aal.context import Context
+from aal.coordination.federation import AggregationJob, Contribution, Facts, LocalJob, LocalModel
 from aal.coordination.schedules import schedule_of
 from aal.engines.base import Plan, RunResult, RunStatus, answers_of
 from aal.engines.local.engine import LocalEngine
@@ -213,7 +214,26 @@ def guarded(role: str, build: Callable[..., Any]) -> Callable[..., Any]:
 
 
 build_server = guarded("server", server_average.build)
-build_client = guarded("client", client_train.build)
+
+
+def build_client(context: Context[Any], images: pathlib.Path, facts: Facts) -> client_train.Client:
+    """Returns a client that has no image but its own, and fails when it is given a label that is not."""
+    client: client_train.Client = guarded("client", client_train.build)(context, images, facts)
+    own = data.load_split(context.run / "split.npz").owned(context.index)
+    foreign = np.setdiff1d(np.arange(len(np.load(images, mmap_mode="r"))), own)
+    for item in foreign:
+        with pytest.raises(KeyError):
+            client.bank.batch(torch.tensor([item]))
+    train = client.train
+
+    def checked(job: LocalJob, ids: np.ndarray, *rest: Any) -> LocalModel:
+        assert len(ids) and np.isin(ids, own).all(), "labels of another client"
+        return train(job, ids, *rest)
+
+    client.train = checked  # type: ignore[method-assign]
+    return client
+
+
 BUILDS = {"aal.app.server_average:build": "build_server", "aal.app.client_train:build": "build_client"}
 
 

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import pathlib
 import signal
+import sqlite3
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,25 +18,36 @@ from tests.test_faults import meanwhile, plan_of, processes
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 
-def answered(run: pathlib.Path, at_random: bool = True) -> int:
-    """Answers on disk; of those that a model chose, too."""
-    sql = f"SELECT count(*) FROM queries WHERE answered_at IS NOT NULL {'' if at_random else 'AND version >= 0'}"
-    with contextlib.suppress(Exception):  # there is no table yet
-        return int(query(run, sql)[0][0])
+def answered(run: pathlib.Path) -> int:
+    """Answers on disk."""
+    with contextlib.suppress(sqlite3.OperationalError):  # while the hub is replaced
+        return int(query(run, "SELECT count(*) FROM queries WHERE answered_at IS NOT NULL")[0][0])
     return 0
 
 
-def stop_until_all_is_labelled(run: pathlib.Path, labels: int, *names: str) -> None:
-    """Stops processes when queries of a model are answered, and lets them go on when there is nothing left to label."""
-    wait_for(lambda: answered(run, at_random=False) > 0)
-    stopped = [processes(run)[name] for name in names]
-    for process in stopped:
+@contextlib.contextmanager
+def stopped(run: pathlib.Path, *names: str) -> Iterator[None]:
+    """Stops processes of a run, and lets them go on in the end."""
+    those = [processes(run)[name] for name in names]
+    for process in those:
         process.send_signal(signal.SIGSTOP)
     try:
-        wait_for(lambda: answered(run) == labels)
+        yield
     finally:
-        for process in stopped:
+        for process in those:
             process.send_signal(signal.SIGCONT)
+
+
+def stop_until_all_is_labelled(run: pathlib.Path, labels: int, *names: str) -> None:
+    """Stops processes when a model has chosen, and lets them go on when there is nothing left to label.
+
+    The annotators are stopped until then: on a busy machine they would be done before the first model.
+    """
+    with contextlib.ExitStack() as until_labelled:
+        with stopped(run, "annotators"):
+            wait_for(lambda: query(run, "SELECT count(*) FROM standing_queries WHERE version >= 0")[0][0])
+            until_labelled.enter_context(stopped(run, *names))
+        wait_for(lambda: answered(run) == labels)
 
 
 @pytest.mark.parametrize("names", [("server-0",), ("worker-0",), ("server-0", "worker-1")])
