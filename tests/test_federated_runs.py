@@ -230,7 +230,7 @@ def build_client(context: Context[Any], images: pathlib.Path, facts: Facts) -> c
         assert len(ids) and np.isin(ids, own).all(), "labels of another client"
         return train(job, ids, *rest)
 
-    client.train = checked  # type: ignore[method-assign]
+    client.train = checked  # type: ignore[assignment, method-assign]
     return client
 
 
