@@ -15,7 +15,11 @@ from bench.settings import FOLDER
 
 PROMISES = yaml.safe_load((FOLDER / "promises.yaml").read_text(encoding="utf-8"))
 
-PROGRESS = {"answers": "select item from answers", "models": "select path from models"}
+PROGRESS = {
+    "answers": "select item from answers",
+    "models": "select path from models",
+    "offers": "select item from offers",
+}
 Answers = set[tuple[int, int, int]]  # item, annotator, label
 
 
@@ -39,7 +43,7 @@ def answers_of(run: pathlib.Path) -> Answers:
 
 
 def progress_of(run: pathlib.Path, tables: Sequence[str] = ("answers", "models")) -> int:
-    """Returns how many answers and models, or one of both, are on disk."""
+    """Returns how many rows of some tables are on disk."""
     return sum(len(_rows(run, PROGRESS[table])) for table in tables)
 
 

@@ -47,7 +47,8 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
             },
         )
         yield Row("ray/ids", "ids/s", **found)
-        yield Row("ray/calls", "calls/s", [calls_per_s(seconds) for _ in range(options.rounds)])
+        calls = {"ours": partial(calls_per_s, seconds), "limit": partial(bare_calls_per_s, seconds)}
+        yield Row("ray/calls", "calls/s", **alternate(options.rounds, calls))
         for clients in CLIENTS[:1] if options.quick else CLIENTS:
             times = alternate(
                 options.rounds,
@@ -99,13 +100,9 @@ class Load:
         """Calls a function of the load generator with queues."""
         return getattr(load, function)(*args)
 
-    def poll(self, seconds: float) -> int:
-        """Returns how many calls the hub takes of this process in so many seconds."""
-        end, calls = time.monotonic() + seconds, 0
-        while time.monotonic() < end:
-            self._hub.annotators.draw([0], [0.0], 0)
-            calls += 1
-        return calls
+    def poll(self, seconds: float) -> float:
+        """Returns how many calls a second the hub takes of this process."""
+        return rate_of(1, lambda: self._hub.annotators.draw([0], [0.0], 0), seconds)
 
 
 @contextlib.contextmanager
@@ -190,7 +187,33 @@ def calls_per_s(seconds: float) -> float:
     with _served(1000) as (started, _, _settings):
         pollers = [started() for _ in range(POLLERS)]
         ray.get([one.poll.remote(0.1) for one in pollers])
-        return sum(ray.get([one.poll.remote(seconds) for one in pollers])) / seconds
+        return float(sum(ray.get([one.poll.remote(seconds) for one in pollers])))
+
+
+class Bare:
+    """An actor that does nothing, and one that calls it."""
+
+    def nothing(self) -> None:
+        """Returns at once."""
+
+    def call(self, other: Any, seconds: float) -> float:
+        """Returns how many calls a second another one takes of this process."""
+        import ray
+
+        return rate_of(1, lambda: ray.get(other.nothing.remote()), seconds)
+
+
+def bare_calls_per_s(seconds: float) -> float:
+    """Returns how many calls a second an actor that does nothing takes of as many processes."""
+    import ray
+
+    actors = [ray.remote(Bare).options(num_cpus=0).remote() for _ in range(POLLERS + 1)]
+    try:
+        ray.get([one.call.remote(actors[0], 0.1) for one in actors[1:]])
+        return float(sum(ray.get([one.call.remote(actors[0], seconds) for one in actors[1:]])))
+    finally:
+        for actor in actors:
+            ray.kill(actor)
 
 
 def actor_draws(clients: int, seconds: float) -> list[float]:

@@ -80,6 +80,9 @@ def test_the_page_says_what_holds() -> None:
     assert "No accuracy of the paper could be found" in text
     assert text.count("| logo") == 1, "where clients differ as published alone"
     assert len(page.rows_of(found)) == len(found) * 4
+    mixed = [dataclasses.replace(found[0], hardware="another"), *found[1:]]
+    assert "a machine." in text and page.MIXED not in text
+    assert f"a machine; another.\n\n{page.MIXED}" in page.page_of(SETUP, mixed, [], "", "the command", 60.0)
     figure = page.picture_of(SETUP, found)
     assert [len(axes.lines) for axes in figure.axes] == [4, 3, 4, 3]
 

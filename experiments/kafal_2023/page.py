@@ -22,6 +22,9 @@ from aal.reporting.units import duration
 from aal.storage.atomic import write_whole
 
 NAMES = {"kcfu": "KCFU", "fedavg": "FedAvg"}
+MIXED = """\
+Two runs of a pair may have been made on different processors, which moves a curve by up to a point: a verdict that
+holds by less is not certain."""
 BEATEN = {"uncertainty": ("entropy", "margin"), "random": ("random",)}  # by KSAS, as the paper claims
 
 
@@ -138,6 +141,7 @@ def page_of(
 ) -> str:
     """Returns the Markdown page."""
     table = [(claim.text, f"**{claim.verdict}**", claim.evidence, claim.runs) for claim in claims]
+    hardware = sorted({one.hardware for one in results})
     return (
         (FOLDER / "page.md")
         .read_text(encoding="utf-8")
@@ -153,7 +157,8 @@ def page_of(
             slow=slow,
             command=command,
             took=duration(seconds),
-            hardware="; ".join(sorted({one.hardware for one in results})),
+            hardware="; ".join(hardware),
+            mixed=f"\n\n{MIXED}" if len(hardware) > 1 else "",
         )
     )
 

@@ -25,9 +25,10 @@ ABOUT = """\
 The same federation (`random`, KCFU, alpha {alpha}) where the slowest client takes {slowest:.0f} times as long as the
 fastest, the others evenly between, and a tenth of the local trainings is lost because its client drops out. In rounds
 the server waits for all who take part; without rounds it makes a version of every {buffer} local models, weighted by
-their staleness (FedBuff); all clients take part, at a constant learning rate, since no cycle counts their epochs. Both
-are tested after as many local models, those of a round. A client has {people} annotators of its own, who take {label}
-virtual seconds a label; an image of a training takes {image} on the fastest client.
+their staleness (FedBuff); all clients take part, at a constant learning rate, since there is no cycle in which to
+count epochs for the milestones. Both are tested after about as many local models, those of a round. A client has
+{people} annotators of its own, who take {label} virtual seconds a label; an image of a training takes {image} on the
+fastest client.
 """
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 import pathlib
 import secrets
 import time
@@ -173,15 +174,15 @@ class _Attempt:
 def _absolute(plan: Plan) -> Plan:
     """Returns a plan whose paths do not depend on the directory in which it was made."""
     settings, given = plan.settings, plan.settings.pretrained
-    paths = {"data_dir": str(pathlib.Path(settings.data_dir).expanduser().absolute())}
+    paths = {"data_dir": os.path.abspath(pathlib.Path(settings.data_dir).expanduser())}
     if given is not None and pathlib.Path(given).expanduser().exists():  # else it is the name of some weights
-        paths["pretrained"] = str(pathlib.Path(given).expanduser().absolute())
+        paths["pretrained"] = os.path.abspath(pathlib.Path(given).expanduser())
     roles = [replace(role, args=tuple(map(_absolute_path, role.args))) for role in plan.roles]
     return replace(plan, settings=settings.model_copy(update=paths), run=plan.run.resolve(), roles=roles)
 
 
 def _absolute_path(arg: Any) -> Any:
-    return arg.absolute() if isinstance(arg, pathlib.Path) else arg
+    return pathlib.Path(os.path.abspath(arg)) if isinstance(arg, pathlib.Path) else arg
 
 
 def _clean(cluster: Cluster, run_id: str) -> None:

@@ -15,7 +15,7 @@ from aal.storage.atomic import TEMPORARY, sync
 from aal.storage.checksum import is_intact
 from aal.storage.run_directory import WRITTEN
 
-WATCHED = "watched"  # a thread of the actor, for calls that say that it is there
+WATCHED = "watched"  # a thread of the actor, for calls that report its progress while another one works
 
 
 class Files:
@@ -32,11 +32,16 @@ class Files:
         self._run = run
         self._readable = [run / "split.npz", *(run / folder for folder in WRITTEN), *readable]
         self._known: dict[tuple[pathlib.Path, str], Contents] = {}  # by path, and digest of the rows
+        self._steps = 0
 
     @ray.method(concurrency_group=WATCHED)
-    def process(self) -> int:
-        """Returns the number of the process, at once."""
-        return os.getpid()
+    def progress(self) -> tuple[int, int]:
+        """Returns the number of the process and of the steps that it has made, at once."""
+        return os.getpid(), self._steps
+
+    def step(self) -> None:
+        """Counts a step: each call is one at least, and each chunk that is read."""
+        self._steps += 1
 
     def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
         """Returns the files of a folder, or the file itself."""
@@ -48,7 +53,7 @@ class Files:
         self._check(path)
         asked = path, "" if rows is None else digest_of(rows.view(np.uint8))
         if asked not in self._known:
-            self._known[asked] = contents_of(path, rows)
+            self._known[asked] = contents_of(path, rows, self.step)
         return self._known[asked]
 
     def chunk(self, path: pathlib.Path, number: int, rows: np.ndarray | None = None) -> np.ndarray:
@@ -110,11 +115,13 @@ class Files:
         return target.with_name(f"{TEMPORARY}{target.name}-{sender}")
 
     def _written(self, name: str) -> pathlib.Path:
+        self.step()
         folder, _, file = name.partition("/")
         if folder not in WRITTEN or not re.fullmatch(r"\w[\w.-]*", file):
             raise ValueError(f"{name}: is no file that a role of the run writes")
         return self._run / folder / file
 
     def _check(self, path: pathlib.Path) -> None:
+        self.step()
         if ".." in path.parts or not any(path == one or path.parent == one for one in self._readable):
             raise ValueError(f"{path}: is no file that a role of the run reads")

@@ -33,7 +33,7 @@ class RayLauncher:
         incarnations: of the processes under this hub.
         growing: says what the next process of a role asks, and which ones move to machines that join.
         assigned: makes what an actor is given, from its slot, its incarnation and what it asked.
-        files: looks after the actor of the files.
+        files: restarts the actor of the files when it hangs.
         display: where a process is shown that waits for a machine.
     """
 
