@@ -19,12 +19,16 @@ import torch
 
 pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
+import ray
+
 from aal.app import main as program
 from aal.app.data import load_split
 from aal.config.errors import Refused
 from aal.engines.base import RunResult, RunStatus
 from aal.engines.local.engine import LocalEngine
 from aal.engines.ray.engine import RayEngine
+from aal.engines.ray.files import WATCHED, Files
+from aal.engines.ray.files_actor import FilesWatch
 from aal.storage.checksum import is_intact
 from aal.storage.model_files import load_model
 from bench.machines import Machines
@@ -136,7 +140,8 @@ def test_people_label_before_a_page_that_is_an_actor_and_goes_on_after_its_death
     run = tmp_path / "run"
     people = Visitors(run, 3, seconds=0.1, gives_up=0.0)
     words = [*REAL, "engine=ray", f"ray.address={machines.address}", "ray.pins={server: a, worker: b}"]
-    words += ["annotators.number=0", *people.words]
+    # What the page had drawn and not yet given when it died comes back with the end of the lease.
+    words += ["annotators.number=0", "annotators.lease_s=20", *people.words]
     with meanwhile(run, lambda: os.kill(pid_of(run, "web"), signal.SIGKILL)), people.labelling():
         assert program.main([*words, "--out", str(run)]) == 0
     assert is_exact(run, 80)
@@ -334,6 +339,34 @@ def test_files_that_hang_begin_again(machines: Machines, tmp_path: pathlib.Path)
         assert program.main([*words, "annotators.seconds_per_label=0.3", "--out", str(run)]) == 0
     assert is_exact(run, 80)
     assert "files: made no progress for 8 s; the process is restarted" in (run / "log.txt").read_text()
+
+
+def test_files_whose_work_hangs_begin_again(machines: Machines, tmp_path: pathlib.Path) -> None:
+    class Stuck(Files):
+        """Hangs in the first call of its first process, whose other thread still answers."""
+
+        def listed(self, path: pathlib.Path) -> list[pathlib.Path]:
+            if not (begun := tmp_path / "begun").exists():
+                begun.touch()
+                time.sleep(1000)
+            return super().listed(path)
+
+    ray.init(machines.address, log_to_driver=False)
+    try:
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        files = ray.remote(concurrency_groups={WATCHED: 1})(Stuck).options(**options).remote(tmp_path, [])
+        watch, number = FilesWatch(files, 2.0), ray.get(files.progress.remote())[0]
+        found = files.listed.remote(tmp_path / "split.npz")
+
+        def is_found() -> bool:
+            watch.look()
+            return bool(ray.wait([found], timeout=0.1)[0])
+
+        wait_for(is_found)
+        assert ray.get(found) == [tmp_path / "split.npz"]
+        assert ray.get(files.progress.remote())[0] != number
+    finally:
+        ray.shutdown()
 
 
 def test_a_run_whose_head_is_lost_ends_and_goes_on_on_another_cluster(

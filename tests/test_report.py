@@ -333,6 +333,7 @@ def test_a_model_without_accuracy_is_no_crash(tmp_path: pathlib.Path) -> None:
     assert re.search(r"\| Final test accuracy +\| - +\|", report.write_report(run).read_text())
 
 
+@pytest.mark.usefixtures("whole_pictures")
 def test_the_same_run_draws_the_same_bytes(run: pathlib.Path) -> None:
     folder = report.write_report(run).parent
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -342,12 +343,14 @@ def test_the_same_run_draws_the_same_bytes(run: pathlib.Path) -> None:
     assert all(first[name].startswith((b"\x89PNG", b"%PDF")) for name in FILES)
 
 
+@pytest.mark.usefixtures("whole_pictures")
 @pytest.mark.parametrize("seconds", [[0.0], [0.0] * 50, [1e-5, 0.002, 600.0], [90.0] * 3])
 def test_waits_of_every_size_draw(tmp_path: pathlib.Path, seconds: list[float]) -> None:
     plots.save(waits(np.array(seconds), np.array([0.2] * 20), 0.2), tmp_path / "waits")
     assert (tmp_path / "waits.pdf").stat().st_size > 1000
 
 
+@pytest.mark.usefixtures("whole_pictures")
 def test_a_big_run_draws(tmp_path: pathlib.Path) -> None:
     labels, annotators, workers = 50_000, 1000, 64
     examples = [(i, "shard", i % workers, 1) for i in range(labels)]
@@ -381,6 +384,7 @@ def test_the_timeline_says_who_waited_and_shows_the_shortest_selection() -> None
     assert widths[0] == pytest.approx(0.4) and widths[1] == pytest.approx(0.1), "never over the next one"
 
 
+@pytest.mark.usefixtures("whole_pictures")
 def test_many_labels_in_lanes_stay_small(tmp_path: pathlib.Path) -> None:
     start = np.arange(50_000, dtype=float)
     none = Spans(*np.empty((3, 0)))
