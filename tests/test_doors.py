@@ -93,7 +93,7 @@ def test_eval_needs_to_be_given_the_name_of_a_users_network(folder: pathlib.Path
 
 
 def test_a_local_run_finds_them_too(folder: pathlib.Path) -> None:
-    done = run(folder, "local", *OWN, "engine=local", "max_staleness=null")
+    done = run(folder, "local", *OWN, "engine=local", "max_staleness=null", "annotators.seconds_per_label=0.1")
     assert strategies_of(done) == {"mystrategies:Disagreement"}
 
 
