@@ -146,14 +146,14 @@ def test_a_run_from_the_command_to_the_report(tmp_path: pathlib.Path, mode: str)
 
 def test_wrong_labels_are_counted(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
-    words = [*QUICK, "worker_query_num=2", "annotators.error_rate=0.5", "models=[cnn, resnet8]", "width=0.25"]
+    words = [*QUICK, "worker_query_num=2", "annotators.error_rate=0.5", "models=[cnn, resnet18]", "width=0.25"]
     done = subprocess.run(command(run, *words), cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     ((wrong,),) = query(run, "select count(*) from queries join examples using (item) where label <> truth")
     assert 10 < wrong < 50
     assert query(run, "select model from models where version = 0") == [("cnn",)], "whichever server trained it"
     trained = set(query(run, "select server, model from models where version > 0"))
-    assert trained <= {(0, "cnn"), (1, "resnet8")} and trained
+    assert trained <= {(0, "cnn"), (1, "resnet18")} and trained
 
 
 def test_the_same_seed_gives_the_same_split_and_first_model(tmp_path: pathlib.Path) -> None:
