@@ -66,8 +66,7 @@ def fit(model: nn.Module, task: TrainingTask) -> FittedModel:
         task: on what, and how.
     """
     training, bank, device = task.training, task.bank, task.bank.device
-    layout = torch.channels_last if training.channels_last else torch.contiguous_format
-    model.to(device, memory_format=layout)
+    model.to(device, memory_format=task.layout(model))
     if task.freeze:
         freeze_all_but_head(model)
     objective = task.objective(model, task)

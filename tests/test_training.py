@@ -1,5 +1,6 @@
 """Training, scoring and the data path to them."""
 
+import copy
 import dataclasses
 import pathlib
 from typing import Any
@@ -24,6 +25,7 @@ from aal.training.devices import arithmetic
 from aal.training.images import ImageBank, Pixels, augment, normalisation_of
 from aal.training.inference import predict
 from aal.training.networks import Architecture
+from aal.training.objective import Objective
 from aal.training.optimizers import build_optimizer, build_schedule, decayed_kernels, one_cycle
 from aal.training.trainer import FittedModel, TrainingTask, weights_of
 
@@ -109,10 +111,31 @@ def test_pixels_are_normalised_and_stay_in_their_layout() -> None:
     wanted = (images.permute(0, 3, 1, 2) / 255 - torch.tensor(norm["mean"]).view(3, 1, 1)) / torch.tensor(
         norm["std"]
     ).view(3, 1, 1)
-    for channels_last, layout in ((True, torch.channels_last), (False, torch.contiguous_format)):
-        found = Pixels(norm, CPU, channels_last)(images)
+    for layout in (torch.channels_last, torch.contiguous_format):
+        found = Pixels(norm, CPU, layout)(images)
         torch.testing.assert_close(found, wanted)
         assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.unit
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # of the switch itself
+@pytest.mark.parametrize(
+    ("width", "layout"), [(0.25, torch.contiguous_format), (0.5, torch.contiguous_format), (1.0, torch.channels_last)]
+)
+def test_gradients_are_right_in_the_layout_of_a_network(width: float, layout: torch.memory_format) -> None:
+    images, labels = stripes(32)
+    model = build_model("resnet8", classes=2, channels=1, image_size=8, width=width, seed=0)
+    exact = copy.deepcopy(model)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sub(0.5).div(0.25)
+    with torch.backends.mkldnn.flags(enabled=False):
+        nn.functional.cross_entropy(exact(pixels), torch.from_numpy(labels)).backward()
+    task = TrainingTask(ImageBank(images, CPU), np.arange(32), labels, recipe(precision="float32"), PLAIN, seed=0)
+    assert task.layout(model) == layout
+    Objective(model.to(memory_format=layout), task).loss(
+        task.bank.batch(torch.arange(32)), torch.from_numpy(labels)
+    ).backward()
+    for found, wanted in zip(model.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.unit

@@ -39,7 +39,9 @@ class TrainingSettings(Group):
         description="of training and of the validation that chooses its epoch; auto: bf16 where the device has it; "
         "tf32: the short float32 of GPUs"
     )
-    channels_last: bool = Field(description="memory layout of the images and kernels")
+    channels_last: bool = Field(
+        description="memory layout of the images and kernels, but for a network with wrong gradients in it on a CPU"
+    )
     compile: bool = Field(
         description="compile the training step (on a GPU with CUDA graphs); docs/performance.md says when it pays"
     )

@@ -13,7 +13,7 @@ from aal.config.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 KEPT_BYTES = 2**30
-
+ONEDNN_BLOCK = 16  # channels, at the most
 
 ADVICE = "put fewer roles on it (devices), or use a smaller width or training.batch_size"
 
@@ -110,6 +110,22 @@ def trains_in_bf16(model: nn.Module, device: torch.device, precision: str) -> bo
         is_grouped = any(getattr(module, "groups", 1) > 1 for module in model.modules())
         return not is_grouped and uses_bf16(device, precision)
     return uses_bf16(device, precision)
+
+
+def trains_in_channels_last(model: nn.Module, device: torch.device) -> bool:
+    """Returns whether the gradients of a network are right on a device in channels_last.
+
+    On a CPU oneDNN 3.12 writes past its own memory in the gradient of the kernels of a 1x1 convolution with a stride,
+    in channels_last, from fewer channels than one of its blocks (8, 16 with AVX-512): wrong numbers, or a crash
+    (uxlfoundation/oneDNN, issue 6035).
+    """
+    return device.type != "cpu" or not any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels < ONEDNN_BLOCK
+        for module in model.modules()
+    )
 
 
 @contextlib.contextmanager

@@ -129,13 +129,18 @@ class Pixels:
     Args:
         normalisation: mean and deviation of each channel.
         device: where the batches are.
-        channels_last: whether to keep the memory layout, which most devices compute fastest in.
+        layout: of the pixels in memory; most devices compute fastest in channels_last.
     """
 
-    def __init__(self, normalisation: Normalisation, device: torch.device, channels_last: bool = True) -> None:
+    def __init__(
+        self,
+        normalisation: Normalisation,
+        device: torch.device,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:
         mean, std = (torch.tensor(normalisation[key], dtype=torch.float32, device=device) for key in ("mean", "std"))
         self._of_bytes, self._of_floats = (255 * mean, 255 * std), (mean, std)
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._layout = layout
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns the pixels of a batch."""
@@ -144,7 +149,9 @@ class Pixels:
         rows = images.reshape(number * height, width * channels).to(torch.float32, copy=True)
         mean, std = self._of_bytes if images.dtype == torch.uint8 else self._of_floats
         rows.sub_(mean.repeat(width)).div_(std.repeat(width))
-        return rows.view(images.shape).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
+        pixels = rows.view(images.shape).permute(0, 3, 1, 2)
+        # With one channel they are contiguous in either layout, and PyTorch goes by the strides, which a copy changes.
+        return pixels if self._layout == torch.channels_last else pixels.clone(memory_format=self._layout)
 
 
 def augment(images: Tensor, *, crop_padding: int, flip: bool) -> Tensor:

@@ -26,7 +26,7 @@ class Objective:
     def __init__(self, model: nn.Module, task: TrainingTask) -> None:
         training, self.device = task.training, task.bank.device
         self.model = model
-        self.pixels = Pixels(task.normalisation, self.device, training.channels_last)
+        self.pixels = Pixels(task.normalisation, self.device, task.layout(model))
         self._in_bf16 = trains_in_bf16(model, self.device, training.precision)
 
     def logits(self, pixels: Tensor, model: nn.Module | None = None) -> Tensor:

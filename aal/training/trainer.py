@@ -19,7 +19,12 @@ from aal.config.settings import Settings, TrainingSettings
 from aal.coordination.messages import TrainingJob
 from aal.storage.model_files import load_model, save_with_retry
 from aal.training.acceleration import fuse_batch_norm
-from aal.training.devices import explained_memory_errors, is_out_of_memory, release_cached_memory
+from aal.training.devices import (
+    explained_memory_errors,
+    is_out_of_memory,
+    release_cached_memory,
+    trains_in_channels_last,
+)
 from aal.training.images import Ids, ImageBank, Normalisation, augment
 from aal.training.inference import predict
 from aal.training.networks import Architecture
@@ -98,6 +103,11 @@ class TrainingTask:
         if training.crop_padding or training.flip:
             images = augment(images, crop_padding=training.crop_padding, flip=training.flip)
         return images
+
+    def layout(self, model: nn.Module) -> torch.memory_format:
+        """Returns the memory layout of the recipe for a network, or the plain one where that gives wrong gradients."""
+        is_last = self.training.channels_last and trains_in_channels_last(model, self.bank.device)
+        return torch.channels_last if is_last else torch.contiguous_format
 
     def logits(self, model: nn.Module, ids: Ids) -> Tensor:
         """Returns what the network says of images without augmentation, (n, classes), as the training computes."""
