@@ -14,6 +14,7 @@ import pytest
 from aal.app import main as program
 from aal.app.data import load_split, save_split
 from aal.config.errors import UserError
+from aal.config.loading import load
 from aal.coordination.messages import ModelRef, TrainedModel, TrainingJob
 from aal.reporting import pages
 from aal.storage.checksum import checksum_of
@@ -94,6 +95,15 @@ def test_what_may_change_may_be_edited(run: pathlib.Path) -> None:
     config.write_text(config.read_text().replace("hung_after_s: ", "hung_after_s: 1"))
     assert resume(run, "worker_query_num=3") == 0
     assert query(run, "select count(*) from answers") == [(30,)]
+
+
+def test_folders_of_a_resumed_run_mean_the_same_everywhere(run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    assert resume(run, "worker_query_num=3", "prepared_dir=../prepared", "data_dir=images") == 0
+    settings = load(str(run / "config.yaml"))
+    assert settings.prepared_dir == str(run.parent / "prepared")
+    assert settings.data_dir == str(run / "images")
+    assert f"data_dir: {run / 'images'}" in (run / "config.yaml").read_text()
 
 
 # ---------------------------------------------------------------------- what is in the directory

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aal.config.errors import UserError
-from aal.config.loading import keys_of, override, read_config, resolve
+from aal.config.loading import keys_of, located, override, read_config, resolve
 from aal.config.settings import Settings
 from aal.storage.acknowledged import NAME
 from aal.storage.atomic import LOCK
@@ -39,9 +39,9 @@ def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:
         raise UserError(f"--resume {run}: is no run directory, it has no config.yaml")
     check_kinds(run)
     tree = read_config(path)
-    before = resolve(tree, str(path))
+    before = located(resolve(tree, str(path)))
     try:
-        after = resolve(override(tree, assignments), str(path), keys_of(assignments))
+        after = located(resolve(override(tree, assignments), str(path), keys_of(assignments)))
     except UserError:
         fixed = sorted(key for key in keys_of(assignments) if key.partition(".")[0] in FIXED)
         if not fixed:
