@@ -113,6 +113,14 @@ def test_whole_runs_on_machines_that_share_no_folder(
     assert is_exact(tmp_path / "run", labels)
 
 
+def arrived(machines: Machines) -> dict[str, set[int]]:
+    """Returns the images of a large set that each machine was sent."""
+    return {
+        path.relative_to(machines.folder).parts[0]: set(np.flatnonzero(np.fromfile(path, np.uint8)).tolist())
+        for path in machines.folder.rglob("images/*.rows")
+    }
+
+
 def test_of_a_large_set_a_machine_gets_the_images_that_its_roles_read(
     machines: Machines, tmp_path: pathlib.Path
 ) -> None:
@@ -122,16 +130,29 @@ def test_of_a_large_set_a_machine_gets_the_images_that_its_roles_read(
     words += ["assignment_type=DA", "query_strategy=coreset", "max_staleness=1"]
     assert program.main([*words, "--out", str(tmp_path / "run")]) == 0
     assert is_exact(tmp_path / "run", 80)
-    there = {
-        path.relative_to(machines.folder).parts[0]: set(np.flatnonzero(np.fromfile(path, np.uint8)).tolist())
-        for path in machines.folder.rglob("images/*.rows")
-    }
+    there = arrived(machines)
     split = load_split(tmp_path / "run" / "split.npz")
     labelled = {item for (item,) in query(tmp_path / "run", "select item from labels")}.union(split.initial.tolist())
     held_out = {*split.validation.tolist(), *split.test.tolist()}
     assert there["a"] == labelled | held_out, "the server trains, validates and tests"
     assert there["b"] <= labelled.union(*(shard.tolist() for shard in split.shards)), "workers choose"
     assert not there["b"] & held_out and there["b"] - there["a"]
+
+
+def test_of_a_large_set_a_workers_machine_gets_its_own_shard_alone(machines: Machines, tmp_path: pathlib.Path) -> None:
+    for path in machines.folder.rglob("images/*"):  # of another test
+        path.unlink()
+    words = [*REAL, "engine=ray", f"ray.address={machines.address}", "ray.shared_folder=false"]
+    words += ["ray.whole_images_gib=0", "ray.pins={server: head, worker: more}"]
+    words += ["devices.worker_processes=2", "ray.worker_cpus=3"]  # one process a machine
+    words += ["assignment_type=DA", "query_strategy=entropy", "max_staleness=1"]
+    assert program.main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert is_exact(tmp_path / "run", 80)
+    there = arrived(machines)
+    shards = [set(shard.tolist()) for shard in load_split(tmp_path / "run" / "split.npz").shards]
+    first = 0 if there["a"] & shards[0] else 1
+    assert there["a"] and there["a"] <= shards[first]
+    assert there["b"] and there["b"] <= shards[1 - first]
 
 
 def test_people_label_before_a_page_that_is_an_actor_and_goes_on_after_its_death(
