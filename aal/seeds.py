@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from aal.config.errors import INTERRUPTED, RunFailed, UserError
-from aal.config.loading import keys_of, override, read_config, resolve
+from aal.config.loading import keys_of, located, override, read_config, resolve
 from aal.config.program import resuming
 from aal.config.settings import Settings
 from aal.config.terminal import write_line
@@ -105,7 +105,7 @@ def resume_seeds(out: pathlib.Path, assignments: list[str], start: Start, resume
     """
     before, seeds = _read(out)
     tree = override(before.tree(), assignments)
-    settings = resolve(tree, str(out / MARKER), keys_of(assignments))
+    settings = located(resolve(tree, str(out / MARKER), keys_of(assignments)))
     check_changes(before, settings)
     with claim(out):
         _write(out, settings, seeds)
@@ -154,7 +154,7 @@ def _write(out: pathlib.Path, settings: Settings, seeds: Sequence[int]) -> None:
 def _read(out: pathlib.Path) -> tuple[Settings, list[int]]:
     tree = read_config(out / MARKER)
     seeds = _seeds(tree, out)
-    return resolve(tree["settings"], str(out / MARKER)), seeds
+    return located(resolve(tree["settings"], str(out / MARKER))), seeds
 
 
 def _seeds(tree: dict[str, Any], out: pathlib.Path) -> list[int]:

@@ -12,6 +12,11 @@ import psutil
 
 OBJECTS = 100 * 2**20  # bytes of each object store
 KILL_S = 10.0  # for killed processes to end
+RAYS_OWN = (
+    "ray::IDLE",
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+)  # titles of processes that do not end with a run
 # A machine that is silent for some seconds counts as lost; the names are Ray's own.
 QUICK = {
     "RAY_health_check_period_ms": "1000",
@@ -69,6 +74,16 @@ class Machines:
                 actor.kill()
         psutil.wait_procs(actors, KILL_S)
         shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def actors(self) -> list[str]:
+        """Returns the titles of the actors that are on all machines, by their processes."""
+        titles = []
+        for machine in self._there.values():
+            for raylet in machine.all_processes["raylet"]:
+                for process in psutil.Process(raylet.process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        titles += [word for word in process.cmdline()[:1] if word.startswith("ray::")]
+        return [title for title in titles if not title.startswith(RAYS_OWN)]
 
     def images(self, name: str) -> list[str]:
         """Returns the files of images that a machine has been sent."""

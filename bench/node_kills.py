@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aal.config.errors import RunFailed
 from bench.machines import Machines
@@ -28,8 +28,22 @@ from bench.run_process import Run, running
 from bench.settings import WORDS
 
 LIMIT_S = 900.0  # for a run, and for it to go on after a kill
+LEFT_S = 60.0  # for the last processes to end after a run
 PINS = {"hub": "hub", "server": "server", "worker": "worker", "annotators": "worker"}
 COMES = {"hub": ["answers"], "server": ["models"], "worker": ["offers", "answers"]}  # from the machine of each
+GOES_ON = {"hub": [], "server": ["answers"], "worker": ["models"]}  # without it; without the hub nothing is recorded
+
+
+class Kill(NamedTuple):
+    """What a run did after a machine was lost.
+
+    Attributes:
+        seconds: until what comes from the machine came again; infinity where the run ended first.
+        meanwhile: rows until then of what goes on without the machine.
+    """
+
+    seconds: float
+    meanwhile: int
 
 
 def main(words: list[str] | None = None) -> int:
@@ -39,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the machines (default: 0)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run is started")
     arguments = parser.parse_args(words)
-    chance, kills = random.Random(arguments.seed), collections.defaultdict[str, list[float]](list)
+    chance, kills = random.Random(arguments.seed), collections.defaultdict[str, list[Kill]](list)
     broken: list[str] = []
     runs, answers, end = 0, 0, time.monotonic() + 60 * arguments.minutes
     with _machines() as machines:
@@ -58,12 +72,15 @@ def main(words: list[str] | None = None) -> int:
                 print(f"the run and what it said are kept in {folder}", file=sys.stderr)
             else:
                 shutil.rmtree(folder)
-    for name, seconds in sorted(kills.items()):
-        came = list(filter(math.isfinite, seconds))
+    for name, own in sorted(kills.items()):
+        came = [kill.seconds for kill in own if math.isfinite(kill.seconds)]
         median, most = (statistics.median(came), max(came)) if came else (math.nan, math.nan)
         text = f"{' and '.join(COMES[name])} came again after {median:.0f} s, {most:.0f} s at most"
-        text += f"; the run ended first {len(seconds) - len(came)} times"
-        print(f"the machine of the {name}: {len(seconds)} kills; {text}")
+        text += f"; the run ended first {len(own) - len(came)} times"
+        for table in GOES_ON[name]:
+            meanwhile = [kill.meanwhile for kill in own if math.isfinite(kill.seconds)]
+            text += f"; {sum(meanwhile)} {table} meanwhile, after {sum(map(bool, meanwhile))} of the kills"
+        print(f"the machine of the {name}: {len(own)} kills; {text}")
     print(f"{runs} runs, {answers} answers seen on disk: {'; '.join(broken) or 'nothing was lost, nothing came twice'}")
     return 1 if broken else 0
 
@@ -72,7 +89,7 @@ def _killed_run(
     machines: Machines,
     folder: pathlib.Path,
     chance: random.Random,
-    kills: dict[str, list[float]],
+    kills: dict[str, list[Kill]],
     arguments: Any,
     seed: int,
 ) -> Answers:
@@ -100,12 +117,16 @@ def _killed_run(
                 machines.lose(name)
                 # What came until then; a record whose writer was killed may not be readable until it is opened again.
                 before = {table: max(known[table], rows) for table, rows in _rows_of(folder, name).items()}
+                others = progress_of(folder, GOES_ON[name])
                 machines.add(name)
                 is_over = _go_on(run, before)
-                kills[name].append(math.inf if is_over else time.monotonic() - began)
+                seconds = math.inf if is_over else time.monotonic() - began
+                kills[name].append(Kill(seconds, max(0, progress_of(folder, GOES_ON[name]) - others)))
             elif time.monotonic() > deadline:
                 raise RunFailed(f"a run took longer than {LIMIT_S:.0f} s")
         run.check()
+    if not until(lambda: not machines.actors(), LEFT_S):
+        raise RunFailed(f"left after the run: {', '.join(machines.actors())}")
     return seen
 
 

@@ -19,8 +19,9 @@ from tests.guide import EXAMPLES, FENCE, ROOT, sections
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LONGEST = 120
 SECTIONS = sections()
-FREE = (  # of a user's own objects
+FREE = (  # of a user's own objects, and of roles
     *("data_options.", "model_options.", "query_strategy_options.", "annotators.options.", "trainer_options."),
+    "ray.pins.",
 )
 OTHERS = {"allow_pickle"}  # keyword arguments of Python
 ENDINGS = "csv|json|md|npz|png|py|sql|svg|toml|txt|yaml"
@@ -130,8 +131,10 @@ def test_settings_that_are_named_exist(page: pathlib.Path) -> None:
     prose = FENCE.sub("", text)
     wanted = {key for command in COMMAND.findall(text) for key in re.findall(r"(?<![\w.-])([a-z_.]+)=", command)}
     wanted |= set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)(?:=|: )[^`]*`", prose))
-    groups = "annotators|devices|training|costs|federated"
-    wanted |= {key for key in re.findall(rf"`((?:{groups})\.[a-z_.]+)`", prose) if not key.endswith((".py", ".yaml"))}
+    groups = "annotators|devices|training|costs|federated|people|ray"
+    wanted |= {
+        key for key in re.findall(rf"`((?:{groups})\.[a-z_.]+)`", prose) if not key.endswith((".py", ".yaml", ".json"))
+    }
     table = prose.partition("| setting |")[2].partition("\n\n")[0]
     wanted |= {key for row in table.splitlines()[1:] for key in re.findall(r"`([a-z_.]+)`", row.split("|")[1])}
     for key in wanted:

@@ -29,6 +29,7 @@ from aal.coordination.federation import (
 from aal.coordination.messages import ModelRef, Pending, QueryBatch, SelectionGrant
 from aal.coordination.parts import part_of
 from aal.coordination.query_pool import QueryPool
+from aal.coordination.schedules.federated import Federated
 from aal.coordination.shards import RETIRED
 from aal.storage.record_checks import RULES, broken_rule
 from aal.storage.resume_state import resume_state_of
@@ -234,6 +235,15 @@ def federation(clients: int, batches: int, batch: int, federated: dict[str, Any]
         annotators={"number": ANNOTATORS, "answers_per_item": answers},
         **shape,
     )
+
+
+@pytest.mark.parametrize(("clients", "fraction", "number"), [(25, 0.28, 7), (10, 0.8, 8), (10, 0.71, 8), (10, 0.01, 1)])
+def test_the_share_of_clients_in_a_round_is_exact(clients: int, fraction: float, number: int) -> None:
+    hub, _ = make_hub(federation(clients, 1, 1, {"rounds": 2, "fraction": fraction}))
+    schedule = hub._schedule
+    assert isinstance(schedule, Federated)
+    assert len(schedule.participants(0)) == number
+    assert len(schedule.participants(1)) == clients
 
 
 def test_a_process_gets_the_labels_of_its_own_client_alone() -> None:

@@ -1,10 +1,13 @@
 """Parts of the engine ray without a cluster: what is asked for, the hub's time."""
 
 import pathlib
+import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
-from aal.config.errors import UserError
+from aal import __version__
+from aal.config.errors import Refused, UserError
 from aal.config.loading import resolve
 from aal.config.settings import Settings
 from aal.coordination.fence import Incarnations
@@ -21,9 +25,10 @@ from aal.engines.processes import Slot
 from aal.engines.ray import hub_client, launcher
 from aal.engines.ray.asks import asks_of, next_ask
 from aal.engines.ray.hub_client import HubTime
+from aal.engines.ray.hub_host import HubHost
 from aal.engines.ray.identity import Identity
 from aal.engines.ray.room import Ask, missing
-from tests.builders import make_settings
+from tests.builders import imagined_plan, make_settings
 from tests.test_federated_runs import planned
 
 pytestmark = pytest.mark.unit
@@ -274,6 +279,19 @@ def test_files_are_the_same_where_both_see_them(tmp_path: pathlib.Path) -> None:
     time.sleep(0.01)
     path.write_bytes(b"two")
     assert not identity.is_seen()
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [("another", "has version .* of this program, and the command's has another"), (__version__, "does not see the")],
+)
+def test_a_hub_opens_only_where_it_can_run(tmp_path: pathlib.Path, version: str, text: str) -> None:
+    plan = imagined_plan(tmp_path)
+    _, _, error = HubHost().open(plan, tmp_path / "of-another-machine", version)
+    assert isinstance(error, Refused), "of a run that has not begun nothing is left"
+    assert re.match(f"ray.pins.hub: the machine that it names {text}", str(error))
+    _, _, error = HubHost().open(replace(plan, resume=Mock()), tmp_path / "of-another-machine", version)
+    assert isinstance(error, UserError) and not isinstance(error, Refused)
 
 
 def test_settings_that_do_not_go_with_ray_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,10 +125,11 @@ def test_a_part_of_the_wrong_kind_is_named(
 def test_every_part_of_the_wrong_kind_is_named_at_once(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(run / "models")
     shutil.rmtree(run / "report")
-    for name in ("models", "report"):
+    names = ("models", "clients", "report")
+    for name in names:
         (run / name).write_text("")
     assert resume(run) == 2
-    lines = [f"error: {run / name}: is no directory" for name in ("models", "report")]
+    lines = [f"error: {run / name}: is no directory" for name in names]
     assert capsys.readouterr().err.splitlines() == lines
 
 

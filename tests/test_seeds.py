@@ -61,20 +61,23 @@ def test_a_failure_does_not_keep_the_others_from_running(settings: Settings, tmp
 
 
 def test_an_interrupted_sequence_goes_on_where_it_stopped(
-    settings: Settings, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     runner, out = Runner({1: 130}), tmp_path / "out"
     assert run_seeds(settings, [0, 1, 2], str(out), runner.start) == 130
     assert f"--resume {out}" in capsys.readouterr().out
     assert runner.calls == ["start seed-0", "start seed-1"]
     assert is_of_seeds(out) and not is_of_seeds(out / "seed-0")
     runner.calls.clear()
-    assert resume_seeds(out, ["worker_query_num=12"], runner.start, runner.resume) == 0
+    assert resume_seeds(out, ["worker_query_num=12", "prepared_dir=../p"], runner.start, runner.resume) == 0
     assert runner.calls == ["resume seed-0", "resume seed-1", "start seed-2"]
-    assert runner.assignments == ["worker_query_num=12"]
+    assert runner.assignments == ["worker_query_num=12", "prepared_dir=../p"]
     # The change holds for runs that start later, and for the next time.
-    assert yaml.safe_load((out / "seed-2" / "config.yaml").read_text())["worker_query_num"] == 12
-    assert yaml.safe_load((out / MARKER).read_text())["settings"]["worker_query_num"] == 12
+    for found in (out / "seed-2" / "config.yaml", out / MARKER):
+        tree = yaml.safe_load(found.read_text())
+        changed = tree.get("settings", tree)
+        assert changed["worker_query_num"] == 12 and changed["prepared_dir"] == str(tmp_path.parent / "p")
 
 
 @pytest.mark.process

@@ -12,7 +12,7 @@ from aal.storage.acknowledged import NAME
 from aal.storage.atomic import LOCK
 from aal.storage.earlier_record import EARLIER
 from aal.storage.resume_state import ResumeState
-from aal.storage.run_directory import MODELS
+from aal.storage.run_directory import MODELS, WRITTEN
 
 # What a resumed run may change: where it computes, how long it lasts, how it fails, what it shows.
 MAY_CHANGE = {
@@ -21,7 +21,7 @@ MAY_CHANGE = {
 }
 FIXED = set(Settings.model_fields) - MAY_CHANGE
 FILES = (LOCK, "config.yaml", "split.npz", "run.db", EARLIER, NAME, "log.txt", "summary.json")
-DIRECTORIES = (MODELS, "report")
+DIRECTORIES = (*WRITTEN, "report")
 
 
 def resumed_settings(run: pathlib.Path, assignments: list[str]) -> Settings:

@@ -56,7 +56,7 @@ class Federated(Federation):
         clients = range(self.pools.workers)
         if self.rules.all_in_last_round and (version + 1) % self.rules.rounds == 0:
             return set(clients)
-        number = math.ceil(self.rules.fraction * len(clients))
+        number = math.ceil(round(self.rules.fraction * len(clients), 9))  # 0.07 of 100 are 7.000000000000001 in floats
         if number == len(clients):
             return set(clients)
         return set(random.Random(derive(self.settings.seed, "round", version)).sample(clients, number))

@@ -89,7 +89,7 @@ class Cluster:
             if not shown:
                 display.note(f"waits for machines: {'; '.join(problems)}; {in_words(machines)}")
                 shown = True
-            time.sleep(min(LOOK_S, deadline - time.monotonic()))
+            time.sleep(max(0.0, min(LOOK_S, deadline - time.monotonic())))
 
     def check(self) -> None:
         """Looks, now and then, whether the head answers: without it Ray ends this program a minute later.

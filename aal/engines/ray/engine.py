@@ -116,7 +116,7 @@ class _Attempt:
     def _supervised(self, hub: RemoteHub, files: Any, sign: pathlib.Path, readable: set[pathlib.Path]) -> RunResult:
         plan, settings = self._plan, self._plan.settings
         self._wait_for_place(hub.host)
-        opened = hub.host.open.remote(plan, sign)
+        opened = hub.host.open.remote(plan, sign, __version__)
         hub.asked(opened, START_S + settings.hung_after_s)
         seen = {path: Identity.of(path) for path in readable}
 

@@ -127,6 +127,8 @@ def why_lost(error: RayError) -> str:
         return "its machine was lost"
     if "creation task" in str(error):  # such as a package that is not on that machine
         return f"could not start: {str(error).strip().splitlines()[-1].strip()}"
+    if isinstance(error, RayTaskError):  # an error of what was called
+        return f"failed: {str(error).strip().splitlines()[-1].strip()}"
     return "its process was killed"
 
 

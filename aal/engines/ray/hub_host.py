@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aal.config.errors import RecordFailed, Stopped, Superseded, UserError
+from aal import __version__
+from aal.config.errors import RecordFailed, Refused, Stopped, Superseded, UserError
 from aal.coordination.parts import WORK
 from aal.engines.base import Plan
 from aal.engines.hosting import HostedHub
@@ -37,16 +38,17 @@ class HubHost:
     def begun(self) -> None:
         """Returns when there is a machine for this actor."""
 
-    def open(self, plan: Plan, sign: pathlib.Path) -> Reply:
+    def open(self, plan: Plan, sign: pathlib.Path, version: str) -> Reply:
         """Opens the hub of a plan.
 
         Args:
             plan: of the run.
             sign: a file in the run's folder, by which a machine knows that it sees the folder.
+            version: of this program where the command runs.
         """
-        if not sign.exists():
-            text = "the machine that it names does not see the run's folder, where the record is written"
-            return 0.0, None, UserError(f"ray.pins.hub: {text}; name another one, or keep runs on a shared path")
+        if problem := _problem_of_place(sign, version):
+            error = f"ray.pins.hub: the machine that it names {problem}"
+            return 0.0, None, UserError(error) if plan.resume else Refused(error)
         try:
             self._run = plan.run
             self._hub = HostedHub(plan, time.monotonic() - (plan.resume.seconds if plan.resume else 0.0))
@@ -94,3 +96,13 @@ class HubHost:
         except Exception as raised:
             result, error = None, raised.with_traceback(None)
         return self._hub.clock.now(), result, error
+
+
+def _problem_of_place(sign: pathlib.Path, version: str) -> str:
+    """Returns why the hub cannot run here; nothing where it can."""
+    if __version__ != version:
+        return f"has version {__version__} of this program, and the command's has {version}; install the same on both"
+    if not sign.exists():
+        text = "does not see the run's folder, where the record is written"
+        return f"{text}; name another one, or keep runs on a shared path"
+    return ""
