@@ -12,11 +12,7 @@ import psutil
 
 OBJECTS = 100 * 2**20  # bytes of each object store
 KILL_S = 10.0  # for killed processes to end
-RAYS_OWN = (
-    "ray::IDLE",
-    "ray::DashboardAgent",
-    "ray::RuntimeEnvAgent",
-)  # titles of processes that do not end with a run
+RAYS_OWN = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # titles of what does not end with a run
 # A machine that is silent for some seconds counts as lost; the names are Ray's own.
 QUICK = {
     "RAY_health_check_period_ms": "1000",

@@ -73,12 +73,13 @@ def main(words: list[str] | None = None) -> int:
             else:
                 shutil.rmtree(folder)
     for name, own in sorted(kills.items()):
-        came = [kill.seconds for kill in own if math.isfinite(kill.seconds)]
+        timed = [kill for kill in own if math.isfinite(kill.seconds)]
+        came = [kill.seconds for kill in timed]
         median, most = (statistics.median(came), max(came)) if came else (math.nan, math.nan)
         text = f"{' and '.join(COMES[name])} came again after {median:.0f} s, {most:.0f} s at most"
         text += f"; the run ended first {len(own) - len(came)} times"
         for table in GOES_ON[name]:
-            meanwhile = [kill.meanwhile for kill in own if math.isfinite(kill.seconds)]
+            meanwhile = [kill.meanwhile for kill in timed]
             text += f"; {sum(meanwhile)} {table} meanwhile, after {sum(map(bool, meanwhile))} of the kills"
         print(f"the machine of the {name}: {len(own)} kills; {text}")
     print(f"{runs} runs, {answers} answers seen on disk: {'; '.join(broken) or 'nothing was lost, nothing came twice'}")
