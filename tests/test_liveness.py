@@ -1,5 +1,6 @@
 """Who hangs is found, and nothing else: the machine's sleep is no hang, a process in the driver cannot be killed."""
 
+import dataclasses
 import pathlib
 import signal
 import subprocess
@@ -14,12 +15,13 @@ from aal.config.errors import RunFailed
 from aal.coordination.messages import Status
 from aal.engines import heartbeats as beats
 from aal.engines import supervisor
-from aal.engines.base import Role, RunStatus
+from aal.engines.attempts import run_to_its_end
+from aal.engines.base import Role, RunResult, RunStatus
 from aal.engines.heartbeats import AwakeClock, Heartbeats
 from aal.engines.local import liveness
 from aal.engines.local import processes as local
 from aal.engines.local.liveness import Peer, Watchdog
-from aal.engines.processes import Slot
+from aal.engines.processes import HubLost, Slot
 from aal.engines.supervisor import Supervisor
 from aal.reporting.progress import Progress
 from tests.builders import make_settings
@@ -86,7 +88,8 @@ def test_a_wait_ends_when_the_other_is_killed(
 class Fake:
     """A process, a launcher and a monitor in one."""
 
-    exitcode, has_begun = None, True
+    exitcode: int | None = None
+    has_begun = True
 
     def __init__(self, caught: list[str]) -> None:
         self.started = self.kills = self.checks = 0
@@ -117,8 +120,8 @@ class Fake:
     def look(self) -> None: ...
 
 
-def supervised(fake: Any, slots: list[Slot], caught: list[str]) -> Supervisor:
-    settings = make_settings().model_copy(update={"hung_after_s": 0.01})
+def supervised(fake: Any, slots: list[Slot], caught: list[str], **changes: Any) -> Supervisor:
+    settings = make_settings().model_copy(update={"hung_after_s": 0.01, **changes})
     return Supervisor(settings, slots, fake, fake, Progress(None), caught)
 
 
@@ -130,6 +133,42 @@ def test_a_process_that_survives_being_killed_twice_ends_the_run(monkeypatch: py
     with pytest.raises(RunFailed, match=r"worker-0: hangs and cannot be killed"):
         supervised(fake, SLOTS[:1], []).watch()
     assert fake.kills == 2 and fake.checks, "a fork server that does not report its end would be another failure"
+
+
+def test_a_process_is_restarted_as_often_as_the_settings_allow() -> None:
+    class Dead(Fake):
+        exitcode, cause = -9, "its process was killed"
+
+        def take_failures(self) -> list[str]:
+            return []
+
+        def release(self, role: str, index: int) -> None: ...
+
+    fake = Dead([])
+    with pytest.raises(RunFailed, match=r"worker-0: its process was killed; restart_limit=2 is reached"):
+        supervised(fake, SLOTS[:1], [], restart_limit=2).watch()
+    assert fake.started == 3
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_hub_is_replaced_as_often_as_the_settings_allow(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    attempts: list[Any] = []
+
+    @dataclasses.dataclass
+    class Planned:
+        settings: Any
+        run: pathlib.Path = pathlib.Path("run")
+        resume: Any = None
+
+    def lose(plan: Any) -> RunResult:
+        attempts.append(plan.resume)
+        raise HubLost("hub: its process was killed")
+
+    monkeypatch.setattr("aal.engines.attempts.take_over", lambda record: record)
+    plan: Any = Planned(make_settings().model_copy(update={"restart_limit": limit}))
+    with pytest.raises(RunFailed, match=rf"hub: its process was killed; restart_limit={limit} is reached"):
+        run_to_its_end(plan, Progress(None), [], lose)
+    assert attempts == [None, *limit * [pathlib.Path("run/run.db")]]
 
 
 def test_ctrl_c_is_heard_while_many_hung_processes_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:

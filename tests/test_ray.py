@@ -1,6 +1,7 @@
 """The engine ray on three machines of its own that share no folder: the same run, and what happens when parts die."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -31,6 +32,7 @@ from aal.engines.ray.files import WATCHED, Files
 from aal.engines.ray.files_actor import FilesWatch
 from aal.storage.checksum import is_intact
 from aal.storage.model_files import load_model
+from aal.storage.resume_state import take_over
 from bench.machines import Machines
 from bench.promises import answers_of
 from bench.rows import until
@@ -312,6 +314,26 @@ def test_a_hub_that_dies_is_replaced(machines: Machines, tmp_path: pathlib.Path)
     assert result == RunResult(RunStatus.FINISHED), result
     assert "hub: its process was killed; going on from run.db (1 of 3)" in notes.notes
     assert is_exact(plan.run, 60)
+
+
+@pytest.mark.parametrize("name", ["hub", "server-0"])
+def test_what_dies_more_often_than_allowed_ends_the_run(machines: Machines, tmp_path: pathlib.Path, name: str) -> None:
+    """Its record stands, and the run goes on from it."""
+    plan, notes = imagined(machines, tmp_path / "run", labels=200, restart_limit=1), Notes()
+
+    def kill_twice() -> None:
+        first = pid_of(plan.run, name)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: pid_of(plan.run, name) != first)
+        os.kill(pid_of(plan.run, name), signal.SIGKILL)
+
+    with meanwhile(plan.run, kill_twice):
+        result = RayEngine().run(plan, notes)
+    assert result == RunResult(RunStatus.FAILED, f"{name}: its process was killed; restart_limit=1 is reached", 1)
+    assert sum("(1 of 1)" in note for note in notes.notes) == 1, notes.notes
+    plan = dataclasses.replace(plan, resume=take_over(plan.run / "run.db"))
+    assert RayEngine().run(plan, Notes()) == RunResult(RunStatus.FINISHED)
+    assert is_exact(plan.run, 200)
 
 
 def test_a_hub_whose_machine_is_lost_waits_for_a_new_one(machines: Machines, tmp_path: pathlib.Path) -> None:

@@ -36,7 +36,7 @@ def run_to_its_end(
             if settings.on_failure == "stop":
                 raise RunFailed(str(loss)) from None
             if restarts >= settings.restart_limit:
-                raise RunFailed(f"{loss}; it was restarted {restarts} times (restart_limit)") from None
+                raise RunFailed(f"{loss}; restart_limit={restarts} is reached") from None
             restarts += 1
             display.note(f"{loss}; going on from run.db ({restarts} of {settings.restart_limit})")
             log.warning("%s; going on from run.db", loss)

@@ -167,7 +167,7 @@ class Supervisor:
         if self._settings.on_failure == "stop" or process.exitcode == PERMANENT:
             raise RunFailed(cause)
         if self._restarts[slot.name] >= limit:
-            raise RunFailed(f"{cause}; it was restarted {limit} times (restart_limit)")
+            raise RunFailed(f"{cause}; restart_limit={limit} is reached")
         self._restarts[slot.name] += 1
         self._display.note(f"{cause}; restarting it ({self._restarts[slot.name]} of {limit})")
         log.warning("%s; restarting it", cause)
