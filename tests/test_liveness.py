@@ -1,6 +1,5 @@
 """Who hangs is found, and nothing else: the machine's sleep is no hang, a process in the driver cannot be killed."""
 
-import dataclasses
 import pathlib
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from aal.coordination.messages import Status
 from aal.engines import heartbeats as beats
 from aal.engines import supervisor
 from aal.engines.attempts import run_to_its_end
-from aal.engines.base import Role, RunResult, RunStatus
+from aal.engines.base import Plan, Role, RunResult, RunStatus
 from aal.engines.heartbeats import AwakeClock, Heartbeats
 from aal.engines.local import liveness
 from aal.engines.local import processes as local
@@ -24,7 +23,7 @@ from aal.engines.local.liveness import Peer, Watchdog
 from aal.engines.processes import HubLost, Slot
 from aal.engines.supervisor import Supervisor
 from aal.reporting.progress import Progress
-from tests.builders import make_settings
+from tests.builders import imagined_plan, make_settings
 
 pytestmark = pytest.mark.unit
 STATUS = Status(0.0, 0, 30, 0, 0, None, None, finished=False, failure=None)
@@ -151,24 +150,20 @@ def test_a_process_is_restarted_as_often_as_the_settings_allow() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-def test_a_hub_is_replaced_as_often_as_the_settings_allow(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+def test_a_hub_is_replaced_as_often_as_the_settings_allow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, limit: int
+) -> None:
     attempts: list[Any] = []
 
-    @dataclasses.dataclass
-    class Planned:
-        settings: Any
-        run: pathlib.Path = pathlib.Path("run")
-        resume: Any = None
-
-    def lose(plan: Any) -> RunResult:
+    def lose(plan: Plan) -> RunResult:
         attempts.append(plan.resume)
         raise HubLost("hub: its process was killed")
 
     monkeypatch.setattr("aal.engines.attempts.take_over", lambda record: record)
-    plan: Any = Planned(make_settings().model_copy(update={"restart_limit": limit}))
+    plan = imagined_plan(tmp_path, restart_limit=limit)
     with pytest.raises(RunFailed, match=rf"hub: its process was killed; restart_limit={limit} is reached"):
         run_to_its_end(plan, Progress(None), [], lose)
-    assert attempts == [None, *limit * [pathlib.Path("run/run.db")]]
+    assert attempts == [None, *limit * [plan.run / "run.db"]]
 
 
 def test_ctrl_c_is_heard_while_many_hung_processes_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,9 +23,8 @@ from aal.storage.atomic import write_whole
 
 NAMES = {"kcfu": "KCFU", "fedavg": "FedAvg"}
 MIXED = """\
-Two runs of a pair may have been made on different processors. Of 27 runs that were made again on another one, points
-differ by 0.9 percentage points in the median and 5.7 at most, and means of curves by 0.8 at most with KCFU and by 2.3
-with FedAvg. So a verdict that holds by less than two percentage points is not certain."""
+Two runs of a pair may have been made on different processors, which round differently: docs/federated.md says how far
+that moves a curve."""
 BEATEN = {"uncertainty": ("entropy", "margin"), "random": ("random",)}  # by KSAS, as the paper claims
 
 
