@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import subprocess
 import unittest.mock
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ import psutil
 
 OBJECTS = 100 * 2**20  # bytes of each object store
 KILL_S = 10.0  # for killed processes to end
+STOP_S = 5.0  # for a process to end by itself; `ray stop` gives about as long
+STOPS = {"raylet": 0, "gcs_server": 2}  # the order in which `ray stop` ends processes; all others are 1
 RAYS_OWN = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # titles of what does not end with a run
 # A machine that is silent for some seconds counts as lost; the names are Ray's own.
 QUICK = {
@@ -70,6 +73,21 @@ class Machines:
                 actor.kill()
         psutil.wait_procs(actors, KILL_S)
         shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def stop(self, name: str) -> None:
+        """Ends a machine's processes as `ray stop` does there: the raylet's, the others', then those of the head."""
+        machine = self._there.pop(name)
+        for _, processes in sorted(machine.all_processes.items(), key=lambda one: STOPS.get(one[0], 1)):
+            for one in processes:
+                one.process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    one.process.wait(STOP_S)
+        self._cluster.remove_node(machine, allow_graceful=False)
+
+    def behead(self, name: str) -> None:
+        """Kills the process by which a machine is the head of its cluster; the others of it do not end with that."""
+        for one in self._there[name].all_processes["gcs_server"]:
+            one.process.kill()
 
     def actors(self) -> list[str]:
         """Returns the titles of the actors that are on all machines, by their processes."""

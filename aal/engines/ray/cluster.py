@@ -34,13 +34,16 @@ class Cluster:
         self.here: str = ray.get_runtime_context().get_node_id()
         self.is_lost = False  # then nothing more may be asked of Ray
         self._head = ray.get_runtime_context().gcs_address
+        self._without_head = f"the head of the Ray cluster at {self._head} is gone"
+        own = next(node for node in ray.nodes() if node["NodeID"] == self.here)
+        self._raylet = f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}"
         self._checked_at = self._answered_at = time.monotonic()
 
     def machines(self) -> dict[str, dict[str, float]]:
         """Returns the resources of each machine that is there, by its id.
 
         Raises:
-            RunFailed: the head is gone.
+            RunFailed: the head, or Ray on this machine, is gone.
         """
         self.wait_for_head()
         return _alive()
@@ -95,32 +98,47 @@ class Cluster:
         """Looks, now and then, whether the head answers: without it Ray ends this program a minute later.
 
         Raises:
-            RunFailed: it does not.
+            RunFailed: it does not, or Ray has ended on this machine.
         """
         now = time.monotonic()
         if not self.joined or now - self._checked_at < ANSWER_S:
             return
         self._checked_at = now
-        if answers(self._head):
+        if self._head_answers():
             self._answered_at = now
         elif now - self._answered_at > HEAD_S:
-            self._lose()
+            self._lose(self._without_head)
 
     def wait_for_head(self) -> None:
         """Waits until the head answers, without which many calls of Ray do not return, and nothing can be started.
 
         Raises:
-            RunFailed: it does not.
+            RunFailed: it does not, or Ray has ended on this machine.
         """
         deadline = time.monotonic() + HEAD_S
-        while self.joined and not answers(self._head):
+        while self.joined and not self._head_answers():
             if time.monotonic() > deadline:
-                self._lose()
+                self._lose(self._without_head)
             time.sleep(LOOK_S)
 
-    def _lose(self) -> None:
+    def settle(self) -> None:
+        """Waits a moment after a loss: `ray stop` ends the actors of this machine just before Ray itself.
+
+        Raises:
+            RunFailed: Ray has ended on this machine, or the head is gone.
+        """
+        if self.joined:
+            time.sleep(LOOK_S)
+        self.wait_for_head()
+
+    def _head_answers(self) -> bool:
+        if not answers(self._raylet):  # a call of Ray that needs it would end this program at once, without a report
+            self._lose("Ray has ended on this machine")
+        return answers(self._head)
+
+    def _lose(self, what: str) -> None:
         self.is_lost = True
-        raise RunFailed(f"the head of the Ray cluster at {self._head} is gone")
+        raise RunFailed(what)
 
 
 class Watch:

@@ -101,11 +101,11 @@ class _Attempt:
         pin = self._plan.settings.ray.pins.get("hub")
         place = {"num_cpus": 0, "resources": {pin: A_BIT}} if pin else here
         host = ray.remote(HubHost).options(**place, max_concurrency=CALLS_AT_ONCE, max_restarts=0).remote()
-        hub = RemoteHub(host, self._plan.settings.hung_after_s, self._caught)
+        hub = RemoteHub(host, self._plan.settings.hung_after_s, self._caught, self._cluster.check)
         try:
             return self._supervised(hub, files, sign, readable)
         except (HubLost, *HUB_GONE):
-            self._cluster.wait_for_head()
+            self._cluster.settle()
             raise HubLost(hub.loss or "hub: its process was killed") from None
         finally:
             for actor in () if self._cluster.is_lost else (host, files):

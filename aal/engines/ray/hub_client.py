@@ -139,15 +139,19 @@ class RemoteHub:
         host: actor of the hub.
         limit_s: how long a call may take.
         caught: names of the signals that came: after one, no call takes longer than some seconds.
+        check: called while a call takes long; raises `RunFailed` where waiting on is in vain.
 
     Attributes:
         loss: why the hub is gone; empty while it is not.
     """
 
-    def __init__(self, host: Any, limit_s: float, caught: Sequence[str]) -> None:
+    def __init__(
+        self, host: Any, limit_s: float, caught: Sequence[str], check: Callable[[], None] = lambda: None
+    ) -> None:
         self.host = host
         self._limit_s = limit_s
         self._caught = caught
+        self._check = check
         self.loss = ""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -165,6 +169,7 @@ class RemoteHub:
                 _, result, error = ray.get(reference, timeout=SLICE_S)
                 break
             except GetTimeoutError:
+                self._check()
                 patience = min(AFTER_SIGNAL_S[: len(self._caught)], default=limit_s)
                 if (passed := clock.now()) > min(limit_s, patience):
                     self._lose(f"did not answer for {passed:.0f} s")
