@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from aal import __version__
 from aal.coordination.partition import Partition
 from aal.engines.base import Plan
 from aal.storage.checksum import with_checksum
@@ -126,7 +127,7 @@ def _served(shard: int, bound: int | None = None) -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(prefix="bench-ray-") as folder:
         plan = Plan(settings, pathlib.Path(folder), partition, ids % 10, 10, (), {})
-        hub_s = ray.get(host.open.remote(plan, pathlib.Path(folder)))[0]
+        hub_s = ray.get(host.open.remote(plan, pathlib.Path(folder), __version__))[0]
         for name in ("server", "worker", "annotators"):
             hub.asked(host.admit.remote(name, name, 0, []))
         try:

@@ -52,10 +52,12 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
         may_want_token = "Failed to connect" in lines[0] and AUTH not in os.environ
         hint = f"; if the cluster asks for a token, set {AUTH}=token" if may_want_token else ""
         raise Refused(f"{what}: {lines[0]}{hint}") from None
+    cluster = Cluster(joined=address is not None)
     try:
-        yield Cluster(joined=address is not None)
+        yield cluster
     finally:
-        ray.shutdown()
+        if not cluster.is_lost:  # it may wait for the head until Ray ends this program: not before the report
+            ray.shutdown()
 
 
 @contextlib.contextmanager
