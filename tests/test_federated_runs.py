@@ -24,6 +24,7 @@ from aal.coordination.federation import AggregationJob, Contribution, Facts, Loc
 from aal.coordination.schedules import schedule_of
 from aal.engines.base import Plan, RunResult, RunStatus, answers_of
 from aal.engines.local.engine import LocalEngine
+from aal.engines.simulated import engine
 from aal.engines.simulated.engine import SimulatedEngine
 from aal.engines.simulated.stand_ins import stand_ins
 from aal.reporting.progress import Progress
@@ -108,8 +109,9 @@ class Breaking(SimulatedEngine):
 @pytest.mark.unit
 @pytest.mark.parametrize("more", [{"fraction": 0.6}, {"asynchronous": {"buffer": 2}}])
 def test_a_simulated_federation_repeats_to_the_last_weight_also_when_it_was_broken_off(
-    tmp_path: pathlib.Path, more: dict[str, Any], one_thread: None
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], one_thread: None
 ) -> None:
+    monkeypatch.setattr(engine, "SHOW_EVERY_S", 0.0)  # `Breaking` looks whenever it would show how far the run is
     whole = run(tmp_path / "whole", federated=RULES | more, **KAFAL)
     plan = planned(tmp_path / "broken", federated=RULES | more, **KAFAL)
     assert Breaking().run(plan, Progress()).status is RunStatus.INTERRUPTED

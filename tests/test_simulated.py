@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import hashlib
 import itertools
+import math
 import pathlib
 import re
 import signal
@@ -23,8 +24,9 @@ from aal.config.errors import RunFailed
 from aal.config.settings import CostSettings
 from aal.coordination.answers import Kind, Said
 from aal.coordination.clock import Work
-from aal.coordination.messages import Change, Pending
+from aal.coordination.messages import Change, Pending, Status
 from aal.engines.base import RunResult, RunStatus
+from aal.engines.simulated import engine
 from aal.engines.simulated.engine import SimulatedEngine
 from aal.engines.simulated.virtual_time import VirtualClock, VirtualLoop
 from aal.reporting.progress import Progress
@@ -327,6 +329,20 @@ def test_ctrl_c_ends_a_simulated_run_and_it_can_go_on(tmp_path: pathlib.Path) ->
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "--resume" in out, (out, err)
     assert resume(run).returncode == 0
+
+
+@pytest.mark.unit
+def test_ctrl_c_after_the_roles_have_ended_changes_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SHOW_EVERY_S", math.inf)  # a look at the start, and the one after the roles
+
+    class AtTheEnd(Progress):
+        def show(self, status: Status) -> None:
+            if status.finished:
+                signal.raise_signal(signal.SIGINT)
+
+    assert SimulatedEngine().run(imagined_plan(tmp_path, 20), AtTheEnd()) == RunResult(RunStatus.FINISHED)
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ class SimulatedEngine(Engine):
         return result
 
     def _interrupt(self, caught: list[str]) -> None:
-        if self._hub is not None and self._loop is not None:
+        if self._hub is not None and self._loop is not None and not self._loop.is_closed():
             self._hub.stop()
             self._loop.call_soon(self._hub.stop)  # once more, for a task that was just about to wait
 
