@@ -1,4 +1,4 @@
-"""The engine ray: ids and draws through the hub's actor, against Ray's queue and the local engine; starts, models."""
+"""The engine ray: ids and draws through the hub's actor, against Ray's queue and the local engine; models, a run."""
 
 import contextlib
 import os
@@ -16,6 +16,7 @@ from aal.coordination.partition import Partition
 from aal.engines.base import Plan
 from aal.storage.checksum import with_checksum
 from bench import load_generator as load
+from bench import ray_many
 from bench.harness import Source
 from bench.machines import Machines
 from bench.pools import LABELLERS, SHARD, WAITING, hub_draws, ids_per_s
@@ -27,6 +28,7 @@ CLIENTS = (8, 64)
 POLLERS = 6
 OBJECTS = 400 * 2**20  # bytes of the object store of each machine
 MODEL, MACHINES, READERS = 60_000_000, 3, 10  # bytes of a model, machines that it goes to, workers that read it
+MANY = ((64, 1000), (8, 100))  # workers and annotators of the run on many machines, and of a quick one
 ROLES = 12  # processes of the start that is measured: a server, ten workers, annotators
 
 
@@ -38,7 +40,7 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
         options.note("ray/missing")
         return
     seconds = 3.0 if options.quick else 10.0
-    with _local(ray):
+    with local(ray):
         found = alternate(
             options.rounds,
             {
@@ -65,11 +67,13 @@ def measure(options: Options, source: Source) -> Iterator[Row]:
     starts = alternate(options.rounds, {"ours": partial(start_s, "ray"), "limit": partial(start_s, "local")})
     yield Row("ray/start", "s", **starts)
     yield Row(f"ray/model/{READERS}-workers", "s", [model_s() for _ in range(options.rounds)])
+    yield from ray_many.rows(*MANY[options.quick])
     options.note("ray", labellers=LABELLERS, pollers=POLLERS, readers=READERS, machines=MACHINES, mb=MODEL // 10**6)
 
 
 @contextlib.contextmanager
-def _local(ray: Any) -> Iterator[None]:
+def local(ray: Any) -> Iterator[None]:
+    """Starts a Ray of its own on this machine, and ends it with the block."""
     ray.init("local", num_cpus=8, object_store_memory=OBJECTS, include_dashboard=False, log_to_driver=False)
     try:
         yield
