@@ -21,7 +21,7 @@ from aal.engines.local import liveness
 from aal.engines.local import processes as local
 from aal.engines.local.liveness import Peer, Watchdog
 from aal.engines.processes import HubLost, Slot
-from aal.engines.supervisor import Supervisor
+from aal.engines.supervisor import Supervisor, supervise
 from aal.reporting.progress import Progress
 from tests.builders import imagined_plan, make_settings
 
@@ -164,6 +164,24 @@ def test_a_hub_is_replaced_as_often_as_the_settings_allow(
     with pytest.raises(RunFailed, match=rf"hub: its process was killed; restart_limit={limit} is reached"):
         run_to_its_end(plan, Progress(None), [], lose)
     assert attempts == [None, *limit * [plan.run / "run.db"]]
+
+
+def test_an_interrupt_stays_one_where_the_engine_is_lost_by_then() -> None:
+    class Lost(Fake):
+        grace_s: float | None = None
+
+        def stop(self) -> None:
+            raise RunFailed("the head of the Ray cluster is gone")
+
+        def end(self, processes: object, grace_s: float, caught: object) -> None:
+            self.grace_s = grace_s
+
+        def close(self, ended: str) -> str | None:
+            raise RunFailed("the head of the Ray cluster is gone")
+
+    fake: Any = Lost(["SIGINT"])
+    assert supervise(supervised(fake, SLOTS[:1], ["SIGINT"]), fake) == RunResult.interrupted("SIGINT")
+    assert fake.grace_s == 0.0, "its processes were not ended"
 
 
 def test_ctrl_c_is_heard_while_many_hung_processes_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:

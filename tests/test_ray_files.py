@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -24,9 +25,10 @@ from aal.engines.ray import files as files_module
 from aal.engines.ray import hub_client, node_store
 from aal.engines.ray.files import Files
 from aal.engines.ray.hub_client import HubClient, HubTime
-from aal.engines.ray.node_store import NodeStore
+from aal.engines.ray.node_store import SHARED, NodeStore
 from aal.engines.ray.run_files import RunFiles
 from aal.engines.ray.store_folder import ABANDONED_S, ALIVE, remove_abandoned
+from aal.engines.ray.workplace import Workplace
 from aal.storage import retry
 from aal.storage.checksum import with_checksum
 
@@ -267,6 +269,32 @@ def test_a_disk_that_does_not_take_a_model_is_named_and_is_not_a_hub_that_is_gon
     store.remove(["models/old", "models/older.pt", "models/none"])
     left = sorted(path.name for path in (tmp_path / "run/models").iterdir())
     assert left == ["new.pt", "old"], "what cannot be removed stays, and the others go"
+
+
+def test_what_begins_while_the_last_process_of_a_machine_ends_keeps_its_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    some: list[Any] = [SimpleNamespace(run_id="ab", name=f"worker-{number}-0") for number in range(2)]
+    hub: Any = None
+    first, second = (Workplace(one, hub) for one in some)
+    of_run = tmp_path / "aal" / "ray" / "runs" / "ab"
+    for name in ("worker-0-0", SHARED):
+        (of_run / name).mkdir(parents=True)
+    remove = shutil.rmtree
+
+    def meanwhile(path: pathlib.Path, **more: Any) -> None:
+        remove(path, **more)
+        if path.name == SHARED:
+            (of_run / "worker-1-0").mkdir()
+
+    monkeypatch.setattr("aal.engines.ray.workplace.shutil.rmtree", meanwhile)
+    first.remove()
+    assert [path.name for path in of_run.iterdir()] == ["worker-1-0"]
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    second.remove()
+    assert not of_run.exists()
 
 
 def test_a_process_that_waits_for_the_files_is_heard_and_none_is_read_twice(

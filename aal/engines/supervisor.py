@@ -227,7 +227,7 @@ class Supervisor:
         grace_s = GRACE_S
         try:
             self._monitor.stop()
-        except HUB_GONE:
+        except (RunFailed, *HUB_GONE):
             grace_s = 0.0  # no hub takes what they do
         self._launcher.end(self._processes.values(), grace_s, self._caught)
 
@@ -238,6 +238,7 @@ def supervise(supervisor: Supervisor, monitor: Monitor) -> RunResult:
     Raises:
         HubLost: the hub, or what all processes come from, is gone.
         HUB_GONE: the hub died after the run had finished and before the record says so.
+        RunFailed: the engine cannot go on, at the same moment.
     """
     try:
         result = supervisor.watch()
@@ -247,7 +248,7 @@ def supervise(supervisor: Supervisor, monitor: Monitor) -> RunResult:
         supervisor.end()
     try:
         unwritten = monitor.close(result.ended)
-    except HUB_GONE:
+    except (RunFailed, *HUB_GONE):
         if result.status is RunStatus.FINISHED:  # which the record does not say yet
             raise
         return result

@@ -1,5 +1,6 @@
 """Writing with patience: what was expensive to make is not given up because a disk is full for a moment."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def write_with_retry(write: Callable[[], None], what: str, heartbeat: Callable[[
         except OSError as error:
             reason = f"{what} cannot be written: {error.strerror or error}"
             if time.monotonic() > deadline:
-                raise RunFailed(f"{reason}; make room for it") from None
+                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                raise RunFailed(f"{reason}; make room for it" if is_full else reason) from None
             log.warning("%s; trying again", reason)
             time.sleep(AGAIN_S)
             heartbeat()

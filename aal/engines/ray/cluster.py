@@ -1,11 +1,11 @@
-"""The machines of a Ray cluster, and whether its head is there."""
+"""The machines of a Ray cluster, and whether its head and Ray on this machine are there."""
 
 import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray._private.state import available_resources_per_node
@@ -18,6 +18,7 @@ ANSWER_S = 5.0  # for a head to answer
 HEAD_S = 20.0  # without an answer, after which the head counts as lost
 LOOK_S = 1.0
 WATCH_S = 2.0
+ENDED_HERE = "Ray has ended on this machine"
 
 Found = Mapping[str, Mapping[str, float]]  # of each machine, by its id: of each resource so much
 
@@ -32,7 +33,7 @@ class Cluster:
     def __init__(self, joined: bool) -> None:
         self.joined = joined
         self.here: str = ray.get_runtime_context().get_node_id()
-        self.is_lost = False  # then nothing more may be asked of Ray
+        self.is_lost = False  # its head, or Ray on this machine
         self._head = ray.get_runtime_context().gcs_address
         self._without_head = f"the head of the Ray cluster at {self._head} is gone"
         own = next(node for node in ray.nodes() if node["NodeID"] == self.here)
@@ -101,10 +102,11 @@ class Cluster:
             RunFailed: it does not, or Ray has ended on this machine.
         """
         now = time.monotonic()
-        if not self.joined or now - self._checked_at < ANSWER_S:
+        if now - self._checked_at < ANSWER_S:
             return
         self._checked_at = now
-        if self._head_answers():
+        self._check_here()
+        if answers(self._head):
             self._answered_at = now
         elif now - self._answered_at > HEAD_S:
             self._lose(self._without_head)
@@ -116,27 +118,38 @@ class Cluster:
             RunFailed: it does not, or Ray has ended on this machine.
         """
         deadline = time.monotonic() + HEAD_S
-        while self.joined and not self._head_answers():
+        self._check_here()
+        while not answers(self._head):
             if time.monotonic() > deadline:
                 self._lose(self._without_head)
             time.sleep(LOOK_S)
+            self._check_here()
 
     def settle(self) -> None:
         """Waits a moment after a loss: `ray stop` ends the actors of this machine just before Ray itself.
 
         Raises:
-            RunFailed: Ray has ended on this machine, or the head is gone.
+            RunFailed: Ray has ended on this machine, or ends, or the head is gone.
         """
-        if self.joined:
-            time.sleep(LOOK_S)
+        time.sleep(LOOK_S)
         self.wait_for_head()
+        if self.here not in _alive():
+            self._lose(ENDED_HERE)
 
-    def _head_answers(self) -> bool:
-        if not answers(self._raylet):  # a call of Ray that needs it would end this program at once, without a report
-            self._lose("Ray has ended on this machine")
-        return answers(self._head)
+    def is_here(self) -> bool:
+        """Whether Ray runs on this machine; a call that needs it would otherwise end this program at once."""
+        return not is_refused(self._raylet)
 
-    def _lose(self, what: str) -> None:
+    def may_be_asked(self) -> bool:
+        """Whether all calls of Ray return: its head, and Ray on this machine, are there."""
+        self.is_lost = self.is_lost or not (self.is_here() and answers(self._head))
+        return not self.is_lost
+
+    def _check_here(self) -> None:
+        if not self.is_here():
+            self._lose(ENDED_HERE)
+
+    def _lose(self, what: str) -> NoReturn:
         self.is_lost = True
         raise RunFailed(what)
 
@@ -185,12 +198,27 @@ def in_words(machines: Sequence[Mapping[str, float]]) -> str:
 
 def answers(address: str) -> bool:
     """Whether something listens at `host:port`."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+        _connect(address)
     except (OSError, ValueError, OverflowError):
         return False
     return True
+
+
+def is_refused(address: str) -> bool:
+    """Whether the machine of `host:port` answers that nothing listens there."""
+    try:
+        _connect(address)
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # such as an address that this machine lacks for a moment
+        return False
+    return False
+
+
+def _connect(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
 
 
 def ended(references: Sequence[Any], seconds: float) -> set[Any]:

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
-from aal.config.errors import Refused
+from aal.config.errors import Refused, RunFailed
 from aal.config.ray import RaySettings
 from aal.engines.ray.cluster import Cluster, answers
 
 OBJECTS = 256 * 2**20  # bytes of the object store of a cluster that is started here, where files are mapped
 AUTH = "RAY_AUTH_MODE"
+_lost: set[str] = set()  # connections of this program
 
 log = logging.getLogger("aal")
 
@@ -26,25 +28,41 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
 
     Raises:
         Refused: no cluster answers at the address, or it does not take this program.
+        RunFailed: this program has lost its cluster, and Ray holds on to it.
     """
-    if ray.is_initialized():
-        yield Cluster(joined=True)
-        return
+    if not (was_there := ray.is_initialized()):
+        _join(settings)
+    elif _connection() in _lost:
+        raise RunFailed("this program has lost its Ray cluster, and can join no other one; start it again")
+    cluster = Cluster(joined=was_there or settings.address is not None)
+    try:
+        yield cluster
+    finally:
+        if not cluster.may_be_asked():  # it may wait for the head until Ray ends this program: not before the report
+            _lost.add(_connection())
+        elif not was_there:
+            ray.shutdown()
+
+
+def _connection() -> str:
+    """Returns what Ray calls this program from when it joins a cluster until it leaves it."""
+    return str(ray.get_runtime_context().get_worker_id())
+
+
+def _join(settings: RaySettings) -> None:
     address = settings.address
     if address not in (None, "auto") and not answers(str(address)):
         raise Refused(f"ray.address: {address}: nothing answers there; give the host:port that `ray start` printed")
     _keep_off_the_terminal()
     more: dict[str, Any] = {} if address else {"object_store_memory": OBJECTS, "include_dashboard": False}
-    if not address:
-        os.environ.setdefault(
-            "RAY_USAGE_STATS_ENABLED", "0"
-        )  # a cluster started here reports to nobody, unless asked to
+    if not address:  # a cluster started here reports to nobody, unless asked to
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         with _without_its_handlers():
             ray.init(
                 address or "local", log_to_driver=False, configure_logging=False, logging_level=logging.ERROR, **more
             )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         if address == "auto" and isinstance(error, ConnectionError):
             raise Refused("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -52,12 +70,6 @@ def connected(settings: RaySettings) -> Iterator[Cluster]:
         may_want_token = "Failed to connect" in lines[0] and AUTH not in os.environ
         hint = f"; if the cluster asks for a token, set {AUTH}=token" if may_want_token else ""
         raise Refused(f"{what}: {lines[0]}{hint}") from None
-    cluster = Cluster(joined=address is not None)
-    try:
-        yield cluster
-    finally:
-        if not cluster.is_lost:  # it may wait for the head until Ray ends this program: not before the report
-            ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class RayEngine(Engine):
                     lambda plan: _Attempt(plan, display, caught, cluster, run_id, first).run(),
                 )
             finally:
-                if not cluster.is_lost:
+                if cluster.may_be_asked():
                     _clean(cluster, run_id)
 
 
@@ -108,7 +108,7 @@ class _Attempt:
             self._cluster.settle()
             raise HubLost(hub.loss or "hub: its process was killed") from None
         finally:
-            for actor in () if self._cluster.is_lost else (host, files):
+            for actor in (host, files) if self._cluster.may_be_asked() else ():
                 with contextlib.suppress(RayError):
                     ray.kill(actor)
             sign.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ class _Attempt:
         """Waits for a machine that a pinned hub may run on, as long as that takes; a signal ends the wait.
 
         Raises:
-            RunFailed: the head is gone.
+            RunFailed: the head, or Ray on this machine, is gone.
         """
         if not (asks := ask_of_hub(self._plan.settings)):
             return

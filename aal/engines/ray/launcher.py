@@ -120,20 +120,26 @@ class RayLauncher:
             time.sleep(seconds)
 
     def end(self, processes: Collection[RayProcess], grace_s: float, caught: Sequence[str]) -> None:
-        """Waits for the end of processes, then kills their actors; at once after a second signal."""
+        """Waits for the end of processes, then kills their actors; at once after a second signal.
+
+        Those that have not begun are killed first.
+        """
         self._growing.end()
         deadline = time.monotonic() + grace_s
+        if not self._cluster.is_here():
+            return
         alive = [one for one in processes if one.exitcode is None]
-        waiting = [one for one in alive if not one.has_begun]
-        for one in waiting:
-            one.kill()
-        while (alive := [one for one in alive if one.exitcode is None]) and time.monotonic() < deadline:
-            if len(caught) > 1:
-                break
-            self.wait(alive, 0.1)
-        for one in alive:
+        begun = [one for one in alive if one.has_begun]
+        for one in set(alive) - set(begun):
             one.end()
-        ended([one.running for one in alive], KILL_S)
+        while (begun := [one for one in begun if one.exitcode is None]) and time.monotonic() < deadline:
+            if len(caught) > 1 or not self._cluster.is_here():
+                break
+            self.wait(begun, 0.1)
+        if self._cluster.is_here():
+            for one in begun:
+                one.end()
+            ended([one.running for one in alive], KILL_S)
 
 
 def not_started(name: str, ask: Ask) -> str:

@@ -134,7 +134,8 @@ class Workplace:
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             if {path.name for path in self._folder.parent.iterdir()} <= {SHARED}:
-                remove_from_machine(self._one.run_id)
+                shutil.rmtree(self._folder.parent / SHARED, ignore_errors=True)
+                self._folder.parent.rmdir()  # stays if another process of the run has begun here meanwhile
 
 
 def remove_from_machine(run_id: str) -> None:
