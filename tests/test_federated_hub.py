@@ -120,6 +120,7 @@ class Roles:
             self.model = None if isinstance(given, Pending) else given
             return
         self.hub.tested(EvaluatedModel(self.model.version, 0.5, [(0, 0, 4)]))
+        assert self.hub.status().tested_version == self.model.version
         self.tested.add(self.model.version)
         self.model = None
 

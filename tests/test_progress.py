@@ -94,6 +94,9 @@ def test_a_line_like_the_last_one_is_not_repeated() -> None:
             "9 virtual s, waits for the last training with 660 labels, model v4",
         ),
         ({"finished": True}, "every label is trained on, ending the processes"),
+        ({"finished": True, "tested_version": 3}, "ending the processes, model v4, v3 test 0.951"),
+        ({"finished": True, "tested_version": 4}, "ending the processes, model v4 test 0.951"),
+        ({"clients": 1}, "waits for the last versions, training on 1 client, model v4"),
         (
             {"labels": 300, "trainings": [Training(1, 100, 8.0)]},
             "0 queries wait, 2 annotators idle, training with 100 labels (server-1, 8 s)",

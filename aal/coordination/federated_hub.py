@@ -22,6 +22,8 @@ class FederatedHub(Hub):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle: dict[int, int] = {}  # annotators of each client that wait for a query
+        models = self._federation.models
+        self._tested_version = models[-1].version if models else None  # versions are tested later, and not all
 
     @property
     def _federation(self) -> "Federation":
@@ -71,7 +73,8 @@ class FederatedHub(Hub):
     def status(self) -> Status:
         """Returns how far the run is."""
         with self._lock:
-            return replace(super().status(), clients=self._federation.training_clients)
+            trains = self._federation.training_clients
+            return replace(super().status(), clients=trains, tested_version=self._tested_version)
 
     def evaluation(self, evaluator: int) -> ModelRef | Pending:
         """Gives an evaluator a version to score, the oldest first."""
@@ -85,7 +88,7 @@ class FederatedHub(Hub):
             self._federation.evaluations.note(result.version)
             self._federated_record.model_tested(result)
             if result.accuracy is not None:
-                self._tested = result.accuracy, result.test_images
+                self._tested, self._tested_version = (result.accuracy, result.test_images), result.version
         self._flush()
         with self._lock:
             self._end_if_finished()

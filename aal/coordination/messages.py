@@ -274,7 +274,7 @@ class Status:
         waiting: queries in S.
         idle_annotators: that wait for a query.
         version: newest version; None before the first.
-        test_accuracy: of it.
+        test_accuracy: of the newest version that is tested.
         finished: whether every label is bought and trained on.
         failure: why the record cannot be written; None while it can.
         computing: what goes on.
@@ -286,7 +286,8 @@ class Status:
         clients: of a federation, that train at the moment; None of other runs.
         interrupted: whether somebody has asked for the end of the run.
         paused: whether nobody is given a query.
-        test_images: that the version was tested on; 0 where that is not known.
+        test_images: that it was tested on; 0 where that is not known.
+        tested_version: which one that is; None where it is the newest of all.
     """
 
     seconds: float
@@ -308,3 +309,4 @@ class Status:
     interrupted: bool = False
     paused: bool = False
     test_images: int = 0
+    tested_version: int | None = None

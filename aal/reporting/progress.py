@@ -107,7 +107,8 @@ def _words(status: Status) -> str:
         if not status.initial and not status.trainings:
             return f"{passed}, the first model needs labels{at_random}"
         return f"{passed}, training the first model{_trained_on(status)}{at_random}"
-    tested = "" if status.test_accuracy is None else f" test {status.test_accuracy:.3f}"
+    of = "" if status.tested_version in (None, status.version) else f", v{status.tested_version}"
+    tested = "" if status.test_accuracy is None else f"{of} test {status.test_accuracy:.3f}"
     if found := interval_of_few(status.test_accuracy, status.test_images):
         tested += " [{:.2f}, {:.2f}]".format(*found)
     model = f"model v{status.version}{tested}"
@@ -134,7 +135,7 @@ def _last_trainings(status: Status) -> str:
 def _trained_on(status: Status) -> str:
     """The trainings that go on; on a virtual clock their time passes at once, at their end."""
     if status.clients is not None:
-        return f" on {status.clients} clients" if status.clients else ""
+        return f" on {status.clients} client{'s' * (status.clients > 1)}" if status.clients else ""
     shown = [
         f"with {one.labels} labels" + ("" if status.is_virtual else f" (server-{one.server}, {one.seconds:.0f} s)")
         for one in status.trainings
