@@ -146,7 +146,7 @@ def resume(
     from aal.reporting.progress import Progress
     from aal.storage.resume_checks import check_record_fits, resumed_settings
     from aal.storage.resume_state import read_resume_state, take_over
-    from aal.storage.run_directory import claim, tidy, write_settings, writing
+    from aal.storage.run_directory import claim, going_on_with, tidy, writing
 
     progress = progress or Progress()
     settings = resumed_settings(run, list(assignments))
@@ -165,8 +165,8 @@ def resume(
             tidy(run, state.files if state and not repeated else None)
             shards, first = schedule_of(settings).shard_num(settings), chooser(settings, images)
             partition = split_again(run, images, settings, shards, state is not None, first)
-            write_settings(run, settings)  # not before: what is refused leaves the run as it was
-        return run, _execute(wire(settings, run, images, partition, take_over(run / "run.db")), progress)
+        with going_on_with(settings, run):  # not before: what is refused leaves the run as it was
+            return run, _execute(wire(settings, run, images, partition, take_over(run / "run.db")), progress)
     return run, _conclude(run, RunResult.interrupted("SIGINT", at_once=True), progress)  # outside of the engine
 
 

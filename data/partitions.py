@@ -39,7 +39,12 @@ def divide_among(
     """
     partition = PARTITIONS.load(name)
     checked = PARTITIONS.checked_options(name, options, given=("labels", "clients", "random"))
-    owners = np.asarray(partition(labels, clients, random, **checked))
+    try:
+        owners = np.asarray(partition(labels, clients, random, **checked))
+    except Exception as error:
+        if isinstance(error, UserError) or not PARTITIONS.is_users_own(name):
+            raise
+        raise UserError(f"{PARTITIONS.setting}: {name}: {type(error).__name__}: {error}") from error
     if owners.shape != labels.shape or owners.dtype.kind not in "iu" or ((owners < 0) | (owners >= clients)).any():
         raise UserError(f"{PARTITIONS.setting}: {name}: must return {len(labels)} numbers from 0 to {clients - 1}")
     return _filled(owners.astype(np.int64), clients, random)

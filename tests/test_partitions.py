@@ -145,6 +145,7 @@ def test_iid_clients_are_alike() -> None:
 def test_a_partition_of_ones_own_is_checked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ownpartition.py").write_text(
         "def last(labels, clients, random, missing: int = 0):\n    return 0 * labels + clients - 1 + missing\n"
+        "def none():\n    pass\n"
     )
     monkeypatch.chdir(tmp_path)
     assert np.bincount(owners("ownpartition:last", np.zeros(10, int), 3)).tolist() == [1, 1, 8]
@@ -152,6 +153,8 @@ def test_a_partition_of_ones_own_is_checked(tmp_path: pathlib.Path, monkeypatch:
         UserError, match=r"^federated\.partition: ownpartition:last: must return 10 numbers from 0 to 2$"
     ):
         owners("ownpartition:last", np.zeros(10, int), 3, missing=1)
+    with pytest.raises(UserError, match=r"^federated\.partition: ownpartition:none: TypeError: none\(\) takes 0 "):
+        owners("ownpartition:none", np.zeros(10, int), 3)
     with pytest.raises(UserError, match=r"^federated\.alpha: no such option; there are: missing$"):
         owners("ownpartition:last", np.zeros(10, int), 3, alpha=1)
     with pytest.raises(UserError, match=r"^federated\.partition: must be iid, dirichlet, labels, quantity or package"):

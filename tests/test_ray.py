@@ -356,8 +356,8 @@ def test_what_no_machine_has_is_named(machines: Machines, tmp_path: pathlib.Path
     object.__setattr__(plan, "settings", plan.settings.model_copy(update={"ray": ray}))
     with pytest.raises(Refused) as found:
         RayEngine().run(plan, Notes())
-    assert "server: asks for quantum, and no machine has it" in str(found.value)
-    assert "hub: asks for vault, and no machine has it" in str(found.value)
+    assert "server: asks for quantum (ray.pins.server), and no machine has it" in str(found.value)
+    assert "hub: asks for vault (ray.pins.hub), and no machine has it" in str(found.value)
     assert "worker: asks for 64 CPU, and no machine has it" in str(found.value)
     assert "there are 3 machines with 9 CPU" in str(found.value)
 

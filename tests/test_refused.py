@@ -37,6 +37,8 @@ def test_of_a_run_that_its_engine_refuses_nothing_is_left_and_one_that_was_there
 
     assert started(RunFailed("no memory"), *SMALL, "--out", str(elsewhere)) == 1
     before = {path.name for path in elsewhere.iterdir()}
-    assert started(Refused("no cluster"), "--resume", str(elsewhere)) == 2
+    settings = (elsewhere / "config.yaml").read_bytes()
+    assert started(Refused("no cluster"), "--resume", str(elsewhere), "hung_after_s=77") == 2
+    assert (elsewhere / "config.yaml").read_bytes() == settings, "the next one would be refused too"
     assert before <= {path.name for path in elsewhere.iterdir()}
     assert resume(elsewhere) == 0

@@ -16,7 +16,7 @@ from aal.coordination.federation import CLIENTS
 from aal.storage.atomic import LOCK, TEMPORARY, claimed, write_whole
 from aal.storage.journal import RESCUED
 
-MODELS = "models"
+MODELS, SETTINGS = "models", "config.yaml"
 WRITTEN = (MODELS, CLIENTS)  # folders in which roles write
 OF_ROLES = re.compile(r"(training|local|average|kept)-\d+-(server|client)-\d+(-\d+)?\.pt\Z")  # and so no one else's
 
@@ -46,6 +46,29 @@ def new_run(settings: Settings, run: pathlib.Path) -> Iterator[None]:
         except Refused:
             _empty(run)
             raise
+
+
+@contextlib.contextmanager
+def going_on_with(settings: Settings, run: pathlib.Path) -> Iterator[None]:
+    """Makes changed settings those of a run that goes on; when its engine refuses it, they are what they were.
+
+    Args:
+        settings: of the run.
+        run: its directory, which the caller holds.
+
+    Raises:
+        UserError: the directory cannot be written.
+        RunFailed: the disk is full or fails.
+    """
+    with writing(run):
+        before = (run / SETTINGS).read_bytes()
+        write_settings(run, settings)
+    try:
+        yield
+    except Refused:
+        with writing(run):
+            write_whole(run / SETTINGS, before)
+        raise
 
 
 def _empty(run: pathlib.Path) -> None:
@@ -143,7 +166,7 @@ def claim(run: pathlib.Path) -> Iterator[None]:
 
 def write_settings(run: pathlib.Path, settings: Settings) -> None:
     """Writes the resolved settings to the run's `config.yaml`."""
-    write_whole(run / "config.yaml", dump(settings).encode())
+    write_whole(run / SETTINGS, dump(settings).encode())
 
 
 def log_to(run: pathlib.Path, role: str) -> None:

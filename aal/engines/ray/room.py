@@ -148,7 +148,8 @@ def missing(asks: Mapping[str, Ask], machines: Sequence[Mapping[str, float]], ro
     for name, ask in sorted(asks.items(), key=lambda item: (choice[item[0]], -sum(item[1].resources.values()))):
         place = next((one for one in free if ask.fits(one)), None)
         if place is None:
-            found[name] = f"{name}: asks for {ask}, and no machine has it beside the others"
+            pinned = f" (ray.pins.{name})" if ask.pins else ""
+            found[name] = f"{name}: asks for {ask}{pinned}, and no machine has it beside the others"
             continue
         for resource, amount in ask.resources.items():
             place[resource] -= amount
