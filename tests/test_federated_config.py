@@ -85,3 +85,26 @@ def test_what_a_federation_needs_of_the_machine_is_told_by_role() -> None:
     names = {part.name: part.number for part in parts_of(s, (1797, 8, 8, 1))}
     assert names == {"main and hub": 1, "clients": 2, "server": 1, "evaluator": 1, "annotators": 1}
     assert make_partition(s, 30).owned(0).tolist() == [6, 9, *range(10, 20)]
+
+
+@pytest.mark.parametrize(
+    ("ray", "mode", "problem"),
+    [
+        (
+            {"pins": {"worker": "x"}},
+            "federated",
+            "ray.pins: worker: mode federated has none; it has hub, server, client",
+        ),
+        ({"pins": {"client": "x"}}, "async", "ray.pins: client: mode async has none; it has hub, server, worker, anno"),
+        ({"worker_gpus": 1}, "async", "ray.worker_gpus: asks for GPUs, and devices.workers=cpu keeps it off them; use"),
+        ({"server_gpus": 0.5}, "async", "ray.server_gpus: asks for GPUs, and devices.servers=cpu keeps it off them"),
+        ({"pins": {"servr": "x"}}, "async", "ray.pins.servr: must be 'hub', 'server', 'worker', 'client', 'eval"),
+    ],
+)
+def test_what_a_run_asks_of_a_cluster_is_for_roles_and_devices_that_it_has(
+    ray: dict[str, Any], mode: str, problem: str
+) -> None:
+    devices = {"servers": "cpu", "workers": "cpu"}
+    with pytest.raises(UserError) as found:
+        resolve({**BASE, "mode": mode, "engine": "ray", "ray": ray, "devices": devices}, "x")
+    assert any(problem in one for one in found.value.problems), found.value.problems

@@ -143,6 +143,7 @@ def test_what_began_on_a_gpu_waits_for_another_one() -> None:
     assert [next_of(s, roles, role, [{"CPU": 8.0}], [], first).gpus for role in (server, worker)] == [1.0, 0.0]
 
 
+FEDERATED: dict[str, Any] = {"engine": "ray", "mode": "federated", "val_size": 0}
 FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggregator"), Role("evaluator", "", "", 1)]
 
 
@@ -165,7 +166,7 @@ FEDERATION = [Role("client", "", "", 2), Role("server", "", "", 1, part="aggrega
 def test_what_processes_of_a_federation_ask(
     machines: Any, settings: dict[str, Any], client: Ask, server: Ask, evaluator: Ask
 ) -> None:
-    s = make_settings(engine="ray", **settings)
+    s = make_settings(**FEDERATED, **settings)
     assert asks_of(s, FEDERATION, machines) == {"client": client, "server": server, "evaluator": evaluator}
 
 
@@ -174,7 +175,7 @@ SITES = [{"CPU": 64.0}, {"CPU": 4.0, "site": 1.0}, {"CPU": 4.0, "site": 1.0}]
 
 def of_sites(clients: int, machines: Sequence[Any] = SITES, **ray: Any) -> tuple[dict[str, Ask], list[str]]:
     """What processes of a federation ask whose clients are pinned, and what a start lacks."""
-    s = make_settings(engine="ray", ray={"pins": {"client": "site"}, **ray})
+    s = make_settings(**FEDERATED, ray={"pins": {"client": "site"}, **ray})
     roles = [Role("client", "", "", clients, needs_all=True), *FEDERATION[1:]]
     return (asks := asks_of(s, roles, machines)), missing(asks, machines, roles)
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from aal.config.errors import UserError
+from aal.config.ray import ray_problems
 from aal.config.registry import (
     AGGREGATIONS,
     IMAGE_SETS,
@@ -186,7 +187,7 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         if s.costs.measured:
             yield ("costs", "engine"), "are for engine simulated, whose clock is virtual"
     elif s.devices.worker_processes is not None:
-        yield ("devices.worker_processes", "engine"), "is not for a simulated run, which is one process"
+        yield ("devices.worker_processes", "engine"), "is not for a simulated run, which is one process; use null"
     if s.examples is not None and s.compute == "full":
         yield ("examples", "compute"), "imagines a set, which only compute none can do"
     if s.costs.measured and s.initial_size == 0:
@@ -199,17 +200,6 @@ def contradictions(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from people_problems(s)
     yield from answer_problems(s)
     yield from ray_problems(s)
-
-
-def ray_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Finds what keeps a run from a Ray cluster."""
-    if s.engine != "ray":
-        return
-    if importlib.util.find_spec("ray") is None:
-        yield ("engine",), "ray needs ray: pip install 'aal-labelling[ray]', or pip install .[ray] here"
-    if s.ray.address and "://" in s.ray.address:
-        text = f"{s.ray.address} is for Ray Client; run the command on a machine of the cluster, with auto"
-        yield ("ray.address", "ray"), text
 
 
 def schedule_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -39,7 +39,7 @@ def line_of(detail: Any) -> tuple[str, str]:
     Args:
         detail: one of the `errors()` of pydantic's ValidationError.
     """
-    location = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    location = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-", "[key]"))]
     names = [part for part in location if not part.isdigit()]
     key = shortened(".".join(names))
     if detail["type"] == "extra_forbidden":

@@ -1,12 +1,17 @@
 """The settings of the engine ray: which cluster, and what each role asks of it."""
 
+import importlib.util
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from aal.config.fields import Group
+
+if TYPE_CHECKING:
+    from aal.config.settings import Settings
 
 ADDRESS = re.compile(r"(ray://)?[^\s/]+:\d{1,5}")  # that of Ray Client is refused with a hint of its own
 
@@ -58,3 +63,25 @@ class RaySettings(Group):
     wait_s: Annotated[float, Field(ge=0, le=10**6)] = Field(
         60.0, description="how long a start waits for machines that the cluster has not yet"
     )
+
+
+def ray_problems(s: "Settings") -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields settings that keep a run from a Ray cluster, or that ask of one what the run has no use for."""
+    if s.engine != "ray":
+        return
+    if importlib.util.find_spec("ray") is None:
+        yield ("engine",), "ray needs ray: pip install 'aal-labelling[ray]', or pip install .[ray] here"
+    if s.ray.address and "://" in s.ray.address:
+        text = f"{s.ray.address} is for Ray Client; run the command on a machine of the cluster, with auto"
+        yield ("ray.address", "ray"), text
+    absent = {"worker"} if s.mode == "federated" else {"client", "evaluator"}
+    for role in sorted(absent & s.ray.pins.keys()):
+        has = ", ".join(name for name in get_args(Pinned) if name not in absent)
+        yield ("ray.pins", "ray", "mode"), f"{role}: mode {s.mode} has none; it has {has}"
+    for role, gpus, devices in (
+        ("server", s.ray.server_gpus, s.devices.servers),
+        ("worker", s.ray.worker_gpus, s.devices.workers),
+    ):
+        if gpus and set(devices) == {"cpu"}:
+            text = f"asks for GPUs, and devices.{role}s={','.join(devices)} keeps it off them; use auto or cuda"
+            yield (f"ray.{role}_gpus", "ray", f"devices.{role}s", "devices"), text
