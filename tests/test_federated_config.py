@@ -108,3 +108,13 @@ def test_what_a_run_asks_of_a_cluster_is_for_roles_and_devices_that_it_has(
     with pytest.raises(UserError) as found:
         resolve({**BASE, "mode": mode, "engine": "ray", "ray": ray, "devices": devices}, "x")
     assert any(problem in one for one in found.value.problems), found.value.problems
+
+
+def test_a_wrong_number_hides_no_other_mistake_of_its_group() -> None:
+    wrong = {"rounds": 0, "fraction": 1.5, "partition": "dirichle", "asynchronous": {"buffer": 50}, "alfa": 1}
+    with pytest.raises(UserError) as found:
+        resolve({**BASE, "federated": wrong}, "x")
+    keys = [one.split(": ")[1] for one in found.value.problems]
+    assert sorted(keys) == [
+        f"federated.{key}" for key in ("alfa", "asynchronous.buffer", "fraction", "partition", "rounds")
+    ]

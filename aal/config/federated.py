@@ -117,9 +117,9 @@ def federated_problems(s: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("query_strategy", "mode"), f"{s.query_strategy} needs votes of snapshots, which clients do not keep"
     rules = s.federated or FederatedSettings()
     if problem := PARTITIONS.problem(rules.partition):
-        yield ("federated.partition", "federated"), problem
+        yield ("federated.partition",), problem
     if rules.asynchronous and rules.asynchronous.buffer > s.worker_num:
         text = f"{rules.asynchronous.buffer} is more than the {s.worker_num} clients that fill it"
-        yield ("federated.asynchronous.buffer", "federated", "worker_num"), text
+        yield ("federated.asynchronous.buffer", "federated.asynchronous", "worker_num"), text
     if rules.asynchronous and rules.fraction < 1:
-        yield ("federated.fraction", "federated"), "is for rounds, and asynchronous has none"
+        yield ("federated.fraction", "federated.asynchronous"), "is for rounds, and asynchronous has none"

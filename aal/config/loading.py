@@ -1,5 +1,6 @@
 """From a config file and the command line to settings; every mistake is reported at once, a line each."""
 
+import copy
 import difflib
 import os
 import pathlib
@@ -124,16 +125,31 @@ def resolve(
         settings = Settings.model_validate(tree)
     except ValidationError as error:
         problems = list(dict.fromkeys(line_of(detail) for detail in error.errors()))
-        bad = {str(detail["loc"][0]) if detail["loc"] else "" for detail in error.errors()}
-        sound = {key: value for key, value in tree.items() if key in Settings.model_fields and key not in bad}
-        sound = completed({"data_type": "folder", **sound}, where)
-        settings = Settings.model_validate(sound)  # to find contradictions
+        keys = {key for key, _ in problems}
+        bad = keys | {key.partition(".")[0] for key in keys}
+        settings = _sound(tree, keys, bad, where)  # to find contradictions
     problems += [(keys[0], text) for keys, text in contradictions(settings) if not bad & set(keys)]
     if problems:
         raise UserError(
             *(f"{changed_by if _is_among(key, changed) else where}: {key}: {text}" for key, text in problems)
         )
     return settings
+
+
+def _sound(tree: dict[str, Any], keys: set[str], bad: set[str], where: str) -> Settings:
+    """Returns the settings of a tree without some keys, or, where a group is not right without them, without `bad`."""
+    rest = copy.deepcopy(tree)
+    for *groups, name in (key.split(".") for key in keys):
+        group: Any = rest
+        for outer in groups:
+            group = group.get(outer) if isinstance(group, dict) else None
+        if isinstance(group, dict):
+            group.pop(name, None)
+    try:
+        return Settings.model_validate(completed({"data_type": "folder", **rest}, where))
+    except (ValidationError, UserError):
+        rest = {key: value for key, value in tree.items() if key in Settings.model_fields and key not in bad}
+        return Settings.model_validate(completed({"data_type": "folder", **rest}, where))
 
 
 def _is_among(key: str, changed: Iterable[str]) -> bool:
