@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ray", reason="needs ray: pip install .[ray]")
 
+from ray.exceptions import RayError
+
 from aal import __version__
 from aal.config.errors import Refused, UserError
 from aal.config.loading import resolve
@@ -312,3 +314,9 @@ def test_what_names_no_machine_is_refused_before_ray_is_asked() -> None:
     assert "ray.pins.server: must not be empty" in str(found.value)
     for right in (None, "auto", "10.0.0.1:6379", "[::1]:6379", "head.local:6379"):
         assert resolve({"data_type": "cifar-10", "ray": {"address": right}}, "test").ray.address == right
+
+
+def test_an_actor_that_was_cancelled_before_it_began_is_not_said_to_have_been_killed() -> None:
+    never = RayError("The actor is dead because all references were removed.\nThe actor never ran - it was cancelled.")
+    assert hub_client.why_lost(never).startswith("was cancelled before it began; RAY_AUTH_MODE must be here")
+    assert hub_client.why_lost(RayError("The worker died.")) == "its process was killed"

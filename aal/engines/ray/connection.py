@@ -63,11 +63,12 @@ def _join(settings: RaySettings) -> None:
                 address or "local", log_to_driver=False, configure_logging=False, logging_level=logging.ERROR, **more
             )
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        if address == "auto" and isinstance(error, ConnectionError):
-            raise Refused("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        is_there = "Failed to connect" in lines[0]
+        if address == "auto" and isinstance(error, ConnectionError) and not is_there:
+            raise Refused("ray.address: auto: no Ray cluster runs on this machine; `ray start` joins one") from None
         what = f"ray.address: {address}" if address else "engine: ray: cannot be started here"
-        may_want_token = "Failed to connect" in lines[0] and AUTH not in os.environ
+        may_want_token = is_there and os.environ.get(AUTH) != "token"
         hint = f"; if the cluster asks for a token, set {AUTH}=token" if may_want_token else ""
         raise Refused(f"{what}: {lines[0]}{hint}") from None
 

@@ -16,6 +16,7 @@ from aal.engines.ray.run_files import RunFiles
 WINDOW_S = 120.0  # in which the quickest reply sets the clock
 SLICE_S = 0.2
 POLLS_PER_S = 400  # of the thousand calls a second that an actor takes
+NEVER_RAN = "The actor never ran"
 OF_MACHINE = ("node has died", "node was terminated", "NODE_DIED")  # in what Ray says of an actor
 AFTER_SIGNAL_S = (5.0, 1.0)  # how long a call may still take after the first signal, and after a second one
 
@@ -125,6 +126,8 @@ def why_lost(error: RayError) -> str:
         return "its machine does not answer"
     if is_of_machine(error):
         return "its machine was lost"
+    if NEVER_RAN in str(error):  # as where a cluster without a token is joined with one
+        return "was cancelled before it began; RAY_AUTH_MODE must be here what it was when the cluster started"
     if "creation task" in str(error):  # such as a package that is not on that machine
         return f"could not start: {str(error).strip().splitlines()[-1].strip()}"
     if isinstance(error, RayTaskError):  # an error of what was called
