@@ -6,6 +6,7 @@ import pytest
 
 from aal.config.errors import UserError
 from aal.config.loading import dump, load, resolve
+from aal.config.ray import ray_problems
 from aal.config.yaml_text import parse
 from aal.coordination.schedules import schedule_of
 from aal.engines.resources import parts_of
@@ -118,3 +119,11 @@ def test_a_wrong_number_hides_no_other_mistake_of_its_group() -> None:
     assert sorted(keys) == [
         f"federated.{key}" for key in ("alfa", "asynchronous.buffer", "fraction", "partition", "rounds")
     ]
+
+
+def test_a_schedule_of_ones_own_may_have_clients_or_workers() -> None:
+    pins = {"client": "x", "worker": "y"}
+    settings = resolve({**BASE, "mode": "async"}, "x").model_copy(update={"engine": "ray", "mode": "mine:Federation"})
+    own = settings.model_copy(update={"ray": settings.ray.model_copy(update={"pins": pins})})
+    assert not [text for keys, text in ray_problems(own) if keys[0] == "ray.pins"]
+    assert [text for keys, text in ray_problems(own.model_copy(update={"mode": "sync"})) if keys[0] == "ray.pins"]

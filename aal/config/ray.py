@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from aal.config.fields import Group
+from aal.config.registry import SCHEDULES
 
 if TYPE_CHECKING:
     from aal.config.settings import Settings
@@ -75,6 +76,8 @@ def ray_problems(s: "Settings") -> Iterator[tuple[tuple[str, ...], str]]:
         text = f"{s.ray.address} is for Ray Client; run the command on a machine of the cluster, with auto"
         yield ("ray.address", "ray"), text
     absent = {"worker"} if s.mode == "federated" else {"client", "evaluator"}
+    if SCHEDULES.is_users_own(s.mode):  # which may be a federation or none
+        absent = set()
     for role in sorted(absent & s.ray.pins.keys()):
         has = ", ".join(name for name in get_args(Pinned) if name not in absent)
         yield ("ray.pins", "ray", "mode"), f"{role}: mode {s.mode} has none; it has {has}"
